@@ -1,0 +1,18 @@
+"""MapReduce for Python programmers: jobs are plain modules of generators.
+
+What a job module may use is here; nothing of this imports Twisted, so that it costs a worker
+process next to nothing:
+
+- ``pytxmr.params["name"]``: the job's parameters, declared by ``params = {...}`` in the module
+- ``pytxmr.counter("bad lines")``: count something, summed over the whole job
+- ``pytxmr.status("...")``: say what this attempt is doing
+- ``pytxmr.MapReduce``: the base of jobs written as a class
+- ``pytxmr.RangePartitioner()``: a partitioner that makes the parts, in order, globally sorted
+"""
+
+from pytxmr.job.context import counter, params, status
+from pytxmr.job.mapreduce import MapReduce
+from pytxmr.records.partition import RangePartitioner
+
+__all__ = ["MapReduce", "RangePartitioner", "counter", "params", "status"]
+__version__ = "0.1.0"

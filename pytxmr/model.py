@@ -1,0 +1,232 @@
+"""The values that everything speaks of: ids, jobs, splits, map outputs, results of attempts.
+
+All are frozen. Those that travel have ``to_plain``/``from_plain``: dicts and lists of plain values
+for Perspective Broker and for workers' pipes. ``from_plain`` checks types, since what it reads
+came from a peer, and raises `PeerBroke`.
+
+Ids have one written form each, in ASCII, which is also safe as a file name::
+
+    job        Job001                 counted from 1
+    map task   Map001                 counted from 1
+    reduce     Reduce000              numbered as its partition and part-00000
+    attempt    Map001.0, Map001.1     counted from 0; in full Job001@Map001.0
+    spill      Job001@Map001@0        partition 0 of what map 1 of job 1 put out
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from pytxmr.errors import NotFound, PeerBroke
+
+MAP = "map"
+REDUCE = "reduce"
+
+_JOB = re.compile(r"Job([0-9]{3,9})", re.ASCII)
+_TASK = re.compile(r"(Map|Reduce)([0-9]{3,9})", re.ASCII)
+
+
+def job_id(number: int) -> str:
+    return f"Job{number:03d}"
+
+
+def checked_job_id(text: object) -> str:
+    """``text`` if it is the written form of a job's id; raises `NotFound` otherwise."""
+    if isinstance(text, str) and _JOB.fullmatch(text):
+        return text
+    raise NotFound(f"{text!r:.80} is not a job's id; they look like Job001")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TaskId:
+    """A piece of a job's work. ``index`` counts from 0 for both kinds."""
+
+    kind: str
+    index: int
+
+    def __str__(self) -> str:
+        if self.kind == MAP:
+            return f"Map{self.index + 1:03d}"
+        return f"Reduce{self.index:03d}"
+
+    @classmethod
+    def parse(cls, text: object) -> TaskId:
+        """Read the written form; raises `NotFound` for anything else."""
+        match = _TASK.fullmatch(text) if isinstance(text, str) else None
+        if match is not None:
+            number = int(match[2])
+            if match[1] == "Reduce":
+                return cls(REDUCE, number)
+            if number > 0:
+                return cls(MAP, number - 1)
+        raise NotFound(f"{text!r:.80} is not a task; they look like Map001 or Reduce000")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class AttemptId:
+    """One try of a task."""
+
+    task: TaskId
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.task}.{self.number}"
+
+    @classmethod
+    def parse(cls, text: object) -> AttemptId:
+        """Read the written form; raises `NotFound` for anything else."""
+        if isinstance(text, str):
+            task, dot, number = text.rpartition(".")
+            if dot and re.fullmatch(r"[0-9]{1,9}", number, re.ASCII):
+                return cls(TaskId.parse(task), int(number))
+        raise NotFound(f"{text!r:.80} is not an attempt; they look like Map001.0")
+
+
+@dataclass(frozen=True, slots=True)
+class JobCode:
+    """A job module as it is shipped: its source, the path the user typed, the names in it."""
+
+    filename: str
+    source: bytes = field(repr=False)
+    class_name: str | None = None
+    names: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.source).hexdigest()
+
+    def to_plain(self) -> dict[str, Any]:
+        return asdict(self) | {"digest": self.digest}
+
+    @classmethod
+    def from_plain(cls, plain: Any) -> Self:
+        """Raises `PeerBroke` if a field is missing or the source does not match its digest."""
+        code = cls(
+            filename=take(plain, "filename", str),
+            source=take(plain, "source", bytes),
+            class_name=take(plain, "class_name", (str, type(None))),
+            names=take(plain, "names", dict),
+        )
+        if code.digest != take(plain, "digest", str):
+            raise PeerBroke(f"the source of {code.filename} does not match its digest")
+        return code
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What a client submits. Paths are absolute; sizes are bytes."""
+
+    name: str
+    code: JobCode
+    inputs: tuple[str, ...]
+    output: str
+    params: dict[str, Any] = field(default_factory=dict)
+    reducers: int | None = None
+    split_bytes: int = 32 * 1024 * 1024
+    keep: bool = False
+    max_attempts: int = 4
+    #: Sorted keys of a sample of the input, packed, for a `RangePartitioner`.
+    key_sample: bytes | None = None
+
+    def to_plain(self) -> dict[str, Any]:
+        plain = {name: getattr(self, name) for name in self.__slots__}
+        return plain | {"code": self.code.to_plain(), "inputs": list(self.inputs)}
+
+    @classmethod
+    def from_plain(cls, plain: Any) -> Self:
+        spec = cls(
+            name=take(plain, "name", str),
+            code=JobCode.from_plain(take(plain, "code", dict)),
+            inputs=tuple(take(plain, "inputs", list)),
+            output=take(plain, "output", str),
+            params=take(plain, "params", dict),
+            reducers=take(plain, "reducers", (int, type(None))),
+            split_bytes=take(plain, "split_bytes", int),
+            keep=take(plain, "keep", bool),
+            max_attempts=take(plain, "max_attempts", int),
+            key_sample=take(plain, "key_sample", (bytes, type(None))),
+        )
+        if (
+            not all(isinstance(path, str) for path in spec.inputs)
+            or (spec.reducers is not None and not 1 <= spec.reducers <= 100_000)
+            or spec.split_bytes < 1
+            or not 1 <= spec.max_attempts <= 100
+        ):
+            raise PeerBroke("a field of the job is out of its range")
+        return spec
+
+
+@dataclass(frozen=True, slots=True)
+class FileRange:
+    """The lines of a file that begin at a byte in [start, end)."""
+
+    path: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class InputSplit:
+    """The input of one map task: a range of one large file, or several small files."""
+
+    ranges: tuple[FileRange, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(part.end - part.start for part in self.ranges)
+
+    def __str__(self) -> str:
+        first = self.ranges[0]
+        more = f" and {len(self.ranges) - 1} more files" if len(self.ranges) > 1 else ""
+        return f"{first.path}, bytes {first.start} to {first.end}{more}"
+
+    def to_plain(self) -> list[list[Any]]:
+        return [[part.path, part.start, part.end] for part in self.ranges]
+
+    @classmethod
+    def from_plain(cls, plain: Any) -> Self:
+        try:
+            return cls(tuple(FileRange(str(p), int(s), int(e)) for p, s, e in plain))
+        except (TypeError, ValueError) as error:
+            raise PeerBroke("a split is not a list of [path, start, end]") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of whole spill blocks in a local file: one map's output for one partition."""
+
+    path: str
+    offset: int
+    length: int
+
+    def to_plain(self) -> list[Any]:
+        return [self.path, self.offset, self.length]
+
+
+@dataclass(frozen=True, slots=True)
+class MapOutput:
+    """Where the output of a finished map attempt is served. ``address``: ``(host, port)``."""
+
+    attempt: AttemptId
+    tracker: str
+    address: tuple[str, int]
+    partition_bytes: tuple[int, ...]
+
+    def to_plain(self) -> dict[str, Any]:
+        return {
+            "attempt": str(self.attempt),
+            "tracker": self.tracker,
+            "host": self.address[0],
+            "port": self.address[1],
+        }
+
+
+def take(plain: Any, name: str, kind: Any) -> Any:
+    """``plain[name]`` if it is of that type; raises `PeerBroke` otherwise."""
+    value = plain.get(name) if isinstance(plain, dict) else None
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+        raise PeerBroke(f"{name} is missing or of the wrong type ({type(value).__name__})")
+    return value
