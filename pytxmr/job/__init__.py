@@ -1,0 +1,1 @@
+"""What a user writes: job modules and classes, their parameters, counters and status."""

@@ -1,0 +1,47 @@
+"""What the user's functions see of the attempt they run in: parameters, counters, status.
+
+There is one job per worker process and one attempt at a time, so module-level state is enough,
+and the fastest thing that a mapper can call for every record.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+#: The job's parameters by name: the declared defaults, with those given by ``-D`` on top.
+params: dict[str, Any] = {}
+
+_counters: dict[str, int] = defaultdict(int)
+_status: list[str] = [""]
+
+
+def counter(name: str, n: int = 1) -> None:
+    """Add ``n`` to the job's counter ``name``. Only attempts whose result counts are summed."""
+    _counters[name] += n
+
+
+def status(text: str) -> None:
+    """Say in a few words what this attempt is doing; shown by ``pytxmr status``."""
+    _status[0] = text[:200]
+
+
+def begin_job(values: dict[str, Any]) -> None:
+    """Set `params` for the job that this process works for."""
+    params.clear()
+    params.update(values)
+
+
+def begin_attempt() -> None:
+    """Forget counters and status of the attempt before."""
+    _counters.clear()
+    _status[0] = ""
+
+
+def counters() -> dict[str, int]:
+    """The user's counters of this attempt so far."""
+    return dict(_counters)
+
+
+def current_status() -> str:
+    return _status[0]

@@ -1,0 +1,186 @@
+"""From a job's source to its functions: the client does it to check, each worker to run.
+
+The source is compiled under the path that the user typed, and put into `linecache`, so that a
+traceback on any machine shows the user's own file, line and text.
+"""
+
+from __future__ import annotations
+
+import difflib
+import linecache
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePath
+from types import ModuleType
+from typing import Any
+
+from pytxmr.errors import BadJob
+from pytxmr.job.context import begin_job
+from pytxmr.job.mapreduce import MapReduce
+from pytxmr.model import JobCode
+from pytxmr.records.partition import stable_partition
+
+#: role -> (is it required, the method's name in a class)
+ROLES = {
+    "mapper": (True, "map"),
+    "reducer": (True, "reduce"),
+    "combiner": (False, "combine"),
+    "partitioner": (False, "partition"),
+    "reader": (False, "read"),
+    "writer": (False, "write"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JobFunctions:
+    """What a job does, bound and ready to call. `None` means that the default is used."""
+
+    mapper: Callable[..., Any]
+    reducer: Callable[..., Any]
+    combiner: Callable[..., Any] | None
+    partitioner: Callable[[Any, int], int]
+    reader: Callable[..., Any] | None
+    writer: Callable[..., Any] | None
+
+
+def load(code: JobCode, params: dict[str, Any]) -> JobFunctions:
+    """Import the job and bind its functions. Raises `BadJob` with the user's traceback."""
+    begin_job(params)
+    return bind(import_source(code), code, params)
+
+
+def import_source(code: JobCode) -> ModuleType:
+    """Run the module's top level. Raises `BadJob` if it does not compile or raises."""
+    text = code.source.decode("utf-8", "replace")
+    linecache.cache[code.filename] = (len(text), None, text.splitlines(True), code.filename)
+    module = ModuleType(f"pytxmr_job_{PurePath(code.filename).stem}")
+    module.__file__ = code.filename
+    sys.modules[module.__name__] = module
+    try:
+        exec(compile(code.source, code.filename, "exec"), module.__dict__)
+    except SyntaxError as error:
+        raise BadJob(
+            f"{code.filename}, line {error.lineno}: {error.msg}",
+            traceback="".join(traceback.format_exception_only(error)),
+        ) from error
+    except Exception as error:
+        raise BadJob(
+            f"{code.filename} cannot be imported: {type(error).__name__}: {error}",
+            traceback=user_traceback(error),
+        ) from error
+    return module
+
+
+def declared_params(module: ModuleType, code: JobCode) -> dict[str, Any]:
+    """The parameters and defaults that the module, or the class, declares."""
+    owner = _job_class(module, code) if code.class_name else module
+    declared = getattr(owner, "params", {})
+    if not isinstance(declared, dict):
+        raise BadJob(f"{code.filename}: params is {type(declared).__name__}, not a dict")
+    return dict(declared)
+
+
+def convert_params(declared: dict[str, Any], given: dict[str, str]) -> dict[str, Any]:
+    """The declared defaults with the given texts on top, each converted to its default's type."""
+    values = dict(declared)
+    for name, text in given.items():
+        if name not in declared:
+            raise BadJob(f"-D {name}: the job declares no such parameter{nearest(name, declared)}")
+        kind = type(declared[name])
+        try:
+            if kind is bool:
+                values[name] = {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+            elif kind is bytes:
+                values[name] = text.encode()
+            else:
+                values[name] = text if declared[name] is None else kind(text)
+        except (KeyError, ValueError, TypeError) as error:
+            raise BadJob(f"-D {name}={text}: not {kind.__name__}") from error
+    return values
+
+
+def bind(module: ModuleType, code: JobCode, params: dict[str, Any]) -> JobFunctions:
+    """Find each role's function. Raises `BadJob` for one that is missing or not callable."""
+    if code.class_name:
+        cls = _job_class(module, code)
+        try:
+            instance = cls()
+        except Exception as error:
+            raise BadJob(
+                f"{code.filename}:{code.class_name}() raised {type(error).__name__}: {error}",
+                traceback=user_traceback(error),
+            ) from error
+        instance.params = dict(params)
+        found = {role: _method(instance, code, role) for role in ROLES}
+    else:
+        found = {role: _function(module, code, role) for role in ROLES}
+    found["partitioner"] = found["partitioner"] or stable_partition
+    return JobFunctions(**found)
+
+
+def _job_class(module: ModuleType, code: JobCode) -> type[Any]:
+    cls = getattr(module, str(code.class_name), None)
+    if not isinstance(cls, type):
+        classes = [name for name, value in vars(module).items() if isinstance(value, type)]
+        raise BadJob(
+            f"{code.filename} has no class {code.class_name}{nearest(str(code.class_name), classes)}"
+        )
+    return cls
+
+
+def _method(instance: Any, code: JobCode, role: str) -> Any:
+    required, method = ROLES[role]
+    name = code.names.get(role, method)
+    found = getattr(instance, name, None)
+    inherited = getattr(MapReduce, name, None)
+    if found is None or getattr(found, "__func__", None) is inherited is not None:
+        if required or role in code.names:
+            raise BadJob(f"{code.filename}: class {code.class_name} has no method {name}")
+        return None
+    return _callable(found, code, name)
+
+
+def _function(module: ModuleType, code: JobCode, role: str) -> Any:
+    required, _ = ROLES[role]
+    name = code.names.get(role, role)
+    found = getattr(module, name, None)
+    if found is None:
+        if required or role in code.names:
+            hint = nearest(name, [n for n, v in vars(module).items() if callable(v)])
+            option = "" if role in code.names else f", or name another with --{role}"
+            raise BadJob(f"{code.filename} has no {name}(){hint}{option}")
+        return None
+    return _callable(found, code, name)
+
+
+def _callable(found: Any, code: JobCode, name: str) -> Any:
+    if not callable(found):
+        raise BadJob(f"{code.filename}: {name} is {type(found).__name__}, not a function")
+    return found
+
+
+def nearest(name: str, known: Any) -> str:
+    """``; did you mean X?`` for the closest known name, or nothing."""
+    close = difflib.get_close_matches(name, [n for n in known if not n.startswith("_")], n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def user_traceback(error: BaseException) -> str:
+    """The traceback from the user's first frame on: pytxmr's own frames are left out."""
+    summary = traceback.TracebackException.from_exception(error)
+    link: traceback.TracebackException | None = summary
+    while link is not None:
+        link.stack = traceback.StackSummary.from_list(
+            [frame for frame in link.stack if not _is_ours(frame.filename)]
+        )
+        link = link.__cause__ or link.__context__
+    return "".join(summary.format(chain=True))[-16384:]
+
+
+_PACKAGE = str(PurePath(__file__).parent.parent)
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith(_PACKAGE) and f"{_PACKAGE}/examples" not in filename

@@ -1,0 +1,28 @@
+"""The class form of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+Pair = tuple[Any, Any]
+
+
+class MapReduce:
+    """A job as a class: define ``map`` and ``reduce``, and ``combine`` if it helps.
+
+    One instance is made per worker process. ``params`` of the class declares the parameters with
+    their defaults; ``self.params`` has the values of this run. ``combine``, ``partition``,
+    ``read`` and ``write`` may be left undefined; they are what ``combiner``, ``partitioner``,
+    ``reader`` and ``writer`` are to the module form.
+    """
+
+    params: dict[str, Any] = {}
+
+    def map(self, key: Any, value: Any) -> Iterable[Pair]:
+        """Yield pairs for one record: ``key`` is its byte offset, ``value`` its line (str)."""
+        raise NotImplementedError(f"{type(self).__name__} defines no map(self, key, value)")
+
+    def reduce(self, key: Any, values: Iterator[Any]) -> Iterable[Pair]:
+        """Yield pairs for one key; ``values`` is an iterator that can be read once."""
+        raise NotImplementedError(f"{type(self).__name__} defines no reduce(self, key, values)")
