@@ -1,0 +1,1 @@
+"""The data path: records in, sorted spills between, records out. Pure and synchronous."""

@@ -1,0 +1,162 @@
+"""Keys and values as bytes, a column at a time.
+
+A column (the keys of a block, or its values) is packed whole, so that nothing is done in Python
+for a record. Its first byte says how:
+
+    0  plain    one msgpack array of None, bool, int of 64 bits, float, str, bytes
+    1  tuples   all are tuples of one length: a msgpack array of packed columns, one a position
+    2  any      one msgpack array in which extension types stand for what msgpack lacks:
+                1 tuple, 2 large int, 3 set, 4 frozenset
+
+What goes in comes out, types included: tuples stay tuples, ``1``, ``1.0`` and ``True`` stay apart.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgpack
+
+from pytxmr.errors import SpillDamaged, Uncarryable
+
+_PLAIN, _TUPLES, _ANY = b"\x00", b"\x01", b"\x02"
+_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
+_CARRYABLE = _SCALARS | {tuple, list, dict, set, frozenset}
+_TUPLE, _INT, _SET, _FROZENSET = 1, 2, 3, 4
+
+#: The one NaN of keys: being one object makes it equal to itself in dicts and tuples.
+NAN = math.nan
+
+
+def pack_column(values: list[Any], depth: int = 0) -> bytes:
+    """Pack values that `check_value` accepts. Raises `Uncarryable` naming the type otherwise."""
+    types = set(map(type, values))
+    if types <= _SCALARS:
+        try:
+            return _PLAIN + msgpack.packb(values)
+        except (OverflowError, UnicodeEncodeError):
+            pass  # an int over 64 bits, or a lone surrogate from input that is not UTF-8
+    elif types == {tuple} and depth < 3:
+        widths = set(map(len, values))
+        if len(widths) == 1 and widths != {0}:
+            columns = [pack_column(list(column), depth + 1) for column in zip(*values, strict=True)]
+            return _TUPLES + msgpack.packb(columns)
+    if not types <= _SCALARS:
+        for value in values:
+            if type(value) not in _SCALARS:
+                check_value(value)
+    return _ANY + _pack_any(values)
+
+
+def unpack_column(data: bytes | memoryview) -> list[Any]:
+    """The inverse of `pack_column`. Raises `SpillDamaged` for what it did not write."""
+    tag, body = bytes(data[:1]), data[1:]
+    try:
+        if tag == _PLAIN:
+            return msgpack.unpackb(body)  # type: ignore[no-any-return]
+        if tag == _TUPLES:
+            columns = [unpack_column(column) for column in msgpack.unpackb(body)]
+            return list(zip(*columns, strict=True))
+        if tag == _ANY:
+            return _unpack_any(body)  # type: ignore[no-any-return]
+    except (ValueError, TypeError) as error:
+        raise SpillDamaged(f"a column of a block does not decode: {error}") from error
+    raise SpillDamaged(f"a column of a block has the unknown tag {tag!r}")
+
+
+def check_value(value: Any) -> None:
+    """Raise `Uncarryable` if ``value``, or anything inside it, cannot travel."""
+    stack: list[Any] = [value]
+    visits = 0
+    while stack:
+        item = stack.pop()
+        kind = type(item)
+        visits += 1
+        if kind not in _CARRYABLE:
+            raise Uncarryable(f"{_describe(kind)} cannot be carried: {_advice(kind)}", final=True)
+        if visits > 50_000_000:
+            raise Uncarryable("a value that contains itself cannot be carried", final=True)
+        if kind is dict:
+            stack.extend(key for key in item if type(key) not in _SCALARS)
+            item = item.values()
+        if kind not in _SCALARS:
+            stack.extend(part for part in item if type(part) not in _SCALARS)
+
+
+def check_key(key: Any) -> None:
+    """Raise `Uncarryable` if ``key`` cannot be a key: only scalars and tuples of them can."""
+    stack = [key]
+    while stack:
+        item = stack.pop()
+        if type(item) is tuple:
+            stack.extend(item)
+        elif type(item) not in _SCALARS:
+            raise Uncarryable(
+                f"{_describe(type(item))} cannot be a key: keys are None, bool, int, float, str, "
+                f"bytes and tuples of these",
+                final=True,
+            )
+
+
+def one_nan(keys: list[Any]) -> list[Any]:
+    """The keys with every NaN, also inside tuples, replaced by `NAN`."""
+    return [_with_one_nan(key) for key in keys]
+
+
+def _with_one_nan(key: Any) -> Any:
+    if type(key) is float:
+        return NAN if key != key else key
+    if type(key) is tuple:
+        return tuple(map(_with_one_nan, key))
+    return key
+
+
+def _describe(kind: type) -> str:
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return f"a {module}{kind.__qualname__}"
+
+
+def _advice(kind: type) -> str:
+    for base in (dict, list, tuple, set, str, bytes, bool, int, float):
+        if issubclass(kind, base):
+            return f"yield {base.__name__}(value) instead"
+    return "yield numbers, str, bytes, tuples, lists, dicts or sets instead"
+
+
+def _pack_any(values: Any) -> bytes:
+    packer = msgpack.Packer(strict_types=True, default=_extend, unicode_errors="surrogatepass")
+    try:
+        return packer.pack(values)  # type: ignore[no-any-return]
+    except ValueError as error:  # msgpack's own limit of nesting
+        raise Uncarryable(f"a value cannot be carried: {error}", final=True) from error
+
+
+def _extend(value: Any) -> msgpack.ExtType:
+    kind = type(value)
+    if kind is tuple:
+        return msgpack.ExtType(_TUPLE, _pack_any(list(value)))
+    if kind is int:
+        size = value.bit_length() // 8 + 1
+        return msgpack.ExtType(_INT, value.to_bytes(size, "big", signed=True))
+    if kind is set or kind is frozenset:
+        return msgpack.ExtType(_SET if kind is set else _FROZENSET, _pack_any(list(value)))
+    raise Uncarryable(f"{_describe(kind)} cannot be carried: {_advice(kind)}", final=True)
+
+
+def _unpack_any(data: bytes | memoryview) -> Any:
+    return msgpack.unpackb(
+        data, ext_hook=_restore, unicode_errors="surrogatepass", strict_map_key=False
+    )
+
+
+def _restore(code: int, data: bytes) -> Any:
+    if code == _TUPLE:
+        return tuple(_unpack_any(data))
+    if code == _INT:
+        return int.from_bytes(data, "big", signed=True)
+    if code == _SET:
+        return set(_unpack_any(data))
+    if code == _FROZENSET:
+        return frozenset(_unpack_any(data))
+    raise SpillDamaged(f"unknown extension type {code}")

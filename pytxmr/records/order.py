@@ -1,0 +1,53 @@
+"""The natural order of keys, as Python has it where it has one.
+
+Keys of one type compare as Python compares them: numbers as numbers, str by code point, bytes by
+byte, tuples item by item. Keys of different types sort by type first: None, numbers, str, bytes,
+tuples. NaN is one key, after all other numbers.
+
+`order_of` finds out for a whole block whether the built-in comparison is enough (it nearly always
+is); only otherwise does a sort pay for `sort_key`, a Python call per key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+_NUMBERS = frozenset({int, float, bool})
+_RANK = {type(None): 0, bool: 1, int: 1, float: 1, str: 2, bytes: 3, tuple: 4}
+
+#: What kind of keys a block holds; blocks of one kind compare by the built-in order.
+Kind = Any
+
+
+def order_of(keys: list[Any], depth: int = 0) -> Kind:
+    """A token for the keys' kind if built-in comparison orders them, or None if it does not."""
+    types = set(map(type, keys))
+    if types <= _NUMBERS:
+        return None if float in types and any(key != key for key in keys) else "number"
+    if len(types) != 1:
+        return None
+    (only,) = types
+    if only is str or only is bytes:
+        return only.__name__
+    if only is tuple and depth < 3:
+        widths = set(map(len, keys))
+        if len(widths) == 1:
+            kinds = tuple(order_of(list(column), depth + 1) for column in zip(*keys, strict=True))
+            return None if None in kinds else kinds
+    return None
+
+
+def sort_key(key: Any) -> tuple[Any, ...]:
+    """A tuple that orders any keys among each other, and agrees with the built-in order."""
+    rank = _RANK[type(key)]
+    if rank == 1:
+        return (1, 1, 0) if key != key else (1, 0, key)
+    if rank == 4:
+        return (4, tuple(map(sort_key, key)))
+    return (rank,) if rank == 0 else (rank, key)
+
+
+def key_function(kinds: set[Kind]) -> Callable[[Any], Any] | None:
+    """The ``key=`` with which blocks of these kinds sort together; None for the built-in order."""
+    return None if len(kinds) == 1 and None not in kinds else sort_key

@@ -1,0 +1,79 @@
+"""From output pairs to the bytes of a part file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from pytxmr.errors import AttemptFailed
+
+_PAIRS_PER_CHUNK = 8192
+
+
+def text(value: Any) -> str:
+    """How the default writer shows a key or value.
+
+    str as it is, bytes as the bytes they are, numbers as Python writes them; lists, tuples, dicts
+    and sets as JSON.
+    """
+    kind = type(value)
+    if kind is str:
+        return value  # type: ignore[no-any-return]
+    if kind is bytes:
+        return value.decode("utf-8", "surrogateescape")  # type: ignore[no-any-return]
+    if kind in (int, float, bool) or value is None:
+        return str(value)
+    return json.dumps(value, ensure_ascii=False, default=_jsonable)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=repr)
+    return str(value)
+
+
+def text_lines(pairs: Iterable[tuple[Any, Any]]) -> Iterator[str]:
+    """A line ``key<TAB>value`` per pair; None, on either side, leaves out itself and the tab."""
+    stream = iter(pairs)
+    while chunk := list(islice(stream, _PAIRS_PER_CHUNK)):
+        yield "".join(
+            [
+                f"{key}\t{value}\n"
+                if type(key) is str and type(value) in (str, int)
+                else _text_line(key, value)
+                for key, value in chunk
+            ]
+        )
+
+
+def _text_line(key: Any, value: Any) -> str:
+    if value is None:
+        return f"{'' if key is None else text(key)}\n"
+    return f"{text(value)}\n" if key is None else f"{text(key)}\t{text(value)}\n"
+
+
+def encoded(
+    pairs: Iterable[tuple[Any, Any]], writer: Callable[..., Iterable[str | bytes]] | None
+) -> Iterator[bytes]:
+    """The bytes that ``writer`` (default: `text_lines`) makes of the pairs, chunk by chunk."""
+    for piece in (writer or text_lines)(pairs):
+        if isinstance(piece, bytes):
+            yield piece
+        elif isinstance(piece, str):
+            yield _encode(piece)
+        else:
+            raise AttemptFailed(
+                f"the writer yielded {type(piece).__name__}: it must yield str or bytes", final=True
+            )
+
+
+def _encode(piece: str) -> bytes:
+    try:
+        return piece.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        # A surrogate that no input byte stands behind, such as "\ud800" out of JSON.
+        return piece.encode("utf-8", "surrogatepass")
