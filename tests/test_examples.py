@@ -1,0 +1,248 @@
+"""Every example, run as a user runs it, gives what a plain loop over the same input gives.
+
+The expected output is computed here without the engine and without the example's code.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import html
+import json
+import os
+import random
+import re
+import shlex
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+from urllib.parse import urldefrag, urljoin
+
+import pytest
+
+import pytxmr
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+DATA = EXAMPLES / "data"
+NAMES = [
+    "grep",
+    "inverted_index",
+    "reverse_links",
+    "sort",
+    "term_vector",
+    "url_frequency",
+    "wordcount",
+]
+# The processes started here test the pytxmr that this one tests, installed or in the checkout.
+IMPORTED_FROM = Path(pytxmr.__file__).resolve().parent.parent
+REDUCERS = 3
+RUN_SECONDS = 100
+
+
+def run(tmp_path: Path, example: str, *inputs: Path, split_size: str, options=()) -> list[bytes]:
+    """Run an example with three reducers; returns the bytes of its parts, in order."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "pytxmr", "run", EXAMPLES / f"{example}.py", *inputs]
+    command += ["--output", out, "--reducers", str(REDUCERS), "--split-size", split_size]
+    done = subprocess.run(
+        [os.fspath(word) for word in [*command, *options]],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.fspath(IMPORTED_FROM)},
+        capture_output=True,
+        timeout=RUN_SECONDS,
+    )
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    parts = sorted(out.glob("part-*"))
+    assert [part.name for part in parts] == [f"part-{n:05}" for n in range(REDUCERS)]
+    assert (out / "_SUCCESS").exists()
+    return [part.read_bytes() for part in parts]
+
+
+def pairs(parts: list[bytes]) -> dict[str, str]:
+    """Key to value of all parts; within a part keys must be in order, and no key comes twice."""
+    found: dict[str, str] = {}
+    for part in parts:
+        in_part = [line.partition("\t") for line in part.decode().split("\n")[:-1]]
+        keys = [key for key, tab, value in in_part]
+        assert keys == sorted(set(keys))
+        assert not found.keys() & set(keys)
+        found.update((key, value) for key, tab, value in in_part)
+    return found
+
+
+def json_pairs(parts: list[bytes]) -> dict[str, object]:
+    return {key: json.loads(value) for key, value in pairs(parts).items()}
+
+
+def lines_of(*paths: Path) -> list[str]:
+    """All lines without their ends; every file must end in a newline."""
+    lines = []
+    for path in paths:
+        text = path.read_bytes().decode(errors="surrogateescape")
+        assert text.endswith("\n")
+        lines += text.split("\n")[:-1]
+    return lines
+
+
+def numbered_lines(path: Path) -> list[tuple[int, str]]:
+    """(byte offset, line) of each line of an ASCII file."""
+    found, offset = [], 0
+    for line in path.read_bytes().splitlines(keepends=True):
+        found.append((offset, line.decode("ascii").rstrip("\n")))
+        offset += len(line)
+    return found
+
+
+def fields(path: Path) -> list[tuple[str, str]]:
+    """The lines that have a tab, cut at the first one."""
+    return [tuple(line.split("\t", 1)) for line in lines_of(path) if "\t" in line]
+
+
+def test_wordcount_of_war_and_peace_is_that_of_a_counter(tmp_path):
+    book = DATA / "warandpeace.txt"
+    expected = Counter(book.read_text("ascii").lower().split())
+    parts = run(tmp_path, "wordcount", book, split_size="512KiB")
+    assert {word: int(count) for word, count in pairs(parts).items()} == expected
+    assert all(parts)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "options"),
+    [
+        (r"\bNapoleon\b", []),
+        (r"^CHAPTER [IVX]+$", ["-D", r"pattern=^CHAPTER [IVX]+$"]),
+        (r"(?i)no line, surely, says = this", ["-D", "pattern=(?i)no line, surely, says = this"]),
+    ],
+    ids=["default", "given", "no match"],
+)
+def test_grep_lists_matching_lines_in_the_order_of_the_file(tmp_path, pattern, options):
+    book = DATA / "warandpeace.txt"
+    hits = [f"{at}\t{line}\n" for at, line in numbered_lines(book) if re.search(pattern, line)]
+    assert bool(hits) == ("surely" not in pattern)
+    parts = run(tmp_path, "grep", book, split_size="512KiB", options=options)
+    assert b"".join(parts).decode("ascii").splitlines(keepends=True) == hits
+
+
+def test_grep_keeps_every_line_when_files_have_lines_at_equal_offsets(tmp_path):
+    files = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    files[0].write_text("Napoleon, twice\nnobody\nNapoleon in a\n")
+    files[1].write_text("Napoleon, twice\nnobody\nNapoleon in b\n")
+    parts = run(tmp_path, "grep", *files, split_size="1MiB")
+    assert b"".join(parts).decode("ascii").splitlines() == [
+        "0\tNapoleon, twice",
+        "0\tNapoleon, twice",
+        "23\tNapoleon in a",
+        "23\tNapoleon in b",
+    ]
+
+
+def test_url_frequency_counts_well_formed_lines_only(tmp_path):
+    log = DATA / "access.log"
+    quoted = [line.split('"') for line in lines_of(log)]
+    requests = [pieces[1].split() for pieces in quoted if len(pieces) > 2]
+    expected = Counter(request[1] for request in requests if len(request) > 1)
+    malformed = len(quoted) - expected.total()
+    assert malformed == 3
+    parts = run(tmp_path, "url_frequency", log, split_size="512")
+    assert {url: int(count) for url, count in pairs(parts).items()} == expected
+
+
+def test_reverse_links_lists_the_sorted_sources_of_each_target(tmp_path):
+    sources = defaultdict(set)
+    for source, page in fields(DATA / "links.tsv"):
+        if "<" in page:
+            page = re.sub(r"<!--.*?-->", "", page)
+            anchors = re.findall(r"<a\s[^>]*>", page, re.IGNORECASE)
+            hrefs = [re.search(r"href=(\"[^\"]*\"|'[^']*'|[^\s>]+)", a, re.I) for a in anchors]
+            links = [html.unescape(href[1].strip("\"'")) for href in hrefs if href]
+        else:
+            links = page.split()
+        for link in filter(None, links):
+            if "[" not in link and not link.startswith(("mailto:", "javascript:")):
+                sources[urldefrag(urljoin(source, link))[0]].add(source)
+    parts = run(tmp_path, "reverse_links", DATA / "links.tsv", split_size="512")
+    found = json_pairs(parts)
+    assert found == {target: sorted(found_in) for target, found_in in sources.items()}
+    assert found["https://blog.example.org/2024/launch"] == [
+        "https://blog.example.org/",
+        "https://blog.example.org/2024/gulls",
+        "https://blog.example.org/2024/storm",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("terms", "options"), [(10, []), (3, ["-D", "terms=3"])], ids=["default", "given"]
+)
+def test_term_vector_ranks_the_words_of_each_host(tmp_path, terms, options):
+    words = defaultdict(list)
+    for url, text in fields(DATA / "pages.tsv"):
+        authority = re.match(r"\w+://(?:[^/@]*@)?([\w.-]+)", url)
+        if authority:
+            words[authority[1].lower()] += re.sub(r"[\W\d_]", " ", text.lower()).split()
+    expected = {}
+    for host, of_host in words.items():
+        alphabetical = sorted(set(of_host))
+        ranked = sorted(alphabetical, key=of_host.count, reverse=True)
+        expected[host] = [[word, of_host.count(word)] for word in ranked[:terms]]
+    parts = run(tmp_path, "term_vector", DATA / "pages.tsv", split_size="512", options=options)
+    found = json_pairs(parts)
+    assert found == expected
+    assert found["maps.example.com"][:2] == [["the", 4], ["chart", 3]]
+
+
+def test_inverted_index_lists_the_sorted_documents_of_each_word(tmp_path):
+    documents = defaultdict(set)
+    for document, text in fields(DATA / "documents.tsv"):
+        for word in "".join(c if c.isalnum() else " " for c in text.lower()).split():
+            documents[word].add(document)
+    parts = run(tmp_path, "inverted_index", DATA / "documents.tsv", split_size="256")
+    found = json_pairs(parts)
+    assert found == {word: sorted(found_in) for word, found_in in documents.items()}
+    assert found["oak"] == ["minutes-may", "receipt-17"]
+    assert found["över"] == ["song"]
+
+
+def test_sort_orders_the_lines_across_the_parts_and_keeps_duplicates(tmp_path):
+    lines = lines_of(DATA / "unsorted.txt")
+    assert "" in lines
+    assert len(set(lines)) < len(lines)
+    parts = run(tmp_path, "sort", DATA / "unsorted.txt", split_size="512")
+    assert b"".join(parts).decode().split("\n")[:-1] == sorted(lines)
+    assert sum(map(bool, parts)) >= 2
+
+
+def test_sort_spreads_a_larger_input_and_carries_undecodable_bytes(tmp_path):
+    rng = random.Random(20)
+    alphabet = [bytes([c]) for c in b"abcxyzABC 019\t"] + ["é".encode(), b"\xe9", b"\xff"]
+    lines = [b"".join(rng.choices(alphabet, k=rng.randrange(9))) for _ in range(20_000)]
+    path = tmp_path / "lines.txt"
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    parts = run(tmp_path, "sort", path, split_size="16KiB")
+    ordered = sorted(lines, key=lambda line: line.decode(errors="surrogateescape"))
+    assert b"".join(parts) == b"\n".join(ordered) + b"\n"
+    assert sum(map(bool, parts)) >= 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_says_what_it_computes_and_how_to_run_it(name):
+    source = (EXAMPLES / f"{name}.py").read_text("utf-8")
+    docstring = ast.get_docstring(ast.parse(source)).splitlines()
+    assert docstring[0].endswith(".")
+    commands = [shlex.split(line) for line in docstring if line.startswith("pytxmr run ")]
+    assert commands
+    for command in commands:
+        assert command[2] == f"examples/{name}.py"
+        assert (ROOT / command[3]).parent == DATA
+        assert (ROOT / command[3]).is_file()
+        assert command[4:6] == ["--output", "out"]
+
+
+def test_every_example_is_tested():
+    assert sorted(path.stem for path in EXAMPLES.glob("*.py")) == NAMES
+
+
+def test_war_and_peace_has_the_digest_that_is_noted_beside_it():
+    noted = re.search(r"sha256: ([0-9a-f]{64})", (DATA / "README.md").read_text("utf-8"))[1]
+    assert hashlib.sha256((DATA / "warandpeace.txt").read_bytes()).hexdigest() == noted
