@@ -1,0 +1,124 @@
+"""All trackers and all jobs: who is alive, who has workers free, whose turn it is.
+
+Pure, like `plan.jobstate`: `ClusterState.handle` takes an event and the time, passes it to the jobs
+that it concerns, and then gives free workers to jobs, first in, first out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pytxmr.plan import events as ev
+from pytxmr.plan.jobstate import JobState, Phase
+from pytxmr.plan.lease import Lease
+
+LEASE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tracker:
+    """A live tracker, one incarnation."""
+
+    id: str
+    name: str
+    workers: int
+    address: tuple[str, int]
+    lease: Lease
+
+
+class ClusterState:
+    """``jobs`` are in the order in which they were submitted."""
+
+    def __init__(self, lease_seconds: float = LEASE_SECONDS) -> None:
+        self.lease_seconds = lease_seconds
+        self.trackers: dict[str, Tracker] = {}
+        self.jobs: dict[str, JobState] = {}
+        self.stale_reports = 0
+
+    def handle(self, event: ev.Event, now: float) -> list[ev.Instruction]:
+        """Take one event at ``now`` (seconds of a monotonic clock); return what shall be done."""
+        found: list[ev.Instruction] = []
+        match event:
+            case ev.TrackerJoined():
+                found += self._joined(event, now)
+            case ev.Heartbeat():
+                tracker = self.trackers[event.tracker]
+                lease = Lease.granted(now, self.lease_seconds)
+                self.trackers[event.tracker] = replace(tracker, lease=lease)
+                return []
+            case ev.Tick():
+                for tracker in list(self.trackers.values()):
+                    if tracker.lease.expired(now):
+                        found += self._lost(tracker.id, "its lease expired")
+            case ev.TrackerLost():
+                found += self._lost(event.tracker, event.reason)
+            case ev.JobSubmitted():
+                self.jobs[event.job] = job = JobState(event)
+                for tracker in self.trackers.values():
+                    job.handle(self._as_joined(tracker))
+            case _:
+                if self._is_stale(event):
+                    self.stale_reports += 1
+                    return []
+                found += self.jobs[event.job].handle(event)
+        return found + self._start_jobs() + self._launch()
+
+    def _is_stale(self, event: ev.Event) -> bool:
+        tracker = getattr(event, "tracker", None)
+        return event.job not in self.jobs or (tracker is not None and tracker not in self.trackers)
+
+    def _joined(self, event: ev.TrackerJoined, now: float) -> list[ev.Instruction]:
+        found: list[ev.Instruction] = []
+        for old in [t.id for t in self.trackers.values() if t.name == event.name]:
+            found += self._lost(old, "it came back as another incarnation")
+        lease = Lease.granted(now, self.lease_seconds)
+        self.trackers[event.tracker] = Tracker(
+            event.tracker, event.name, event.workers, event.address, lease
+        )
+        for job in self.jobs.values():
+            found += job.handle(event)
+        return found
+
+    def _lost(self, tracker: str, reason: str) -> list[ev.Instruction]:
+        if self.trackers.pop(tracker, None) is None:
+            return []
+        found: list[ev.Instruction] = []
+        for job in self.jobs.values():
+            found += job.handle(ev.TrackerLost(tracker, reason))
+        return found
+
+    @staticmethod
+    def _as_joined(tracker: Tracker) -> ev.TrackerJoined:
+        return ev.TrackerJoined(tracker.id, tracker.name, tracker.workers, tracker.address)
+
+    def _start_jobs(self) -> list[ev.Instruction]:
+        workers = sum(tracker.workers for tracker in self.trackers.values())
+        found: list[ev.Instruction] = []
+        for job in self.jobs.values():
+            if job.phase is Phase.QUEUED and workers:
+                found += job.start(workers)
+        return found
+
+    def free_workers(self) -> dict[str, int]:
+        """How many more attempts each tracker can run."""
+        free = {tracker.id: tracker.workers for tracker in self.trackers.values()}
+        for job in self.jobs.values():
+            if not job.active:
+                continue
+            for task in (*job.maps, *job.reduces):
+                for where in task.running.values():
+                    if where in free:
+                        free[where] -= 1
+        return free
+
+    def _launch(self) -> list[ev.Instruction]:
+        found: list[ev.Instruction] = []
+        free = self.free_workers()
+        for job in self.jobs.values():
+            while any(workers > 0 for workers in free.values()):
+                launch = job.next_launch(free)
+                if launch is None:
+                    break
+                free[launch.tracker] -= 1
+                found.append(launch)
+        return found

@@ -1,0 +1,202 @@
+"""What the state machines are told (events) and what they ask for (instructions).
+
+Events are facts; instructions are things to do, which the jobtracker carries out and answers with
+further events. ``tracker`` is always a tracker's id, which names one incarnation of it: a tracker
+that comes back has another id. ``job`` is a job's id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytxmr.errors import PytxmrError
+from pytxmr.model import AttemptId, MapOutput
+
+# ---- events about trackers
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerJoined:
+    """A tracker registered. ``name`` is what a new incarnation has in common with the old."""
+
+    tracker: str
+    name: str
+    workers: int
+    address: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    tracker: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerLost:
+    tracker: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+
+# ---- events about a job
+
+
+@dataclass(frozen=True, slots=True)
+class JobSubmitted:
+    """``reducers`` None: as many as the cluster has workers when the job starts."""
+
+    job: str
+    maps: int
+    reducers: int | None
+    max_attempts: int = 4
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobInitialised:
+    job: str
+    tracker: str
+
+
+@dataclass(frozen=True, slots=True)
+class InitFailed:
+    job: str
+    tracker: str
+    error: PytxmrError
+
+
+@dataclass(frozen=True, slots=True)
+class MapSucceeded:
+    job: str
+    tracker: str
+    attempt: AttemptId
+    partition_bytes: tuple[int, ...]
+    counters: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ReduceSucceeded:
+    job: str
+    tracker: str
+    attempt: AttemptId
+    size_bytes: int
+    digest: str
+    counters: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEndedBadly:
+    job: str
+    tracker: str
+    attempt: AttemptId
+    error: PytxmrError
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentsFetched:
+    """``tracker`` now has the output of map ``attempt`` for these partitions."""
+
+    job: str
+    tracker: str
+    attempt: AttemptId
+    partitions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFailed:
+    """``tracker`` could not get the output of map ``attempt``, after tries of its own."""
+
+    job: str
+    tracker: str
+    attempt: AttemptId
+    error: PytxmrError
+
+
+@dataclass(frozen=True, slots=True)
+class JobCommitted:
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommitFailed:
+    job: str
+    error: PytxmrError
+
+
+@dataclass(frozen=True, slots=True)
+class KillJob:
+    job: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobDestroyed:
+    job: str
+
+
+Event = Any
+
+# ---- instructions
+
+
+@dataclass(frozen=True, slots=True)
+class InitJob:
+    job: str
+    tracker: str
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchMap:
+    job: str
+    tracker: str
+    attempt: AttemptId
+    partitions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shuffle:
+    """``tracker`` shall get, from each output, the partitions named with it."""
+
+    job: str
+    tracker: str
+    wanted: tuple[tuple[MapOutput, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchReduce:
+    """``maps``: the map attempts whose segments make up the partition, in order of the input."""
+
+    job: str
+    tracker: str
+    attempt: AttemptId
+    maps: tuple[AttemptId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KillAttempt:
+    job: str
+    tracker: str
+    attempt: AttemptId
+
+
+@dataclass(frozen=True, slots=True)
+class CommitJob:
+    """``winners``: of each partition the attempt that counts, its bytes and its SHA-256."""
+
+    job: str
+    winners: tuple[tuple[AttemptId, int, str], ...]
+    counters: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class DestroyJob:
+    job: str
+    trackers: tuple[str, ...]
+    keep: bool
+
+
+Instruction = Any
