@@ -1,0 +1,115 @@
+"""From what the user names as input to the splits that map tasks read.
+
+Planning looks only at names and sizes. Where exactly a line ends is found by whoever reads the
+split (see `records.readers`), so a plan costs no reading, and any size of split is right.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pytxmr.errors import BadInput
+from pytxmr.model import FileRange, InputSplit
+
+#: More map tasks than this are refused: the split size is almost certainly a mistake.
+MOST_SPLITS = 100_000
+#: Small files share a split, up to so many: it has to fit a remote call.
+MOST_FILES_PER_SPLIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    path: str
+    size_bytes: int
+
+
+def list_inputs(paths: Iterable[str]) -> list[InputFile]:
+    """The files that the paths name: files, directories (their files, not hidden ones or those
+    that begin with ``_``) and globs, in order of the paths, then of the names.
+
+    Raises `BadInput` for what is missing, unreadable or not a file.
+    """
+    return [file for path in paths for file in _expand(path)]
+
+
+def _expand(path: str) -> Iterator[InputFile]:
+    if glob.has_magic(path) and not os.path.lexists(path):
+        found = sorted(glob.glob(path, recursive=True))
+        if not found:
+            raise BadInput(f"no file matches {path}")
+        for name in found:
+            if not os.path.isdir(name):
+                yield _file(name)
+    elif os.path.isdir(path):
+        yield from _directory(path)
+    else:
+        yield _file(path)
+
+
+def _directory(path: str) -> Iterator[InputFile]:
+    try:
+        with os.scandir(path) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from error
+    for entry in found:
+        if entry.name.startswith((".", "_")):
+            continue
+        if entry.is_dir():
+            yield from _directory(entry.path)
+        else:
+            yield _file(entry.path)
+
+
+def _file(path: str) -> InputFile:
+    try:
+        # Opening is the one check of readability that is right for every user and filesystem.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from error
+    try:
+        status = os.fstat(fd)
+    finally:
+        os.close(fd)
+    if not os.path.isfile(path):
+        raise BadInput(f"cannot read {path}: not a file")
+    return InputFile(path, status.st_size)
+
+
+def plan_splits(files: Iterable[InputFile], split_bytes: int) -> list[InputSplit]:
+    """Cut large files into even pieces of at most ``split_bytes``; let small ones share a split.
+
+    Raises `BadInput` if that makes more than `MOST_SPLITS`.
+    """
+    splits: list[InputSplit] = []
+    small: list[FileRange] = []
+    small_bytes = 0
+    for file in files:
+        if not file.size_bytes:
+            continue
+        pieces = -(-file.size_bytes // split_bytes)
+        if pieces + len(splits) > MOST_SPLITS:
+            raise BadInput(
+                f"{file.path}: splits of {split_bytes} bytes make more than {MOST_SPLITS} map "
+                f"tasks; give a larger --split-size"
+            )
+        if pieces == 1:
+            full = small_bytes + file.size_bytes > split_bytes
+            if small and (full or len(small) == MOST_FILES_PER_SPLIT):
+                splits.append(InputSplit(tuple(small)))
+                small, small_bytes = [], 0
+            small.append(FileRange(file.path, 0, file.size_bytes))
+            small_bytes += file.size_bytes
+            continue
+        if small:
+            splits.append(InputSplit(tuple(small)))
+            small, small_bytes = [], 0
+        cuts = [file.size_bytes * piece // pieces for piece in range(pieces + 1)]
+        for start, end in zip(cuts, cuts[1:], strict=False):
+            splits.append(InputSplit((FileRange(file.path, start, end),)))
+    if small:
+        splits.append(InputSplit(tuple(small)))
+    return splits
