@@ -1,0 +1,1 @@
+"""Twisted adapters without policy: calls with deadlines, login, spill transfer, worker processes."""

@@ -1,0 +1,257 @@
+"""Getting segments from other trackers' KeyValueStores.
+
+One connection per source, opened when there is something to ask and kept while there is; requests
+are pipelined on it and answered in order. What arrives goes to a file at once, block checksums
+checked on the way, so memory holds one read of the socket per connection.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+
+from pytxmr.errors import PeerBroke, PytxmrError, Unreachable, from_plain
+from pytxmr.model import AttemptId, Segment
+from pytxmr.net.secret import sign
+from pytxmr.records.spill import BlockChecker
+
+CONNECT_SECONDS = 10.0
+#: A source that sends nothing for so long has failed.
+STALL_SECONDS = 60.0
+#: Requests under way on a connection; more wait, so that the answer's deadline means something.
+PIPELINED = 16
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    line: bytes
+    partitions: tuple[int, ...]
+    path: str
+    answer: Deferred[dict[int, Segment]] = field(default_factory=Deferred)
+
+
+class FetchProtocol(LineReceiver):
+    """The asking end of a connection to a KeyValueStore."""
+
+    delimiter = b"\n"
+    MAX_LENGTH = 256 * 1024
+
+    def __init__(self, clock: Any, on_ready: Callable[[], None]) -> None:
+        self._clock = clock
+        self._on_ready = on_ready
+        self._asked: deque[_Request] = deque()
+        self._file: BinaryIO | None = None
+        self._checker = BlockChecker()
+        self._lengths: list[int] = []
+        self._left = 0
+        self._deadline: Any = None
+        self._broken: PytxmrError | None = None
+
+    @property
+    def under_way(self) -> int:
+        return len(self._asked)
+
+    def ask(self, request: _Request) -> None:
+        self._asked.append(request)
+        self.sendLine(request.line)
+        self._extend_deadline()
+
+    def lineReceived(self, line: bytes) -> None:
+        self._extend_deadline()
+        if not self._asked:
+            return self._break(PeerBroke("an answer came without a request"))
+        text = line.decode("utf-8", "replace")
+        request = self._asked[0]
+        if text.startswith("! "):
+            code, _, message = text[2:].partition(": ")
+            self._asked.popleft()
+            request.answer.errback(from_plain({"code": code, "message": message}))
+            return self._answered()
+        fields = text.split(" ")
+        if fields[0] != "=" or len(fields) != len(request.partitions) + 1:
+            return self._break(PeerBroke(f"{text!r:.80} is no answer to fetch"))
+        self._lengths = [int(field) for field in fields[1:] if field.isdecimal()]
+        self._left = sum(self._lengths)
+        try:
+            self._file = open(request.path, "wb", buffering=0)
+        except OSError as error:
+            return self._break(PytxmrError(f"cannot write {request.path}: {error.strerror}"))
+        self._checker = BlockChecker()
+        if self._left:
+            self.setRawMode()
+        else:
+            self._whole()
+
+    def rawDataReceived(self, data: bytes) -> None:
+        if self._file is None:
+            return
+        self._extend_deadline()
+        part, rest = data[: self._left], data[self._left :]
+        try:
+            self._checker.feed(part)
+            self._file.write(part)
+            self._left -= len(part)
+            if self._left == 0:
+                self._checker.finish()
+        except (PytxmrError, OSError) as error:
+            failed = (
+                error if isinstance(error, PytxmrError) else PytxmrError(f"cannot write: {error}")
+            )
+            return self._break(failed)
+        if self._left == 0:
+            self._whole()
+            self.setLineMode(rest)
+
+    def _whole(self) -> None:
+        assert self._file is not None
+        self._file.close()
+        self._file = None
+        request = self._asked.popleft()
+        found: dict[int, Segment] = {}
+        offset = 0
+        for partition, length in zip(request.partitions, self._lengths, strict=True):
+            found[partition] = Segment(request.path, offset, length)
+            offset += length
+        request.answer.callback(found)
+        self._answered()
+
+    def _answered(self) -> None:
+        if not self._asked and self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        self._on_ready()
+
+    def _extend_deadline(self) -> None:
+        if self._deadline is None:
+            self._deadline = self._clock.callLater(STALL_SECONDS, self._stalled)
+        else:
+            self._deadline.reset(STALL_SECONDS)
+
+    def _stalled(self) -> None:
+        self._deadline = None
+        self._break(Unreachable(f"nothing arrived for {STALL_SECONDS:.0f} s"))
+
+    def _break(self, error: PytxmrError) -> None:
+        """Fail the request at hand with ``error``; those behind it fail as the connection ends."""
+        self._broken = error
+        self._close_file()
+        self.transport.abortConnection()
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            if self._asked:
+                os.unlink(self._asked[0].path)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._close_file()
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        failed, self._asked = self._asked, deque()
+        for number, request in enumerate(failed):
+            if number == 0 and self._broken is not None:
+                request.answer.errback(self._broken)
+            else:
+                request.answer.errback(Unreachable(f"connection lost: {reason.getErrorMessage()}"))
+        self._on_ready()
+
+
+class _Source:
+    """The connection to one tracker, and what is to be asked of it."""
+
+    def __init__(self, reactor: Any, address: tuple[str, int]) -> None:
+        self._reactor = reactor
+        self._address = address
+        self._waiting: deque[_Request] = deque()
+        self._connecting: Deferred[Any] | None = None
+        self._protocol: FetchProtocol | None = None
+
+    def ask(self, request: _Request) -> None:
+        self._waiting.append(request)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        protocol = self._protocol
+        if protocol is not None and not protocol.connected:
+            protocol = self._protocol = None
+        if protocol is None:
+            if self._waiting and self._connecting is None:
+                self._connect()
+            return
+        while self._waiting and protocol.under_way < PIPELINED:
+            protocol.ask(self._waiting.popleft())
+        if not protocol.under_way and protocol.transport is not None:
+            protocol.transport.loseConnection()
+
+    def _connect(self) -> None:
+        host, port = self._address
+        endpoint = HostnameEndpoint(self._reactor, host, port, timeout=CONNECT_SECONDS)
+        factory = Factory.forProtocol(lambda: FetchProtocol(self._reactor, self._go_on))
+        factory.noisy = False
+        self._connecting = endpoint.connect(factory)
+        self._connecting.addCallbacks(self._connected, self._failed)
+
+    def _connected(self, protocol: FetchProtocol) -> None:
+        self._connecting = None
+        self._protocol = protocol
+        self._go_on()
+
+    def _failed(self, failure: Failure) -> None:
+        self._connecting = None
+        failed, self._waiting = self._waiting, deque()
+        for request in failed:
+            request.answer.errback(
+                Unreachable(f"cannot connect to {self._address}: {failure.getErrorMessage()}")
+            )
+
+    def close(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._protocol is not None and self._protocol.transport is not None:
+            self._protocol.transport.abortConnection()
+
+
+class Fetcher:
+    """Fetches segments for one tracker; one `_Source` per tracker that it fetches from."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._sources: dict[tuple[str, int], _Source] = {}
+
+    def fetch(
+        self,
+        address: tuple[str, int],
+        key: bytes,
+        job: str,
+        attempt: AttemptId,
+        partitions: tuple[int, ...],
+        path: str,
+    ) -> Deferred[dict[int, Segment]]:
+        """Get the partitions of a map attempt into the file ``path``.
+
+        Fires with the segment of each partition. Fails with `Unreachable`, `SpillDamaged`,
+        `NotFound`, `Refused` or `PeerBroke`; then there is no file.
+        """
+        text = f"{job} {attempt} {','.join(map(str, partitions))}"
+        line = f"fetch {text} {sign(key, text)}".encode()
+        request = _Request(line, partitions, path)
+        source = self._sources.get(address)
+        if source is None:
+            source = self._sources[address] = _Source(self._reactor, address)
+        source.ask(request)
+        return request.answer
+
+    def close(self) -> None:
+        for source in self._sources.values():
+            source.close()
+        self._sources.clear()

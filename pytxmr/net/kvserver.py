@@ -1,0 +1,343 @@
+"""The port of the KeyValueStore: segments for reducers, partitions for people.
+
+Requests are lines, ended by LF or CRLF, answered in order; while one is being answered no further
+one is read. For trackers::
+
+    fetch Job001 Map001.0 0,3,5 SIGNATURE     →  = 4096 0 1200      bytes of each partition
+                                                  followed by the blocks as they lie on disk
+
+For people, on loopback or after ``auth TOKEN``::
+
+    Job001@Map001@0    →  a JSON array [key, value] a line, then # pairs, keys, bytes
+    jobs, help, quit
+
+What cannot be answered gets one line that begins with ``!``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.protocol import ServerFactory, connectionDone
+from twisted.logger import Logger
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pytxmr.errors import NotFound, PytxmrError, Refused, SpillDamaged
+from pytxmr.interfaces import ISpillSource
+from pytxmr.model import MAP, AttemptId, TaskId, checked_job_id
+from pytxmr.net.listening import is_loopback
+from pytxmr.net.secret import same, sign
+from pytxmr.records.spill import PartitionRange, read_blocks
+
+#: Bytes read from disk and given to the transport at a time.
+CHUNK_BYTES = 128 * 1024
+#: A request may name this many partitions; a tracker that wants more asks several times.
+MOST_PARTITIONS = 4000
+#: A connection that neither asks nor reads for so long is dropped.
+IDLE_SECONDS = 600.0
+STALL_SECONDS = 60.0
+MOST_CONNECTIONS = 512
+
+HELP = [
+    "Job001@Map001@0   the pairs of partition 0 of what map 1 of job 1 put out, in key order",
+    "jobs              the jobs and map outputs that this tracker holds",
+    "auth TOKEN        needed from other machines; `pytxmr token --secret-file FILE` prints it",
+    "quit              end the connection",
+]
+
+_PARTITION = re.compile(r"[0-9]{1,9}", re.ASCII)
+_log = Logger()
+
+
+@implementer(IPushProducer)
+class SpillProducer:
+    """Pushes pieces of bytes to a transport, as fast as it takes them and no faster.
+
+    ``pieces`` is read one at a time while the transport wants more, so that memory holds one piece
+    and the transport's own buffer (64 KiB), however slow the reader. ``done`` is called at the end,
+    ``failed`` with a `PytxmrError` that a piece raised.
+    """
+
+    def __init__(
+        self,
+        transport: Any,
+        pieces: Iterator[bytes],
+        done: Callable[[], None],
+        failed: Callable[[PytxmrError], None],
+        clock: IReactorTime,
+    ) -> None:
+        self._transport = transport
+        self._pieces = pieces
+        self._done = done
+        self._failed = failed
+        self._clock = clock
+        self._paused = False
+        self._running = False
+        self._stall: Any = None
+
+    def start(self) -> None:
+        self._transport.registerProducer(self, True)
+        self.resumeProducing()
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+        if self._stall is None:
+            self._stall = self._clock.callLater(STALL_SECONDS, self._transport.abortConnection)
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        self._cancel_stall()
+        if self._running:
+            return
+        self._running = True
+        try:
+            while not self._paused:
+                piece = next(self._pieces, None)
+                if piece is None:
+                    self._finish()
+                    self._done()
+                    return
+                self._transport.write(piece)
+        except PytxmrError as error:
+            self._finish()
+            self._failed(error)
+        finally:
+            self._running = False
+
+    def stopProducing(self) -> None:
+        self._paused = True
+        self._cancel_stall()
+        self._pieces.close()  # type: ignore[attr-defined]
+
+    def _finish(self) -> None:
+        self._paused = True
+        self._transport.unregisterProducer()
+
+    def _cancel_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+
+class KeyValueProtocol(LineReceiver):
+    """One connection, of a tracker or of a person."""
+
+    delimiter = b"\n"
+    MAX_LENGTH = 64 * 1024
+    factory: KeyValueFactory
+
+    def connectionMade(self) -> None:
+        self._trusted = is_loopback(getattr(self.transport.getPeer(), "host", ""))
+        self._answering: SpillProducer | None = None
+        self._idle = self.factory.clock.callLater(IDLE_SECONDS, self.transport.abortConnection)
+        self.factory.connections += 1
+        if self.factory.connections > MOST_CONNECTIONS:
+            self._refuse(Refused("too many connections; try again later"))
+            self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.factory.connections -= 1
+        if self._idle.active():
+            self._idle.cancel()
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self._refuse(NotFound(f"a request has at most {self.MAX_LENGTH} bytes"))
+        self.transport.loseConnection()
+
+    def lineReceived(self, line: bytes) -> None:
+        self._idle.reset(IDLE_SECONDS)
+        try:
+            self._request(line.rstrip(b"\r").decode("ascii", "replace").strip())
+        except PytxmrError as error:
+            self._refuse(error)
+
+    def _request(self, request: str) -> None:
+        word, _, rest = request.partition(" ")
+        if word == "fetch":
+            return self._fetch(rest)
+        if word == "quit":
+            return self.transport.loseConnection()
+        if word == "auth":
+            return self._auth(rest.strip())
+        if not request:
+            return None
+        if not self._trusted:
+            raise Refused("say auth TOKEN first; `pytxmr token` prints the token of a secret file")
+        if word == "help":
+            return self._say(HELP)
+        if word == "jobs":
+            return self._say(self.factory.store.describe() or ["no jobs here"])
+        if "@" in request:
+            return self._inspect(request)
+        raise NotFound(f"{request!r:.80} is no request; type help")
+
+    def _say(self, lines: list[str]) -> None:
+        self.sendLine("\n".join(lines).encode("utf-8", "backslashreplace"))
+
+    def _refuse(self, error: PytxmrError) -> None:
+        message = " ".join(error.message.split())
+        self.sendLine(f"! {error.code}: {message}".encode("utf-8", "backslashreplace"))
+
+    def _auth(self, token: str) -> None:
+        if not same(self.factory.token, token):
+            self._refuse(Refused("wrong token"))
+            self.transport.loseConnection()
+            return
+        self._trusted = True
+        self._say(["# welcome; type help"])
+
+    # ---- segments, for reducers
+
+    def _fetch(self, rest: str) -> None:
+        text, _, signature = rest.rpartition(" ")
+        fields = text.split(" ")
+        if len(fields) != 3:
+            raise NotFound("fetch wants a job, an attempt, partitions and a signature")
+        store = self.factory.store
+        job = checked_job_id(fields[0])
+        # One answer for an unknown job and a wrong key: a stranger learns nothing of jobs.
+        try:
+            key = store.shuffle_key(job)
+        except NotFound:
+            key = b""
+        if not key or not same(sign(key, text), signature):
+            raise Refused("the request is not signed with a key of a job that is known here")
+        attempt = AttemptId.parse(fields[1])
+        partitions = fields[2].split(",")
+        if len(partitions) > MOST_PARTITIONS or not all(map(_PARTITION.fullmatch, partitions)):
+            raise NotFound(f"{fields[2]!r:.80} are no partitions")
+        fd, ranges = store.open_attempt(job, attempt)
+        try:
+            wanted = [_range(ranges, int(partition)) for partition in partitions]
+        except NotFound:
+            os.close(fd)
+            raise
+        self.sendLine(("= " + " ".join(str(part.length) for part in wanted)).encode())
+        self._push(stored_blocks(fd, wanted), on_damage=self._cut_off)
+
+    # ---- partitions, for people
+
+    def _inspect(self, request: str) -> None:
+        job, task, partition = (request.split("@") + ["", ""])[:3]
+        store = self.factory.store
+        number = TaskId.parse(task)
+        if request.count("@") != 2 or not _PARTITION.fullmatch(partition) or number.kind != MAP:
+            raise NotFound(f"{request!r:.80} is no address; they look like Job001@Map001@0")
+        fd, ranges = store.open_map(checked_job_id(job), number.index)
+        try:
+            part = _range(ranges, int(partition))
+        except NotFound:
+            os.close(fd)
+            raise
+        self._push(inspected_lines(fd, part), on_damage=self._refuse)
+
+    # ---- both
+
+    def _push(self, pieces: Iterator[bytes], on_damage: Callable[[PytxmrError], None]) -> None:
+        """Answer with these pieces; read no further request until they are all sent."""
+
+        def failed(error: PytxmrError) -> None:
+            on_damage(error)
+            self._next_request()
+
+        self.pauseProducing()
+        self._idle.reset(IDLE_SECONDS * 100)
+        self._answering = SpillProducer(
+            self.transport, pieces, self._next_request, failed, self.factory.clock
+        )
+        self._answering.start()
+
+    def _next_request(self) -> None:
+        self._answering = None
+        if self.connected:
+            self._idle.reset(IDLE_SECONDS)
+            # Not at once: a flood of tiny requests must not recurse.
+            self.factory.clock.callLater(0, self._read_on)
+
+    def _read_on(self) -> None:
+        if self.connected and self._answering is None:
+            self.resumeProducing()
+
+    def _cut_off(self, error: PytxmrError) -> None:
+        """A segment turned out short half-way: the reader must not take the rest for blocks."""
+        _log.error("a segment cannot be sent: {error}", error=error)
+        self.transport.abortConnection()
+
+
+def _range(ranges: list[PartitionRange], partition: int) -> PartitionRange:
+    if partition >= len(ranges):
+        raise NotFound(f"there are partitions 0 to {len(ranges) - 1}, and no {partition}")
+    return ranges[partition]
+
+
+def stored_blocks(fd: int, ranges: list[PartitionRange]) -> Iterator[bytes]:
+    """The bytes of the ranges, as they lie on disk; closes ``fd`` at the end."""
+    try:
+        for part in ranges:
+            offset, end = part.offset, part.offset + part.length
+            while offset < end:
+                data = os.pread(fd, min(CHUNK_BYTES, end - offset), offset)
+                if not data:
+                    raise SpillDamaged("a spill became shorter while it was sent")
+                offset += len(data)
+                yield data
+    finally:
+        os.close(fd)
+
+
+def inspected_lines(fd: int, part: PartitionRange) -> Iterator[bytes]:
+    """A partition as a person reads it, a block at a time; closes ``fd`` at the end."""
+    keys = pairs = 0
+    last: list[Any] = []
+    try:
+        for block in read_blocks(fd, part.offset, part.length):
+            at = 0
+            lines = []
+            for key, count in zip(block.keys, block.counts or [1] * len(block.keys), strict=True):
+                for value in block.values[at : at + count]:
+                    lines.append(json.dumps([key, value], ensure_ascii=False, default=_shown))
+                at += count
+            pairs += len(lines)
+            keys += len(block.keys) - (last == block.keys[:1])
+            last = block.keys[-1:]
+            for start in range(0, len(lines), 1000):
+                text = "\n".join(lines[start : start + 1000]) + "\n"
+                yield text.encode("utf-8", "surrogateescape" if _escaped(text) else "replace")
+        yield f"# {pairs} pairs, {keys} keys, {part.length} bytes\n".encode()
+    finally:
+        os.close(fd)
+
+
+def _escaped(text: str) -> bool:
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(value: Any) -> Any:
+    """bytes as text, as far as they are; sets as lists."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return sorted(value, key=repr)
+
+
+class KeyValueFactory(ServerFactory):
+    """Serves a store; ``token`` is what ``auth`` wants."""
+
+    protocol = KeyValueProtocol
+    noisy = False
+
+    def __init__(self, store: ISpillSource, token: str, clock: Any) -> None:
+        self.store: Any = store
+        self.token = token
+        self.clock = clock
+        self.connections = 0

@@ -1,0 +1,55 @@
+"""Where daemons listen: endpoint descriptions checked, ports in use explained."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+
+from pytxmr.errors import BadConfiguration
+
+
+def is_loopback(host: str) -> bool:
+    """Is this a numeric address (or ``localhost``) that only this machine can reach?"""
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
+def check_listen(description: str, insecure: bool) -> None:
+    """Refuse an endpoint off loopback, unless ``insecure``. Raises `BadConfiguration`."""
+    kind, *fields = _fields(description)
+    if kind == "unix" or insecure:
+        return
+    interfaces = [field.partition("=")[2] for field in fields if field.startswith("interface=")]
+    if kind not in ("tcp", "tcp6") or not interfaces or not is_loopback(interfaces[0]):
+        raise BadConfiguration(
+            f"{description} would listen off loopback without TLS: add interface=127.0.0.1, or "
+            f"give --insecure if the network is trusted"
+        )
+
+
+def _fields(description: str) -> list[str]:
+    """The fields of an endpoint description, in which a backslash quotes a colon."""
+    fields = description.replace("\\:", "\0").split(":")
+    return [field.replace("\0", ":") for field in fields]
+
+
+async def listen(reactor: Any, description: str, factory: IProtocolFactory) -> IListeningPort:
+    """Listen on an endpoint. Raises `BadConfiguration`, for a port in use among others."""
+    try:
+        port: IListeningPort = await serverFromString(reactor, description).listen(factory)
+    except CannotListenError as error:
+        cause = getattr(error.socketError, "strerror", None) or error.socketError
+        raise BadConfiguration(f"cannot listen on {description}: {cause}") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadConfiguration(f"{description} is no endpoint: {error}") from error
+    return port

@@ -1,0 +1,145 @@
+"""Who may talk: Perspective Broker connections that log in with the cluster's secret.
+
+The user name says the role, ``tasktracker`` or ``client``; the password is the secret, proved by
+Perspective Broker's challenge and response, so it is not sent. Whoever has not logged in after
+`LOGIN_SECONDS` is cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernameHashedPassword, UsernamePassword
+from twisted.cred.error import UnauthorizedLogin
+from twisted.cred.portal import IRealm, Portal
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.python.failure import Failure
+from twisted.spread import pb
+from zope.interface import implementer
+
+from pytxmr.errors import Refused, Unreachable
+from pytxmr.net.remote import Peer
+
+LOGIN_SECONDS = 10.0
+ROLES = (b"tasktracker", b"client")
+
+#: Given the peer's own reference (its mind) and the clock, the avatar that serves a role.
+AvatarMaker = Callable[[Peer], pb.Avatar]
+
+
+@implementer(ICredentialsChecker)
+class SecretChecker:
+    """Accepts the known roles with the right secret."""
+
+    credentialInterfaces = (IUsernameHashedPassword,)
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def requestAvatarId(self, credentials: Any) -> Deferred[bytes]:
+        username = credentials.username
+        role = username if isinstance(username, bytes) else str(username).encode()
+        checked = maybeDeferred(credentials.checkPassword, self._secret)
+        checked.addCallback(self._avatar_id, role)
+        return checked
+
+    @staticmethod
+    def _avatar_id(matches: bool, role: bytes) -> bytes:
+        if matches and role in ROLES:
+            return role
+        raise UnauthorizedLogin("wrong secret")
+
+
+@implementer(IRealm)
+class Realm:
+    """Gives each login its avatar, by role."""
+
+    def __init__(self, avatars: dict[bytes, AvatarMaker], clock: IReactorTime) -> None:
+        self._avatars = avatars
+        self._clock = clock
+
+    def requestAvatar(self, avatarId: Any, mind: Any, *interfaces: Any) -> tuple[Any, ...]:
+        if pb.IPerspective not in interfaces or not isinstance(mind, pb.RemoteReference):
+            raise UnauthorizedLogin("a login must bring a reference to call back")
+        mind.broker.logged_in()
+        avatar = self._avatars[avatarId](Peer(mind, self._clock, avatarId.decode()))
+        return pb.IPerspective, avatar, lambda: None
+
+
+class _ServerBroker(pb.Broker):
+    """A broker that hangs up on whoever does not log in."""
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self._deadline = self.factory.clock.callLater(LOGIN_SECONDS, self.transport.abortConnection)
+
+    def logged_in(self) -> None:
+        if self._deadline.active():
+            self._deadline.cancel()
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        self.logged_in()
+        super().connectionLost(reason)
+
+
+class LoginFactory(pb.PBServerFactory):
+    """Serves `Realm` to whoever knows the secret."""
+
+    protocol = _ServerBroker
+
+    def __init__(self, secret: bytes, avatars: dict[bytes, AvatarMaker], clock: Any) -> None:
+        super().__init__(Portal(Realm(avatars, clock), [SecretChecker(secret)]))
+        self.clock = clock
+        self.noisy = False
+
+
+async def log_in(
+    endpoint: IStreamClientEndpoint,
+    role: str,
+    secret: bytes,
+    mind: pb.Referenceable,
+    clock: IReactorTime,
+    name: str,
+    on_lost: Callable[[], None] | None = None,
+    seconds: float = LOGIN_SECONDS,
+) -> Peer:
+    """Connect and log in as ``role``. Raises `Refused` or, within twice ``seconds``, `Unreachable`.
+
+    ``on_lost`` is called when the connection ends, however it ends. ``name`` is for messages.
+    """
+    factory = pb.PBClientFactory()
+    factory.noisy = False
+    try:
+        broker = await endpoint.connect(factory).addTimeout(seconds, clock)
+    except Exception as error:
+        cause = error.osError if isinstance(error, ConnectError) and error.osError else error
+        raise Unreachable(f"cannot connect to {name}: {cause or type(error).__name__}") from error
+    login = factory.login(UsernamePassword(role.encode(), secret), mind)
+    # An endpoint's factory is not told that the connection is lost, and would wait for ever.
+    broker.notifyOnDisconnect(login.cancel)
+    login.addTimeout(seconds, clock)
+    try:
+        avatar = await login
+    except Exception as error:
+        broker.transport.abortConnection()
+        if b"UnauthorizedLogin" in _remote_type(error):
+            raise Refused(
+                f"{name} refused the secret: is it the secret file of that cluster?"
+            ) from error
+        raise Unreachable(
+            f"{name} ended the connection before the login: is it a jobtracker?"
+        ) from error
+    if on_lost is not None:
+        broker.notifyOnDisconnect(on_lost)
+        if broker.disconnected:
+            on_lost()
+    return Peer(avatar, clock, name)
+
+
+def _remote_type(error: Exception) -> bytes:
+    kind = getattr(error, "remoteType", b"")
+    return kind if isinstance(kind, bytes) else str(kind).encode()

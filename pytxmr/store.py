@@ -1,0 +1,87 @@
+"""The KeyValueStore: which map outputs this tracker holds, who may have them, when they go.
+
+One store serves all jobs of a tracker. A spill belongs to an attempt and is known here only once
+the attempt has succeeded; before that its path is the worker's. Under the store's directory::
+
+    Job001/spills/Map001.0          and Map001.0.index
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from zope.interface import implementer
+
+from pytxmr.errors import NotFound
+from pytxmr.interfaces import ISpillSource
+from pytxmr.model import MAP, AttemptId, TaskId
+from pytxmr.records.spill import PartitionRange, index_path, open_spill
+
+
+@dataclass(slots=True)
+class _Job:
+    key: bytes = field(repr=False)
+    finished: dict[int, AttemptId] = field(default_factory=dict)
+    known: set[AttemptId] = field(default_factory=set)
+
+
+@implementer(ISpillSource)
+class KeyValueStore:
+    """Spills by job, map and attempt. All methods are synchronous and quick."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._jobs: dict[str, _Job] = {}
+
+    def add_job(self, job: str, key: bytes) -> None:
+        """Take spills of this job from now on; ``key`` signs requests for them."""
+        if job not in self._jobs:
+            self._jobs[job] = _Job(key)
+            os.makedirs(os.path.join(self._directory, job, "spills"), exist_ok=True)
+
+    def drop_job(self, job: str) -> None:
+        """Forget the job. Its files go with its directory, which is the tracker's to remove."""
+        self._jobs.pop(job, None)
+
+    def spill_path(self, job: str, attempt: AttemptId) -> str:
+        """Where the attempt writes its spill, and where it stays."""
+        return os.path.join(self._directory, job, "spills", str(attempt))
+
+    def add_spill(self, job: str, attempt: AttemptId) -> None:
+        """The attempt has succeeded: serve its spill. The latest attempt is the one inspected."""
+        found = self._job(job)
+        found.known.add(attempt)
+        found.finished[attempt.task.index] = attempt
+
+    def shuffle_key(self, job: str) -> bytes:
+        return self._job(job).key
+
+    def open_attempt(self, job: str, attempt: AttemptId) -> tuple[int, list[PartitionRange]]:
+        if attempt not in self._job(job).known:
+            raise NotFound(f"{job} has no output of {attempt} here")
+        return open_spill(self.spill_path(job, attempt))
+
+    def open_map(self, job: str, map_index: int) -> tuple[int, list[PartitionRange]]:
+        attempt = self._job(job).finished.get(map_index)
+        if attempt is None:
+            raise NotFound(f"{job} has no output of {TaskId(MAP, map_index)} here")
+        return open_spill(self.spill_path(job, attempt))
+
+    def describe(self) -> list[str]:
+        lines = []
+        for name, job in sorted(self._jobs.items()):
+            lines.append(f"{name}  {len(job.finished)} maps")
+            for index, attempt in sorted(job.finished.items()):
+                path = self.spill_path(name, attempt)
+                size = os.path.getsize(path) if os.path.exists(path) else 0
+                partitions = (os.path.getsize(index_path(path)) - 16) // 32 if size else 0
+                what = f"partitions 0 to {partitions - 1}, {size} bytes"
+                lines.append(f"{name}@{TaskId(MAP, index)}  {what}")
+        return lines
+
+    def _job(self, job: str) -> _Job:
+        found = self._jobs.get(job)
+        if found is None:
+            raise NotFound(f"{job} has nothing here; type jobs to see what there is")
+        return found

@@ -1,0 +1,158 @@
+"""A worker process: what `net.workers` spawns, and what runs the user's code.
+
+It reads tasks from file descriptor 3 and writes answers to 4, as msgpack maps one after the other.
+Standard output and error belong to the user: during an attempt they go to the attempt's log.
+
+A worker works for one job at most, imports it once, and does not know beforehand whether it will map
+or reduce. It leads a process group of its own, so that whatever the job starts can be killed with it;
+when the tracker is gone, even by kill -9, file descriptor 3 ends, and the group kills itself.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import threading
+import time
+from queue import SimpleQueue
+from typing import Any
+
+import msgpack
+
+from pytxmr.errors import AttemptFailed, BadJob, PytxmrError, to_plain
+from pytxmr.job import context
+from pytxmr.job.loading import JobFunctions, load, user_traceback
+from pytxmr.model import InputSplit, JobCode, Segment
+from pytxmr.records.attempt import Outcome, bind_sample, run_map, run_reduce
+from pytxmr.records.codec import unpack_column
+
+CONTROL_FD = 3
+ANSWER_FD = 4
+_PROGRESS_SECONDS = 0.2
+
+
+def main() -> None:
+    os.setsid()
+    for fd in (CONTROL_FD, ANSWER_FD):
+        os.set_inheritable(fd, False)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    # Pairs are short-lived tuples by the million: with the default threshold the collector would
+    # look through them every 700.
+    gc.set_threshold(50_000, 20, 50)
+    tasks: SimpleQueue[dict[str, Any]] = SimpleQueue()
+    threading.Thread(target=_read_control, args=(tasks,), daemon=True).start()
+    answer({"ready": os.getpid()})
+    worker = Worker()
+    while True:
+        worker.handle(tasks.get())
+
+
+def _read_control(tasks: SimpleQueue[dict[str, Any]]) -> None:
+    unpacker = msgpack.Unpacker(max_buffer_size=1 << 30)
+    while data := os.read(CONTROL_FD, 1 << 16):
+        unpacker.feed(data)
+        for message in unpacker:
+            tasks.put(message)
+    os.killpg(0, signal.SIGKILL)
+
+
+def answer(message: dict[str, Any]) -> None:
+    data = memoryview(msgpack.packb(message, unicode_errors="backslashreplace"))
+    while data:
+        data = data[os.write(ANSWER_FD, data) :]
+
+
+class Worker:
+    """The job that this process has imported, and the attempts it runs."""
+
+    def __init__(self) -> None:
+        self._functions: JobFunctions | None = None
+        self._told = 0.0
+
+    def handle(self, message: dict[str, Any]) -> None:
+        """Run one task and answer ``{"done": ...}`` or ``{"failed": plain error}``."""
+        self._told = time.monotonic()
+        _log_to(message["log"])
+        context.begin_attempt()
+        try:
+            functions = self._functions or self._load(message["job"])
+            outcome = self._run(functions, message)
+        except BaseException as error:
+            answer({"failed": to_plain(_explained(error))})
+        else:
+            answer(
+                {
+                    "done": {
+                        "counters": outcome.counters,
+                        "user_counters": context.counters(),
+                        "partition_bytes": [part.length for part in outcome.ranges],
+                        "size_bytes": outcome.size_bytes,
+                        "digest": outcome.digest,
+                    }
+                }
+            )
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+
+    def _load(self, job: dict[str, Any]) -> JobFunctions:
+        """Import the job. Its directory is the working directory, for what its code may write."""
+        os.chdir(job["directory"])
+        with open(job["source_path"], "rb") as file:
+            source = file.read()
+        code = JobCode.from_plain({**job["code"], "source": source})
+        try:
+            functions = load(code, job["params"])
+        except BadJob as error:
+            raise AttemptFailed(error.message, final=True, **error.details) from error
+        if job["key_sample"] is not None:
+            bind_sample(functions, unpack_column(job["key_sample"]))
+        self._functions = functions
+        return functions
+
+    def _run(self, functions: JobFunctions, message: dict[str, Any]) -> Outcome:
+        if message["do"] == "map":
+            return run_map(
+                functions,
+                InputSplit.from_plain(message["split"]),
+                message["spill_path"],
+                message["partitions"],
+                message["buffer_bytes"],
+                self._progress,
+            )
+        segments = [Segment(*segment) for segment in message["segments"]]
+        return run_reduce(
+            functions, segments, message["output_path"], message["scratch"], self._progress
+        )
+
+    def _progress(self, fraction: float) -> None:
+        now = time.monotonic()
+        if now - self._told > _PROGRESS_SECONDS:
+            self._told = now
+            answer({"progress": fraction, "status": context.current_status()})
+
+
+def _log_to(path: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+
+
+def _explained(error: BaseException) -> PytxmrError:
+    """The error as the tracker gets it: the user's own exception with its traceback."""
+    if isinstance(error, PytxmrError):
+        cause = error.__cause__
+        shown = cause if isinstance(error, AttemptFailed) and cause is not None else error
+        if isinstance(error, AttemptFailed) and "traceback" not in error.details:
+            error.details["traceback"] = user_traceback(shown)
+        return error
+    failed = AttemptFailed(f"{type(error).__name__}: {error}")
+    failed.details["traceback"] = user_traceback(error)
+    return failed
+
+
+if __name__ == "__main__":
+    main()
