@@ -1,0 +1,250 @@
+"""The life of a job, top to bottom: its five verbs, called on trackers in the order of this file.
+
+::
+
+    initJob ──▶ executeMap ──▶ shuffle, map by map ──▶ reduce ──▶ commit ──▶ destroyJob
+
+What is done when, and where, `plan.jobstate` decides; a `JobLife` carries its instructions out. Each
+is a chain of Deferreds that begins with a ``callRemote`` and ends in an event that is fed back, so a
+call that fails is a fact like any other.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pytxmr.errors import InternalError, PytxmrError, TrackerLost, Unreachable
+from pytxmr.model import InputSplit, JobSpec
+from pytxmr.net.remote import Peer
+from pytxmr.plan import events as ev
+from pytxmr.plan.jobstate import JobState, Phase
+from pytxmr.storage.output import OutputDirectory, Part
+
+_log = Logger()
+
+#: ``call(tracker id, verb, *args)``: fires with the answer, fails with a `PytxmrError`.
+Call = Callable[..., Deferred[Any]]
+
+
+class JobLife:
+    """One job from its submission to its end. ``ended`` fires, with None, when all is cleaned up."""
+
+    def __init__(
+        self,
+        job: str,
+        spec: JobSpec,
+        splits: list[InputSplit],
+        states: Mapping[str, JobState],
+        call: Call,
+        feed: Callable[[ev.Event], None],
+        reactor: Any,
+    ) -> None:
+        self.job = job
+        self.spec = spec
+        self.splits = splits
+        self._states = states
+        self.output = OutputDirectory(spec.output)
+        self.submitted_at = time.time()
+        self.ended: Deferred[None] = Deferred()
+        self.progress: dict[str, tuple[float, str]] = {}
+        self.phase_seconds: dict[str, float] = {}
+        self._key = secrets.token_bytes(32)
+        self._call = call
+        self._feed = feed
+        self._reactor = reactor
+        self._phase = Phase.QUEUED
+        self._phase_began = reactor.seconds()
+
+    @property
+    def state(self) -> JobState:
+        """What the plan knows of the job."""
+        return self._states[self.job]
+
+    def carry_out(self, instruction: ev.Instruction) -> None:
+        """Start to do what was decided; the event that comes of it is fed back."""
+        match instruction:
+            case ev.InitJob():
+                done = self._init_job(instruction)
+            case ev.LaunchMap():
+                done = self._execute_map(instruction)
+            case ev.Shuffle():
+                done = self._shuffle(instruction)
+            case ev.LaunchReduce():
+                done = self._reduce(instruction)
+            case ev.CommitJob():
+                done = self._commit(instruction)
+            case ev.DestroyJob():
+                done = self._destroy_job(instruction)
+            case _:
+                raise TypeError(f"no way to carry out {instruction!r}")
+        done.addErrback(self._failed_ourselves)
+
+    # ---- initJob: the source goes to the tracker, which allocates what the job needs
+
+    def _init_job(self, order: ev.InitJob) -> Deferred[Any]:
+        setup = {
+            "code": self.spec.code.to_plain(),
+            "params": self.spec.params,
+            "key_sample": self.spec.key_sample,
+            "key": self._key,
+        }
+        return self._call(order.tracker, "initJob", self.job, setup).addCallbacks(
+            lambda _: self._feed(ev.JobInitialised(self.job, order.tracker)),
+            lambda failure: self._feed(ev.InitFailed(self.job, order.tracker, _error(failure))),
+        )
+
+    # ---- executeMap: the answer is that it started; its end comes as a report
+
+    def _execute_map(self, order: ev.LaunchMap) -> Deferred[Any]:
+        task = {
+            "attempt": str(order.attempt),
+            "split": self.splits[order.attempt.task.index].to_plain(),
+            "partitions": order.partitions,
+        }
+        started = self._call(order.tracker, "executeMap", self.job, task)
+        return started.addErrback(self._not_started, order)
+
+    # ---- shuffle: as soon as a map has ended, the homes of its partitions are told to fetch
+
+    def _shuffle(self, order: ev.Shuffle) -> Deferred[Any]:
+        wanted = [
+            output.to_plain() | {"partitions": list(partitions)}
+            for output, partitions in order.wanted
+        ]
+        return self._call(order.tracker, "shuffle", self.job, wanted).addErrback(
+            lambda failure: self._feed(ev.TrackerLost(order.tracker, str(failure.value)))
+        )
+
+    # ---- reduce: only over what has arrived where it runs
+
+    def _reduce(self, order: ev.LaunchReduce) -> Deferred[Any]:
+        task = {
+            "attempt": str(order.attempt),
+            "maps": [str(attempt) for attempt in order.maps],
+            "output_path": self.output.attempt_path(str(order.attempt)),
+        }
+        started = self._call(order.tracker, "reduce", self.job, task)
+        return started.addErrback(self._not_started, order)
+
+    def _not_started(self, failure: Failure, order: ev.LaunchMap | ev.LaunchReduce) -> None:
+        error = _error(failure)
+        if isinstance(error, Unreachable | TrackerLost):
+            self._feed(ev.TrackerLost(order.tracker, error.message))
+        else:
+            self._feed(ev.AttemptEndedBadly(self.job, order.tracker, order.attempt, error))
+
+    # ---- commit: the winners' files get their names, then _SUCCESS
+
+    def _commit(self, order: ev.CommitJob) -> Deferred[Any]:
+        parts = [Part(str(attempt), size, digest) for attempt, size, digest in order.winners]
+        manifest = {
+            "job": self.job,
+            "name": self.spec.name,
+            "source_sha256": self.spec.code.digest,
+            "counters": order.counters,
+        }
+        return self._in_thread(self.output.commit, parts, manifest).addCallbacks(
+            lambda _: self._feed(ev.JobCommitted(self.job)),
+            lambda failure: self._feed(ev.CommitFailed(self.job, _error(failure))),
+        )
+
+    # ---- destroyJob: everywhere, whatever came before; only then is unfinished output removed
+
+    def _destroy_job(self, order: ev.DestroyJob) -> Deferred[Any]:
+        keep = order.keep and self.state.error is None
+        calls = [
+            self._call(tracker, "destroyJob", self.job, keep).addErrback(self._left_behind, tracker)
+            for tracker in order.trackers
+        ]
+        destroyed: Deferred[Any] = DeferredList(calls)
+        if self.state.error is not None:
+            destroyed.addCallback(lambda _: self._in_thread(self.output.discard))
+        destroyed.addBoth(lambda _: self._feed(ev.JobDestroyed(self.job)))
+        return destroyed
+
+    def _left_behind(self, failure: Failure, tracker: str) -> None:
+        # It destroys the job itself when it registers anew.
+        error = failure.value
+        _log.warn("{job} not destroyed at {at}: {error}", job=self.job, at=tracker, error=error)
+
+    # ---- beside the chain
+
+    def notice_phase(self) -> None:
+        """Keep account of time; called after each event."""
+        phase = self.state.phase
+        if phase is self._phase:
+            return
+        now = self._reactor.seconds()
+        spent = self.phase_seconds
+        spent[self._phase.value] = spent.get(self._phase.value, 0.0) + now - self._phase_began
+        self._phase, self._phase_began = phase, now
+        _log.info("{job} is {phase}", job=self.job, phase=phase.value)
+        if phase is Phase.ENDED:
+            self.progress.clear()
+            self.ended.callback(None)
+
+    def status(self) -> dict[str, Any]:
+        """The job as plain values, for clients."""
+        state = self.state
+        seconds = sum(self.phase_seconds.values())
+        if state.phase is not Phase.ENDED:
+            seconds += self._reactor.seconds() - self._phase_began
+        error = state.error
+        return {
+            "job": self.job,
+            "name": self.spec.name,
+            "phase": state.phase.value,
+            "outcome": state.outcome.value if state.outcome and state.phase is Phase.ENDED else "",
+            "output": self.spec.output,
+            "submitted_at": self.submitted_at,
+            "seconds": seconds,
+            "phase_seconds": dict(self.phase_seconds),
+            "maps": len(state.maps),
+            "maps_done": sum(task.winner is not None for task in state.maps),
+            "reduces": len(state.reduces),
+            "reduces_done": sum(task.winner is not None for task in state.reduces),
+            "running": sum(len(task.running) for task in (*state.maps, *state.reduces)),
+            "failures": sum(task.failures for task in (*state.maps, *state.reduces)),
+            "fraction_running": self._fraction("Map"),
+            "fraction_reducing": self._fraction("Reduce"),
+            "doing": sorted({text for _, text in self.progress.values() if text})[:20],
+            "counters": state.counters(),
+            "error": None if error is None else {"message": error.message, **_shown(error)},
+        }
+
+    def _fraction(self, kind: str) -> float:
+        return sum(done for name, (done, _) in self.progress.items() if name.startswith(kind))
+
+    def _in_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
+
+    def _failed_ourselves(self, failure: Failure) -> None:
+        _log.failure("a step of {job} failed in the jobtracker itself", failure, job=self.job)
+        self._feed(ev.CommitFailed(self.job, InternalError(f"in the jobtracker: {failure.value}")))
+
+
+def _error(failure: Failure) -> PytxmrError:
+    if isinstance(failure.value, PytxmrError):
+        return failure.value
+    return InternalError(f"{failure.type.__name__}: {failure.value}")
+
+
+def _shown(error: PytxmrError) -> dict[str, str]:
+    wanted = ("traceback", "where", "log", "task", "attempt")
+    return {name: str(error.details[name]) for name in wanted if error.details.get(name)}
+
+
+def peer_named(peers: dict[str, Peer], tracker: str) -> Peer:
+    """The tracker's connection. Raises `TrackerLost` if it has none."""
+    peer = peers.get(tracker)
+    if peer is None:
+        raise TrackerLost(f"the tasktracker {tracker} is gone")
+    return peer

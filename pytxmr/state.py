@@ -1,0 +1,47 @@
+"""What the jobtracker must not forget: which life this is, and which job numbers are used up.
+
+SQLite in WAL mode with ``synchronous=FULL``: a number that was handed out is on disk before anybody
+sees it, so after a crash no two jobs have one id and no two lives one epoch.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+from pytxmr.errors import BadConfiguration
+
+
+class StateStore:
+    """Numbers that only grow, in ``directory``, or in memory if that is None."""
+
+    def __init__(self, directory: str | None) -> None:
+        path = ":memory:"
+        try:
+            if directory is not None:
+                os.makedirs(directory, mode=0o700, exist_ok=True)
+                path = os.path.join(directory, "jobtracker.sqlite")
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=1.0)
+            # Exclusive: a second jobtracker on the same directory is refused, not corrupted.
+            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL)"
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise BadConfiguration(
+                f"cannot use the state directory {directory}: {error}; does another jobtracker?"
+            ) from error
+
+    def next_number(self, name: str) -> int:
+        """The next number of that name, from 1 on; durable before this returns."""
+        row = self._db.execute(
+            "INSERT INTO numbers VALUES (?, 1) "
+            "ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value",
+            (name,),
+        ).fetchall()
+        return int(row[0][0])
+
+    def close(self) -> None:
+        self._db.close()

@@ -1,0 +1,580 @@
+"""The tasktracker: runs attempts in worker processes, keeps spills, fetches, serves, reports.
+
+It decides nothing. The jobtracker's verbs (`TaskTrackerVerbs`) say what to do; what comes of it is
+put into an outbox and reported, again and again until the jobtracker has taken it. When the connection
+is lost the tracker registers anew, as another incarnation that owns nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+from twisted.spread import pb
+from zope.interface import implementer
+
+from pytxmr.errors import (
+    BadConfiguration,
+    NotFound,
+    PytxmrError,
+    Refused,
+    SpillDamaged,
+    Stale,
+    Unreachable,
+    to_plain,
+)
+from pytxmr.interfaces import ITaskTracker
+from pytxmr.model import AttemptId, InputSplit, JobCode, Segment, checked_job_id, take
+from pytxmr.net.fetch import Fetcher
+from pytxmr.net.kvserver import KeyValueFactory
+from pytxmr.net.listening import listen
+from pytxmr.net.login import log_in
+from pytxmr.net.remote import Peer, answering
+from pytxmr.net.secret import inspection_token
+from pytxmr.net.workers import Task, WorkerPool
+from pytxmr.store import KeyValueStore
+
+#: Tries of one fetch before it is reported as failed, and the pause before each further one.
+FETCH_TRIES = 3
+FETCH_PAUSE_SECONDS = 0.5
+#: Pauses between tries to connect to the jobtracker: doubled from the first up to the second.
+RECONNECT_SECONDS = (0.1, 5.0)
+LOG_TAIL_BYTES = 32 * 1024
+LOG_READ_BYTES = 512 * 1024
+
+_log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerConfig:
+    """``kv_listen`` is an endpoint description; ``buffer_bytes`` bounds a map's sort buffer."""
+
+    name: str
+    work_dir: str
+    workers: int
+    kv_listen: str
+    secret: bytes = field(repr=False)
+    buffer_bytes: int = 64 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Job:
+    """A job as this tracker knows it. ``segments``: by partition and map index."""
+
+    id: str
+    directory: str
+    setup: dict[str, Any]
+    key: bytes = field(repr=False)
+    segments: dict[int, dict[int, tuple[AttemptId, Segment]]] = field(default_factory=dict)
+    asked: set[tuple[AttemptId, int]] = field(default_factory=set)
+    running: dict[str, tuple[float, str]] = field(default_factory=dict)
+    ended: bool = False
+
+
+class TaskTracker(Service):
+    """One machine's part of the cluster. ``jobtracker`` is where to log in."""
+
+    def __init__(
+        self, reactor: Any, config: TrackerConfig, jobtracker: IStreamClientEndpoint
+    ) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._endpoint = jobtracker
+        self._jobs_dir = os.path.join(config.work_dir, "jobs")
+        self._logs_dir = os.path.join(config.work_dir, "logs")
+        self.store = KeyValueStore(self._jobs_dir)
+        self.pool = WorkerPool(reactor, config.workers)
+        self._fetcher = Fetcher(reactor)
+        self._jobs: dict[str, _Job] = {}
+        self._outbox: list[dict[str, Any]] = []
+        self._reporting = False
+        self._peer: Peer | None = None
+        self.who: dict[str, Any] | None = None
+        self._beat: LoopingCall | None = None
+        self._lock: Any = None
+        self.kv_port: IListeningPort | None = None
+        self._connecting: Deferred[None] | None = None
+
+    # ---- life
+
+    async def open(self) -> None:
+        """Take the work directory and the port. Raises `BadConfiguration`."""
+        self._take_work_dir()
+        token = inspection_token(self._config.secret)
+        factory = KeyValueFactory(self.store, token, self._reactor)
+        self.kv_port = await listen(self._reactor, self._config.kv_listen, factory)
+
+    def _take_work_dir(self) -> None:
+        try:
+            os.makedirs(self._config.work_dir, mode=0o700, exist_ok=True)
+            self._lock = open(os.path.join(self._config.work_dir, "lock"), "w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BadConfiguration(
+                f"another tasktracker uses {self._config.work_dir}; give each its own --work-dir"
+            ) from error
+        except OSError as error:
+            raise BadConfiguration(
+                f"cannot use {self._config.work_dir}: {error.strerror}"
+            ) from error
+        # What an earlier life left: this incarnation owns nothing.
+        shutil.rmtree(self._jobs_dir, ignore_errors=True)
+        for directory in (self._jobs_dir, self._logs_dir):
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+
+    def startService(self) -> None:
+        """Spawn the workers and keep connected to the jobtracker. `open` comes before."""
+        super().startService()
+        self.pool.start()
+        self._connecting = Deferred.fromCoroutine(self._stay_connected())
+
+    async def _stay_connected(self) -> None:
+        pause, longest = RECONNECT_SECONDS
+        refused = False
+        while self.running:
+            try:
+                lost = await self._register()
+            except (Unreachable, Refused, PytxmrError) as error:
+                if not refused or not isinstance(error, Refused):
+                    _log.warn("not registered: {error}", error=error)
+                refused = isinstance(error, Refused)
+                await deferLater(self._reactor, pause)
+                pause = min(pause * 2, longest)
+                continue
+            pause = RECONNECT_SECONDS[0]
+            await lost
+            self._disconnected()
+            await deferLater(self._reactor, pause)
+
+    async def _register(self) -> Deferred[None]:
+        """Log in and register; the Deferred returned fires when the connection is lost."""
+        lost: Deferred[None] = Deferred()
+        verbs = TaskTrackerVerbs(self)
+        peer = await log_in(
+            self._endpoint,
+            "tasktracker",
+            self._config.secret,
+            verbs,
+            self._reactor,
+            "the jobtracker",
+            on_lost=lambda: None if lost.called else lost.callback(None),
+        )
+        assert self.kv_port is not None
+        address = self.kv_port.getHost()
+        try:
+            answer = await peer.call(
+                "register",
+                {
+                    "name": self._config.name,
+                    "workers": self._config.workers,
+                    "host": _reachable(getattr(address, "host", "127.0.0.1")),
+                    "port": getattr(address, "port", 0),
+                },
+            )
+        except PytxmrError:
+            peer.disconnect()
+            raise
+        self._peer, self.who = peer, answer["who"]
+        _log.info("registered as {tracker}", tracker=answer["who"]["tracker"])
+        self._beat = LoopingCall(self._heartbeat, peer)
+        self._beat.clock = self._reactor
+        self._beat.start(answer["heartbeat_seconds"], now=False)
+        return lost
+
+    def _heartbeat(self, peer: Peer) -> Deferred[Any]:
+        progress = [
+            [job.id, attempt, fraction, status]
+            for job in self._jobs.values()
+            for attempt, (fraction, status) in job.running.items()
+        ]
+        answer = peer.call("heartbeat", self.who, progress, seconds=10.0)
+        # Whether refused or not answered: this incarnation is over.
+        return answer.addErrback(lambda failure: peer.disconnect())
+
+    def _disconnected(self) -> None:
+        """This incarnation is over: nothing that it was asked to do counts any more."""
+        _log.info("the connection to the jobtracker is lost")
+        self._peer, self.who = None, None
+        if self._beat is not None and self._beat.running:
+            self._beat.stop()
+        self._outbox.clear()
+        for job in list(self._jobs):
+            self.destroy_job(job, keep=False)
+
+    async def stopService(self) -> None:  # type: ignore[override]
+        """Tell the jobtracker, end the workers, close the port, remove every job's files."""
+        super().stopService()
+        if self._connecting is not None:
+            self._connecting.addErrback(lambda failure: None)
+            self._connecting.cancel()
+        if self._beat is not None and self._beat.running:
+            self._beat.stop()
+        peer, who, self._peer = self._peer, self.who, None
+        if peer is not None:
+            try:
+                await peer.call("unregister", who, seconds=2.0)
+            except PytxmrError:
+                pass
+            peer.disconnect()
+        self._fetcher.close()
+        await self.pool.stop()
+        if self.kv_port is not None:
+            await _as_deferred(self.kv_port.stopListening())
+        shutil.rmtree(self._jobs_dir, ignore_errors=True)
+        if self._lock is not None:
+            self._lock.close()
+
+    # ---- reports
+
+    def report(self, fact: dict[str, Any]) -> None:
+        """Put a fact into the outbox; it is sent until the jobtracker has taken it."""
+        self._outbox.append(fact)
+        self._send_reports()
+
+    def _send_reports(self) -> None:
+        if self._reporting or not self._outbox or self._peer is None:
+            return
+        self._reporting = True
+        batch = self._outbox[:100]
+        peer = self._peer
+        sent = peer.call("report", self.who, batch)
+
+        def taken(_: Any) -> None:
+            self._reporting = False
+            if self._peer is peer:
+                del self._outbox[: len(batch)]
+            self._send_reports()
+
+        def failed(failure: Any) -> None:
+            self._reporting = False
+            _log.warn("a report was not taken: {error}", error=failure.value)
+            peer.disconnect()
+
+        sent.addCallbacks(taken, failed)
+
+    # ---- the five verbs
+
+    def init_job(self, job: str, setup: dict[str, Any]) -> None:
+        """Store the source, make the job's directories, let the store take its spills."""
+        if job in self._jobs:
+            return
+        code = JobCode.from_plain(take(setup, "code", dict))
+        key = take(setup, "key", bytes)
+        directory = os.path.join(self._jobs_dir, job)
+        try:
+            shutil.rmtree(directory, ignore_errors=True)
+            shutil.rmtree(self._log_dir(job), ignore_errors=True)
+            for name in ("files", "fetched", "scratch"):
+                os.makedirs(os.path.join(directory, name))
+            os.makedirs(self._log_dir(job))
+            with open(os.path.join(directory, "source.py"), "wb") as file:
+                file.write(code.source)
+        except OSError as error:
+            raise PytxmrError(f"cannot prepare {job} in {directory}: {error.strerror}") from error
+        self.store.add_job(job, key)
+        plain = {name: value for name, value in code.to_plain().items() if name != "source"}
+        self._jobs[job] = _Job(
+            job,
+            directory,
+            {
+                "directory": os.path.join(directory, "files"),
+                "source_path": os.path.join(directory, "source.py"),
+                "code": plain,
+                "params": take(setup, "params", dict),
+                "key_sample": take(setup, "key_sample", (bytes, type(None))),
+            },
+            key,
+        )
+
+    def execute_map(self, job: _Job, attempt: AttemptId, task: dict[str, Any]) -> None:
+        """Start a map attempt; its end is reported."""
+        split = InputSplit.from_plain(take(task, "split", list))
+        message = {
+            "do": "map",
+            "split": split.to_plain(),
+            "partitions": take(task, "partitions", int),
+            "spill_path": self.store.spill_path(job.id, attempt),
+            "buffer_bytes": self._config.buffer_bytes,
+        }
+        self._start(job, attempt, message, lambda done: self._map_done(job, attempt, done))
+
+    def _map_done(self, job: _Job, attempt: AttemptId, done: dict[str, Any]) -> dict[str, Any]:
+        self.store.add_spill(job.id, attempt)
+        return {"fact": "map-succeeded", "partition_bytes": done["partition_bytes"]}
+
+    def reduce(self, job: _Job, attempt: AttemptId, task: dict[str, Any]) -> None:
+        """Start a reduce attempt over the segments named by ``maps``; its end is reported."""
+        arrived = job.segments.get(attempt.task.index, {})
+        segments = []
+        for name in take(task, "maps", list):
+            wanted = AttemptId.parse(name)
+            found, segment = arrived.get(wanted.task.index, (None, None))
+            if found != wanted or segment is None:
+                raise SpillDamaged(f"{wanted} is not here", map_index=wanted.task.index)
+            segments.append(segment)
+        message = {
+            "do": "reduce",
+            "segments": [segment.to_plain() for segment in segments if segment.length],
+            "output_path": take(task, "output_path", str),
+            "scratch": os.path.join(job.directory, "scratch", str(attempt)),
+        }
+        self._start(job, attempt, message, self._reduce_done)
+
+    @staticmethod
+    def _reduce_done(done: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "fact": "reduce-succeeded",
+            "size_bytes": done["size_bytes"],
+            "digest": done["digest"],
+        }
+
+    def _start(
+        self,
+        job: _Job,
+        attempt: AttemptId,
+        message: dict[str, Any],
+        succeeded: Callable[[dict[str, Any]], dict[str, Any]],
+    ) -> None:
+        name = str(attempt)
+        if name in job.running:
+            return
+        job.running[name] = (0.0, "")
+        message |= {"job": job.setup, "log": self._log_path(job.id, name)}
+
+        def progress(fraction: float, status: str) -> None:
+            if name in job.running:
+                job.running[name] = (fraction, status)
+
+        def done(answer: dict[str, Any]) -> dict[str, Any]:
+            counters = {f"job: {k}": v for k, v in answer["user_counters"].items()}
+            return succeeded(answer) | {"counters": answer["counters"] | counters}
+
+        def failed(failure: Any) -> dict[str, Any]:
+            error = failure.value
+            plain = to_plain(error)
+            plain["details"].setdefault("log", self.read_log(job.id, name, LOG_TAIL_BYTES))
+            return {"fact": "attempt-failed", "error": plain}
+
+        def tell(fact: dict[str, Any]) -> None:
+            job.running.pop(name, None)
+            if not job.ended:
+                self.report(fact | {"job": job.id, "attempt": name})
+
+        ended = self.pool.run(Task(job.id, name, message, progress))
+        ended.addCallback(done).addErrback(failed).addCallback(tell)
+        ended.addErrback(lambda failure: _log.failure("after {attempt}", failure, attempt=name))
+
+    def shuffle(self, job: _Job, wanted: list[Any]) -> None:
+        """Start to fetch; what arrives, and what cannot be had, is reported."""
+        for item in wanted:
+            attempt = AttemptId.parse(take(item, "attempt", str))
+            partitions = tuple(take(item, "partitions", list))
+            new = tuple(p for p in partitions if (attempt, p) not in job.asked)
+            job.asked.update((attempt, p) for p in new)
+            address = (take(item, "host", str), take(item, "port", int))
+            local = take(item, "tracker", str) == (self.who or {}).get("tracker")
+            for start in range(0, len(new), 1000):
+                part = new[start : start + 1000]
+                fetched = Deferred.fromCoroutine(self._fetch(job, attempt, address, part, local))
+                fetched.addErrback(self._fetch_failed, job, attempt, part)
+
+    async def _fetch(
+        self,
+        job: _Job,
+        attempt: AttemptId,
+        address: tuple[str, int],
+        partitions: tuple[int, ...],
+        local: bool,
+    ) -> None:
+        if local:
+            segments = self._local_segments(job, attempt, partitions)
+        else:
+            segments = await self._remote_segments(job, attempt, address, partitions)
+        if job.ended:
+            return
+        for partition, segment in segments.items():
+            arrived = job.segments.setdefault(partition, {})
+            arrived[attempt.task.index] = (attempt, segment)
+        self.report(
+            {
+                "fact": "fetched",
+                "job": job.id,
+                "attempt": str(attempt),
+                "partitions": list(partitions),
+            }
+        )
+
+    def _local_segments(
+        self, job: _Job, attempt: AttemptId, partitions: tuple[int, ...]
+    ) -> dict[int, Segment]:
+        """The short cut: a map that ran here is read where it lies."""
+        fd, ranges = self.store.open_attempt(job.id, attempt)
+        os.close(fd)
+        path = self.store.spill_path(job.id, attempt)
+        return {p: Segment(path, ranges[p].offset, ranges[p].length) for p in partitions}
+
+    async def _remote_segments(
+        self, job: _Job, attempt: AttemptId, address: tuple[str, int], partitions: tuple[int, ...]
+    ) -> dict[int, Segment]:
+        path = os.path.join(job.directory, "fetched", f"{attempt}.{partitions[0]}")
+        tries = 0
+        while True:
+            try:
+                return await self._fetcher.fetch(
+                    address, job.key, job.id, attempt, partitions, path
+                )
+            except PytxmrError as error:
+                tries += 1
+                hopeless = isinstance(error, NotFound | Refused)
+                if tries == FETCH_TRIES or hopeless or job.ended:
+                    raise
+            await deferLater(self._reactor, FETCH_PAUSE_SECONDS * tries)
+
+    def _fetch_failed(
+        self, failure: Any, job: _Job, attempt: AttemptId, partitions: tuple[int, ...]
+    ) -> None:
+        if job.ended:
+            return
+        job.asked.difference_update((attempt, p) for p in partitions)
+        error = to_plain(failure.value)
+        self.report(
+            {"fact": "fetch-failed", "job": job.id, "attempt": str(attempt), "error": error}
+        )
+
+    def destroy_job(self, job_id: str, keep: bool) -> Deferred[Any]:
+        """End the job's workers, then remove its files; with ``keep`` the spills stay served."""
+        job = self._jobs.pop(job_id, None)
+        if job is not None:
+            job.ended = True
+        directory = os.path.join(self._jobs_dir, job_id)
+
+        def remove(_: Any) -> None:
+            if keep:
+                for name in ("files", "fetched", "scratch", "source.py"):
+                    path = os.path.join(directory, name)
+                    shutil.rmtree(path, ignore_errors=True)
+            elif job_id not in self._jobs:
+                self.store.drop_job(job_id)
+                shutil.rmtree(directory, ignore_errors=True)
+
+        return self.pool.retire(job_id).addCallback(remove)
+
+    # ---- what else one may ask
+
+    def job(self, job_id: str) -> _Job:
+        found = self._jobs.get(checked_job_id(job_id))
+        if found is None:
+            raise NotFound(f"{job_id} was not initialised here")
+        return found
+
+    def kill_attempt(self, job: str, attempt: AttemptId) -> None:
+        self.pool.kill_attempt(job, str(attempt), "the jobtracker ended it")
+
+    def list_logs(self, job: str) -> list[str]:
+        """The attempts of which there is a log here."""
+        try:
+            return sorted(name.removesuffix(".log") for name in os.listdir(self._log_dir(job)))
+        except FileNotFoundError:
+            return []
+
+    def read_log(self, job: str, attempt: str, most: int = LOG_READ_BYTES) -> str:
+        """The end of an attempt's log, ``most`` bytes at the most; empty if there is none."""
+        try:
+            with open(self._log_path(job, attempt), "rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - most))
+                return file.read().decode("utf-8", "backslashreplace")
+        except FileNotFoundError:
+            return ""
+
+    def drop_logs(self, job: str) -> None:
+        shutil.rmtree(self._log_dir(job), ignore_errors=True)
+
+    def _log_dir(self, job: str) -> str:
+        return os.path.join(self._logs_dir, job)
+
+    def _log_path(self, job: str, attempt: str) -> str:
+        return os.path.join(self._log_dir(job), f"{attempt}.log")
+
+
+@implementer(ITaskTracker)
+class TaskTrackerVerbs(pb.Referenceable):
+    """What the jobtracker may call; checks who speaks to whom, then hands on to `TaskTracker`."""
+
+    def __init__(self, tracker: TaskTracker) -> None:
+        self._tracker = tracker
+
+    def _check(self, who: Any) -> None:
+        if who != self._tracker.who:
+            raise Stale("the call is for another incarnation of this tracker")
+
+    @answering
+    def remote_initJob(self, who: Any, job: Any, setup: Any) -> None:
+        self._check(who)
+        self._tracker.init_job(checked_job_id(job), setup)
+
+    @answering
+    def remote_executeMap(self, who: Any, job: Any, task: Any) -> None:
+        self._check(who)
+        attempt = AttemptId.parse(take(task, "attempt", str))
+        self._tracker.execute_map(self._tracker.job(job), attempt, task)
+
+    @answering
+    def remote_shuffle(self, who: Any, job: Any, wanted: Any) -> None:
+        self._check(who)
+        self._tracker.shuffle(self._tracker.job(job), wanted)
+
+    @answering
+    def remote_reduce(self, who: Any, job: Any, task: Any) -> None:
+        self._check(who)
+        attempt = AttemptId.parse(take(task, "attempt", str))
+        self._tracker.reduce(self._tracker.job(job), attempt, task)
+
+    @answering
+    def remote_killAttempt(self, who: Any, job: Any, attempt: Any) -> None:
+        self._check(who)
+        self._tracker.kill_attempt(checked_job_id(job), AttemptId.parse(attempt))
+
+    @answering
+    def remote_destroyJob(self, who: Any, job: Any, keep: Any) -> Deferred[Any]:
+        self._check(who)
+        ended = self._tracker.destroy_job(checked_job_id(job), bool(keep))
+        return ended.addCallback(lambda _: None)
+
+    @answering
+    def remote_listLogs(self, who: Any, job: Any) -> list[str]:
+        self._check(who)
+        return self._tracker.list_logs(checked_job_id(job))
+
+    @answering
+    def remote_readLog(self, who: Any, job: Any, attempt: Any) -> str:
+        self._check(who)
+        return self._tracker.read_log(checked_job_id(job), str(AttemptId.parse(attempt)))
+
+    @answering
+    def remote_dropLogs(self, who: Any, job: Any) -> None:
+        self._check(who)
+        self._tracker.drop_logs(checked_job_id(job))
+
+    @answering
+    def remote_ping(self) -> str:
+        return "pong"
+
+
+def _reachable(host: str) -> str:
+    """The address that others are told: of a listener on all interfaces, this machine's name."""
+    return socket.getfqdn() if host in ("0.0.0.0", "::") else host
+
+
+def _as_deferred(value: Any) -> Deferred[Any]:
+    return value if isinstance(value, Deferred) else succeed(value)
