@@ -1,0 +1,34 @@
+"""The ``pytxmr`` command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line (default: the process's own); returns the exit status.
+
+    0: the job succeeded, or the question was answered; 1: the job failed; 2: the command line, the
+    job module, the input or the cluster is wrong, said before anything ran; 130: interrupted.
+    """
+    from pytxmr.cli.commands import COMMANDS
+    from pytxmr.cli.options import build_parser
+    from pytxmr.cli.report import show_error
+    from pytxmr.errors import JobFailed, PytxmrError
+
+    options = build_parser().parse_args(argv)
+    try:
+        return COMMANDS[options.command](options)
+    except JobFailed as error:
+        show_error(error)
+        return 1
+    except PytxmrError as error:
+        show_error(error)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; so has the point of saying so.
+        sys.stderr.close()
+        return 1

@@ -1,0 +1,264 @@
+"""What each subcommand does."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.internet.task import deferLater
+
+from pytxmr.cli.reactor import Interrupts, run_in_reactor
+from pytxmr.cli.report import ProgressShown, show_status, show_summary, show_table
+from pytxmr.client import JobOptions, connect, make_spec, submit
+from pytxmr.errors import BadConfiguration, JobFailed, PytxmrError
+from pytxmr.model import JobSpec
+from pytxmr.net.remote import Peer
+from pytxmr.net.secret import inspection_token, make_secret, read_secret
+from pytxmr.runners.local import LocalCluster
+
+_POLL_SECONDS = 0.2
+
+
+def run(options: argparse.Namespace) -> int:
+    spec = make_spec(_job_options(options))
+    if options.jobtracker:
+        secret = _secret(options)
+        return run_in_reactor(lambda r, i: _run_on_cluster(r, i, options.jobtracker, secret, spec))
+    workers = options.workers or len(os.sched_getaffinity(0))
+    return run_in_reactor(lambda r, i: _run_here(r, i, workers, spec))
+
+
+async def _run_here(reactor: Any, interrupts: Interrupts, workers: int, spec: JobSpec) -> int:
+    cluster = LocalCluster(reactor, workers)
+    try:
+        jobtracker = await cluster.start()
+        status = await _submit_and_watch(jobtracker, interrupts, spec)
+        if spec.keep and status == 0:
+            await _stay_for_inspection(reactor, interrupts, cluster)
+        return status
+    finally:
+        await cluster.stop()
+
+
+async def _stay_for_inspection(reactor: Any, interrupts: Interrupts, cluster: LocalCluster) -> None:
+    assert cluster.tracker is not None
+    assert cluster.tracker.kv_port is not None
+    port = cluster.tracker.kv_port.getHost().port  # type: ignore[attr-defined]
+    print(f"The spills are kept: telnet 127.0.0.1 {port} and type help; Ctrl-C drops them.")
+    sys.stdout.flush()
+    while not interrupts.status:
+        await deferLater(reactor, _POLL_SECONDS)
+
+
+async def _run_on_cluster(
+    reactor: Any, interrupts: Interrupts, endpoint: str, secret: bytes, spec: JobSpec
+) -> int:
+    jobtracker = await connect(reactor, endpoint, secret)
+    try:
+        return await _submit_and_watch(jobtracker, interrupts, spec)
+    finally:
+        jobtracker.disconnect()
+
+
+async def _submit_and_watch(jobtracker: Peer, interrupts: Interrupts, spec: JobSpec) -> int:
+    job = await submit(jobtracker, spec)
+    try:
+        return await _watch(jobtracker, interrupts, job)
+    except _Interrupted as interrupted:
+        await jobtracker.call("kill", job, "interrupted")
+        print(f"pytxmr: {job} was killed: interrupted", file=sys.stderr)
+        return interrupted.status
+
+
+class _Interrupted(Exception):
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+async def _watch(jobtracker: Peer, interrupts: Interrupts, job: str) -> int:
+    """Show progress until the job has ended, then its summary. Raises `JobFailed`."""
+    shown = ProgressShown()
+    try:
+        while True:
+            if interrupts.status:
+                raise _Interrupted(interrupts.status)
+            status = await _asked(jobtracker.call("wait", job, _POLL_SECONDS))
+            if status["outcome"]:
+                break
+            shown.show(status)
+    finally:
+        shown.close()
+    if status["outcome"] != "succeeded":
+        error = dict(status["error"] or {})
+        raise JobFailed(f"{job}: {error.pop('message', status['outcome'])}", **error)
+    show_summary(status)
+    return 0
+
+
+async def _asked(answer: Any) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = await answer
+    except PytxmrError as error:
+        # The job may go on, or not: that is a failure of the job's run, not of the command line.
+        raise JobFailed(error.message, **error.details) from error
+    return found
+
+
+def submit_only(options: argparse.Namespace) -> int:
+    spec = make_spec(_job_options(options))
+
+    async def queue(jobtracker: Peer, interrupts: Interrupts) -> int:
+        print(await submit(jobtracker, spec))
+        return 0
+
+    return _with_cluster(options, queue)
+
+
+def status(options: argparse.Namespace) -> int:
+    async def show(jobtracker: Peer, interrupts: Interrupts) -> int:
+        show_status(await jobtracker.call("status", options.job))
+        return 0
+
+    return _with_cluster(options, show)
+
+
+def wait(options: argparse.Namespace) -> int:
+    async def watch(jobtracker: Peer, interrupts: Interrupts) -> int:
+        await jobtracker.call("status", options.job)
+        try:
+            return await _watch(jobtracker, interrupts, options.job)
+        except _Interrupted as interrupted:
+            return interrupted.status
+
+    return _with_cluster(options, watch)
+
+
+def kill(options: argparse.Namespace) -> int:
+    async def end(jobtracker: Peer, interrupts: Interrupts) -> int:
+        show_status(await jobtracker.call("kill", options.job, "by `pytxmr kill`"))
+        return 0
+
+    return _with_cluster(options, end)
+
+
+def counters(options: argparse.Namespace) -> int:
+    async def show(jobtracker: Peer, interrupts: Interrupts) -> int:
+        found = (await jobtracker.call("status", options.job))["counters"]
+        for name, value in sorted(found.items()):
+            print(f"{name.removeprefix('job: ')}\t{value}")
+        return 0
+
+    return _with_cluster(options, show)
+
+
+def destroy(options: argparse.Namespace) -> int:
+    async def drop(jobtracker: Peer, interrupts: Interrupts) -> int:
+        await jobtracker.call("destroy", options.job)
+        return 0
+
+    return _with_cluster(options, drop)
+
+
+def logs(options: argparse.Namespace) -> int:
+    async def show(jobtracker: Peer, interrupts: Interrupts) -> int:
+        for log in await jobtracker.call("logs", options.job, options.task, options.failed):
+            print(f"=== {options.job}@{log['attempt']} on {log['tracker']}")
+            print(log["text"].rstrip("\n"))
+        return 0
+
+    return _with_cluster(options, show)
+
+
+def jobs(options: argparse.Namespace) -> int:
+    async def show(jobtracker: Peer, interrupts: Interrupts) -> int:
+        rows = [["JOB", "STATE", "MAPS", "REDUCES", "SECONDS", "NAME", "OUTPUT"]]
+        for job in await jobtracker.call("jobs"):
+            state = job["outcome"] or job["phase"]
+            maps = f"{job['maps_done']}/{job['maps']}"
+            reduces = f"{job['reduces_done']}/{job['reduces']}"
+            seconds = f"{job['seconds']:.1f}"
+            rows.append([job["job"], state, maps, reduces, seconds, job["name"], job["output"]])
+        show_table(rows)
+        return 0
+
+    return _with_cluster(options, show)
+
+
+def trackers(options: argparse.Namespace) -> int:
+    async def show(jobtracker: Peer, interrupts: Interrupts) -> int:
+        rows = [["TRACKER", "WORKERS", "BUSY", "SERVES"]]
+        for tracker in await jobtracker.call("trackers"):
+            numbers = [str(tracker["workers"]), str(tracker["busy"])]
+            rows.append([tracker["tracker"], *numbers, tracker["address"]])
+        show_table(rows)
+        return 0
+
+    return _with_cluster(options, show)
+
+
+def secret(options: argparse.Namespace) -> int:
+    make_secret(options.file)
+    return 0
+
+
+def token(options: argparse.Namespace) -> int:
+    print(inspection_token(_secret(options)))
+    return 0
+
+
+def _with_cluster(
+    options: argparse.Namespace, ask: Callable[[Peer, Interrupts], Coroutine[Any, Any, int]]
+) -> int:
+    if not options.jobtracker:
+        raise BadConfiguration("--jobtracker ENDPOINT, or PYTXMR_JOBTRACKER, is needed")
+    secret_text = _secret(options)
+
+    async def connected(reactor: Any, interrupts: Interrupts) -> int:
+        jobtracker = await connect(reactor, options.jobtracker, secret_text)
+        try:
+            return await ask(jobtracker, interrupts)
+        finally:
+            jobtracker.disconnect()
+
+    return run_in_reactor(connected)
+
+
+def _secret(options: argparse.Namespace) -> bytes:
+    if not options.secret_file:
+        raise BadConfiguration("--secret-file FILE, or PYTXMR_SECRET_FILE, is needed")
+    return read_secret(options.secret_file)
+
+
+def _job_options(options: argparse.Namespace) -> JobOptions:
+    roles = ("mapper", "reducer", "combiner", "partitioner", "reader", "writer")
+    given = {role: getattr(options, role) for role in roles}
+    return JobOptions(
+        job=options.job,
+        inputs=tuple(options.inputs),
+        output=options.output,
+        names={role: name for role, name in given.items() if name is not None},
+        params=dict(options.params),
+        reducers=options.reducers,
+        split_bytes=options.split_size,
+        keep=options.keep,
+    )
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "run": run,
+    "submit": submit_only,
+    "status": status,
+    "wait": wait,
+    "kill": kill,
+    "counters": counters,
+    "destroy": destroy,
+    "logs": logs,
+    "jobs": jobs,
+    "trackers": trackers,
+    "secret": secret,
+    "token": token,
+}

@@ -1,0 +1,144 @@
+"""The command line: subcommands, options, and what ``--help`` teaches."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+
+from pytxmr import __version__
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+_EPILOG = """\
+A job is a Python module with two generator functions:
+
+    def mapper(key, value):              # key: byte offset, value: the line, as str
+        for word in value.split():
+            yield word.lower(), 1
+
+    def reducer(key, values):
+        yield key, sum(values)
+
+    pytxmr run wordcount.py *.txt --output counts       # here, on all cores
+    pytxmr run wordcount.py *.txt --output counts --jobtracker tcp:HOST:9000 --secret-file FILE
+"""
+
+
+def size(text: str) -> int:
+    """Bytes from ``1000``, ``64KiB``, ``32MiB``, ``1GiB``; KB and K mean KiB."""
+    match = re.fullmatch(r"([0-9]+)\s*([KMGT]?)(i?B)?", text.strip(), re.ASCII | re.IGNORECASE)
+    number = int(match[1]) * _UNITS[match[2].upper()] if match else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; say 1000, 64KiB, 32MiB or 1GiB")
+    return number
+
+
+def positive(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,6}", text, re.ASCII) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
+    return int(text)
+
+
+def definition(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pytxmr",
+        description="MapReduce jobs as plain Python generators, on this machine or on a cluster.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"pytxmr {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    run = commands.add_parser("run", help="run a job, here or on a cluster, and wait for its end")
+    _add_job_options(run)
+    run.add_argument(
+        "--workers", type=positive, metavar="N",
+        help="worker processes, when it runs here (default: one per core)",
+    )  # fmt: skip
+    _add_cluster_options(run, "run on this cluster instead of here")
+
+    submit = commands.add_parser("submit", help="queue a job on a cluster; prints its id")
+    _add_job_options(submit)
+    _add_cluster_options(submit)
+
+    for name, text in (
+        ("status", "how far a job is"),
+        ("wait", "wait for a job's end, showing progress"),
+        ("kill", "end a job; leaves nothing of it"),
+        ("counters", "a job's counters, name<TAB>value a line"),
+        ("destroy", "drop what is kept of an ended job: spills and logs"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("job", metavar="JOB", help="the job's id, as Job001")
+        _add_cluster_options(command)
+    logs = commands.add_parser("logs", help="what a job's attempts printed")
+    logs.add_argument("job", metavar="JOB", help="the job's id, as Job001")
+    logs.add_argument("--task", metavar="TASK", help="only this task, as Map001 or Reduce000")
+    logs.add_argument("--failed", action="store_true", help="leave out the attempts that counted")
+    _add_cluster_options(logs)
+    jobs = commands.add_parser("jobs", help="the cluster's jobs, a line each")
+    _add_cluster_options(jobs)
+    trackers = commands.add_parser("trackers", help="the cluster's tasktrackers, a line each")
+    _add_cluster_options(trackers)
+
+    secret = commands.add_parser("secret", help="make a secret file for a cluster")
+    secret.add_argument("file", metavar="FILE", help="where; it must not exist")
+    token = commands.add_parser("token", help="the token that telnet wants from other machines")
+    token.add_argument("--secret-file", metavar="FILE", default=_environment("SECRET_FILE"))
+    return parser
+
+
+def _add_job_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", metavar="JOB.py[:CLASS]", help="the module, or a class in it")
+    parser.add_argument(
+        "inputs", metavar="INPUT", nargs="+", help="files, directories or quoted globs"
+    )
+    parser.add_argument(
+        "--output", "-o", metavar="DIR", required=True, help="made by the job; must not exist"
+    )
+    parser.add_argument(
+        "--reducers", type=positive, metavar="N",
+        help="reduce tasks, and so part files (default: the cluster's workers)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--split-size", type=size, metavar="SIZE", default=32 << 20,
+        help="input of one map task, cut at a line's end (default: 32MiB)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keep", action="store_true",
+        help="keep the spills for inspection, until `pytxmr destroy JOB`; when the job runs here, "
+        "stay and serve them until Ctrl-C",
+    )  # fmt: skip
+    parser.add_argument(
+        "-D", dest="params", metavar="NAME=VALUE", type=definition, action="append", default=[],
+        help="set a parameter that the job declares",
+    )  # fmt: skip
+    for role in ("mapper", "reducer", "combiner", "partitioner", "reader", "writer"):
+        parser.add_argument(
+            f"--{role}", metavar="NAME", help=f"the job's {role} (default: the name {role})"
+        )
+
+
+def _add_cluster_options(
+    parser: argparse.ArgumentParser, text: str = "where the jobtracker listens"
+) -> None:
+    parser.add_argument(
+        "--jobtracker", metavar="ENDPOINT", default=_environment("JOBTRACKER"),
+        help=f"{text}, as tcp:127.0.0.1:9000 (default: PYTXMR_JOBTRACKER)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--secret-file", metavar="FILE", default=_environment("SECRET_FILE"),
+        help="the cluster's secret (default: PYTXMR_SECRET_FILE)",
+    )  # fmt: skip
+
+
+def _environment(name: str) -> str | None:
+    return os.environ.get(f"PYTXMR_{name}") or None

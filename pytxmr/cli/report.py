@@ -1,0 +1,128 @@
+"""What people see: progress, summary, errors, tables."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from typing import Any, TextIO
+
+from pytxmr.errors import PytxmrError
+
+_LINE_SECONDS = 10.0
+
+
+class ProgressShown:
+    """A bar on a terminal; elsewhere a line per phase, and one every ten seconds."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._bar = self._stream.isatty()
+        self._phase = ""
+        self._told = 0.0
+
+    def show(self, status: dict[str, Any]) -> None:
+        if self._bar:
+            self._draw(status)
+            return
+        now = time.monotonic()
+        if status["phase"] != self._phase or now - self._told > _LINE_SECONDS:
+            self._phase, self._told = status["phase"], now
+            self._stream.write(f"{status['job']} {_progress_text(status)}\n")
+            self._stream.flush()
+
+    def _draw(self, status: dict[str, Any]) -> None:
+        columns = shutil.get_terminal_size().columns
+        text = f"{status['job']} {_progress_text(status)} {status['seconds']:.0f} s"
+        width = max(10, min(40, columns - len(text) - 4))
+        done = round(width * fraction_done(status))
+        bar = "█" * done + "░" * (width - done)
+        self._stream.write(f"\r\x1b[K{f'{bar} {text}'[: columns - 1]}")
+        self._stream.flush()
+
+    def close(self) -> None:
+        if self._bar:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+
+
+def fraction_done(status: dict[str, Any]) -> float:
+    """How much of the job is done: maps count for two thirds, reduces for one."""
+    if status["outcome"]:
+        return 1.0
+    maps = status["maps_done"] + status["fraction_running"]
+    reduces = status["reduces_done"] + status["fraction_reducing"]
+    mapped = min(1.0, maps / status["maps"]) if status["maps"] else 1.0
+    reduced = min(1.0, reduces / status["reduces"]) if status["reduces"] else 0.0
+    return float(2 * mapped + reduced) / 3
+
+
+def _progress_text(status: dict[str, Any]) -> str:
+    text = (
+        f"{status['phase']}: map {status['maps_done']}/{status['maps']}, "
+        f"reduce {status['reduces_done']}/{status['reduces']}"
+    )
+    return text + (f", {status['failures']} failed" if status["failures"] else "")
+
+
+def show_status(status: dict[str, Any], stream: TextIO | None = None) -> None:
+    """A job as `pytxmr status` shows it."""
+    out = stream or sys.stdout
+    print(f"{status['job']} {status['outcome'] or status['phase']}  {status['name']}", file=out)
+    print(f"  {_progress_text(status)}, {status['running']} running", file=out)
+    for text in status["doing"]:
+        print(f"  {text}", file=out)
+    if status["error"]:
+        print(f"  {status['error']['message']}", file=out)
+
+
+def show_summary(status: dict[str, Any], stream: TextIO | None = None) -> None:
+    """What an ended job did: records, bytes, time per phase, counters."""
+    out = stream or sys.stdout
+    count = status["counters"].get
+    print(
+        f"{status['job']} {status['outcome']} in {status['seconds']:.2f} s: "
+        f"{status['maps']} maps, {status['reduces']} reduces"
+        + (f", {status['failures']} attempts failed" if status["failures"] else ""),
+        file=out,
+    )
+    rows = [
+        ("input", "map input records", "map input bytes"),
+        ("mapped", "map output records", None),
+        ("spilled", "spilled records", "map output bytes"),
+        ("output", "reduce output records", "reduce output bytes"),
+    ]
+    for name, records, octets in rows:
+        text = f"  {name:<9} {count(records, 0):>14,} records"
+        print(text + (f" {count(octets, 0):>16,} bytes" if octets else ""), file=out)
+    phases = ("mapping", "reducing", "committing")
+    times = [f"{name} {status['phase_seconds'].get(name, 0.0):.2f} s" for name in phases]
+    print(f"  time      {', '.join(times)}", file=out)
+    for name, value in sorted(status["counters"].items()):
+        if name.startswith("job: "):
+            print(f"  counter   {name.removeprefix('job: ')}: {value:,}", file=out)
+    if status["outcome"] == "succeeded":
+        print(f"  result    {status['output']}", file=out)
+
+
+def show_error(error: PytxmrError) -> None:
+    """An error on stderr: the user's traceback first, ours never; then where, log and cause."""
+    out = sys.stderr
+    details = error.details
+    if details.get("traceback"):
+        print(str(details["traceback"]).rstrip("\n"), file=out)
+    if details.get("log"):
+        print(f"--- log of {details.get('attempt', 'the attempt')}", file=out)
+        print(str(details["log"]).rstrip("\n"), file=out)
+        print("---", file=out)
+    if details.get("where"):
+        print(f"at {details['where']}", file=out)
+    print(f"pytxmr: {error.message}", file=out)
+
+
+def show_table(rows: list[list[str]]) -> None:
+    """Left-aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())

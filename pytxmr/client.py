@@ -1,0 +1,143 @@
+"""From what a user asks for to a `JobSpec`, and from that to a submitted job."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import clientFromString
+from twisted.spread import pb
+
+from pytxmr.errors import BadConfiguration, BadInput, BadJob
+from pytxmr.job import loading
+from pytxmr.model import FileRange, InputSplit, JobCode, JobSpec
+from pytxmr.net.login import log_in
+from pytxmr.net.remote import Peer, answering
+from pytxmr.records.attempt import sample_keys
+from pytxmr.records.codec import pack_column
+from pytxmr.records.order import sort_key
+from pytxmr.records.partition import RangePartitioner
+from pytxmr.storage.inputs import InputFile, list_inputs
+
+#: A job's source travels in one string of a remote call, which is bounded.
+MOST_SOURCE_BYTES = 512 * 1024
+
+_SAMPLE_PLACES = 64
+_SAMPLE_BYTES = 16 * 1024
+_SAMPLE_KEYS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """A job as the user names it. ``job``: ``FILE.py`` or ``FILE.py:CLASS``; sizes are bytes."""
+
+    job: str
+    inputs: tuple[str, ...]
+    output: str
+    names: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    reducers: int | None = None
+    split_bytes: int = 32 * 1024 * 1024
+    keep: bool = False
+
+
+def make_spec(options: JobOptions) -> JobSpec:
+    """Check everything that can be checked before a job runs; paths become absolute.
+
+    The module is imported here, so an error in it shows at once. Raises `BadJob` or `BadInput`.
+    """
+    code = _read_code(options)
+    module = loading.import_source(code)
+    params = loading.convert_params(loading.declared_params(module, code), options.params)
+    loading.begin_job(params)
+    functions = loading.bind(module, code, params)
+    inputs = tuple(os.path.abspath(path) for path in options.inputs)
+    output = os.path.abspath(options.output)
+    if os.path.lexists(output):
+        raise BadInput(f"the output directory {output} exists already; remove it or name another")
+    files = list_inputs(inputs)
+    sample = None
+    if isinstance(functions.partitioner, RangePartitioner):
+        sample = _sample(functions, files)
+    return JobSpec(
+        name=os.path.basename(options.job),
+        code=code,
+        inputs=inputs,
+        output=output,
+        params=params,
+        reducers=options.reducers,
+        split_bytes=options.split_bytes,
+        keep=options.keep,
+        key_sample=sample,
+    )
+
+
+def _read_code(options: JobOptions) -> JobCode:
+    path, _, class_name = options.job.partition(".py:")
+    path = f"{path}.py" if class_name else path
+    try:
+        with open(path, "rb") as file:
+            source = file.read(MOST_SOURCE_BYTES + 1)
+    except OSError as error:
+        raise BadJob(f"cannot read the job module {path}: {error.strerror}") from error
+    if len(source) > MOST_SOURCE_BYTES:
+        raise BadJob(f"{path} is larger than {MOST_SOURCE_BYTES} bytes, the most that is shipped")
+    return JobCode(os.path.abspath(path), source, class_name or None, dict(options.names))
+
+
+def _sample(functions: loading.JobFunctions, files: Iterable[InputFile]) -> bytes:
+    """The sorted keys of the lines at evenly spaced places of the input, packed."""
+    whole = [file for file in files if file.size_bytes]
+    total = sum(file.size_bytes for file in whole)
+    keys: list[Any] = []
+    step = max(1, total // _SAMPLE_PLACES)
+    at = 0
+    for file in whole:
+        for start in range(-at % step, file.size_bytes, step):
+            end = min(file.size_bytes, start + min(step, _SAMPLE_BYTES))
+            split = InputSplit((FileRange(file.path, start, end),))
+            try:
+                keys += sample_keys(functions, split, _SAMPLE_KEYS)
+            except Exception:  # noqa: S112: the job itself will say what is wrong, and where
+                continue
+        at += file.size_bytes
+    keys.sort(key=sort_key)
+    while True:
+        keys = keys[:: len(keys) // _SAMPLE_KEYS + 1]
+        packed = pack_column(keys)
+        if len(packed) <= MOST_SOURCE_BYTES or len(keys) < 2:
+            return packed
+        keys = keys[::2]
+
+
+class _Client(pb.Referenceable):
+    """What a client shows the jobtracker; it can only be asked whether it is there."""
+
+    @answering
+    def remote_ping(self) -> str:
+        return "pong"
+
+
+async def connect(
+    reactor: Any, endpoint: str, secret: bytes, on_lost: Callable[[], None] | None = None
+) -> Peer:
+    """Log in at the jobtracker behind an endpoint description.
+
+    Raises `BadConfiguration` for a bad description, `Refused`, or `Unreachable` within a deadline.
+    """
+    try:
+        place = clientFromString(reactor, endpoint)
+    except (ValueError, TypeError) as error:
+        raise BadConfiguration(
+            f"{endpoint!r} is no endpoint; they look like tcp:127.0.0.1:9000 ({error})"
+        ) from error
+    name = f"the jobtracker at {endpoint}"
+    return await log_in(place, "client", secret, _Client(), reactor, name, on_lost)
+
+
+def submit(jobtracker: Peer, spec: JobSpec) -> Deferred[str]:
+    """Queue the job; fires with its id, fails with `BadInput` for what only the cluster can see."""
+    return jobtracker.call("submit", spec.to_plain(), seconds=120.0)

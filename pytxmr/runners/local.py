@@ -1,0 +1,64 @@
+"""A cluster in this process: the same services and the same calls as the daemons'.
+
+The jobtracker listens on a UNIX socket in a directory of its own, mode 0700, which also holds the
+tasktracker's spills and is removed at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from typing import Any
+
+from twisted.internet.endpoints import clientFromString
+
+from pytxmr.client import connect
+from pytxmr.jobtracker import JobTracker, JobTrackerConfig
+from pytxmr.net.remote import Peer
+from pytxmr.tasktracker import TaskTracker, TrackerConfig
+
+
+class LocalCluster:
+    """One jobtracker and one tasktracker with ``workers`` processes."""
+
+    def __init__(self, reactor: Any, workers: int) -> None:
+        self._reactor = reactor
+        self._workers = workers
+        self._services: list[Any] = []
+        self.directory = tempfile.mkdtemp(prefix="pytxmr-")
+        self.secret = secrets.token_hex(32).encode()
+        self.endpoint = f"unix:{os.path.join(self.directory, 'jobtracker')}"
+        self.tracker: TaskTracker | None = None
+
+    async def start(self) -> Peer:
+        """Start both, and log in. Call `stop` afterwards, also if this fails."""
+        jobtracker = JobTracker(
+            self._reactor,
+            JobTrackerConfig(self.endpoint, self.secret, heartbeat_seconds=0.25),
+        )
+        await jobtracker.open()
+        self._services.append(jobtracker)
+        jobtracker.startService()
+        self.tracker = tracker = TaskTracker(
+            self._reactor,
+            TrackerConfig(
+                name="local",
+                work_dir=os.path.join(self.directory, "tasktracker"),
+                workers=self._workers,
+                kv_listen="tcp:0:interface=127.0.0.1",
+                secret=self.secret,
+            ),
+            clientFromString(self._reactor, self.endpoint),
+        )
+        await tracker.open()
+        self._services.append(tracker)
+        tracker.startService()
+        return await connect(self._reactor, self.endpoint, self.secret)
+
+    async def stop(self) -> None:
+        """End both, and every worker, and remove the directory."""
+        for started in self._services:
+            await started.stopService()
+        shutil.rmtree(self.directory, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""``twistd jobtracker`` and ``twistd tasktracker``."""
