@@ -13,7 +13,7 @@ from twisted.spread import pb
 
 from pytxmr.errors import BadConfiguration, BadInput, BadJob
 from pytxmr.job import loading
-from pytxmr.model import FileRange, InputSplit, JobCode, JobSpec
+from pytxmr.model import FileRange, InputSplit, JobCode, JobFunctions, JobSpec
 from pytxmr.net.login import log_in
 from pytxmr.net.remote import Peer, answering
 from pytxmr.records.attempt import sample_keys
@@ -88,7 +88,7 @@ def _read_code(options: JobOptions) -> JobCode:
     return JobCode(os.path.abspath(path), source, class_name or None, dict(options.names))
 
 
-def _sample(functions: loading.JobFunctions, files: Iterable[InputFile]) -> bytes:
+def _sample(functions: JobFunctions, files: Iterable[InputFile]) -> bytes:
     """The sorted keys of the lines at evenly spaced places of the input, packed."""
     whole = [file for file in files if file.size_bytes]
     total = sum(file.size_bytes for file in whole)

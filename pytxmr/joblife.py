@@ -234,7 +234,7 @@ class JobLife:
 def _error(failure: Failure) -> PytxmrError:
     if isinstance(failure.value, PytxmrError):
         return failure.value
-    return InternalError(f"{failure.type.__name__}: {failure.value}")
+    return InternalError(f"{type(failure.value).__name__}: {failure.value}")
 
 
 def _shown(error: PytxmrError) -> dict[str, str]:

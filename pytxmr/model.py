@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -113,6 +114,18 @@ class JobCode:
         if code.digest != take(plain, "digest", str):
             raise PeerBroke(f"the source of {code.filename} does not match its digest")
         return code
+
+
+@dataclass(frozen=True, slots=True)
+class JobFunctions:
+    """What a job does, bound and ready to call. None means that the default is used."""
+
+    mapper: Callable[..., Any]
+    reducer: Callable[..., Any]
+    combiner: Callable[..., Any] | None
+    partitioner: Callable[[Any, int], int]
+    reader: Callable[..., Any] | None
+    writer: Callable[..., Any] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ import msgpack
 
 from pytxmr.errors import AttemptFailed, BadJob, PytxmrError, to_plain
 from pytxmr.job import context
-from pytxmr.job.loading import JobFunctions, load, user_traceback
-from pytxmr.model import InputSplit, JobCode, Segment
+from pytxmr.job.loading import load, user_traceback
+from pytxmr.model import InputSplit, JobCode, JobFunctions, Segment
 from pytxmr.records.attempt import Outcome, bind_sample, run_map, run_reduce
 from pytxmr.records.codec import unpack_column
 

@@ -10,8 +10,6 @@ import difflib
 import linecache
 import sys
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import PurePath
 from types import ModuleType
 from typing import Any
@@ -19,7 +17,7 @@ from typing import Any
 from pytxmr.errors import BadJob
 from pytxmr.job.context import begin_job
 from pytxmr.job.mapreduce import MapReduce
-from pytxmr.model import JobCode
+from pytxmr.model import JobCode, JobFunctions
 from pytxmr.records.partition import stable_partition
 
 #: role -> (is it required, the method's name in a class)
@@ -31,18 +29,6 @@ ROLES = {
     "reader": (False, "read"),
     "writer": (False, "write"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class JobFunctions:
-    """What a job does, bound and ready to call. `None` means that the default is used."""
-
-    mapper: Callable[..., Any]
-    reducer: Callable[..., Any]
-    combiner: Callable[..., Any] | None
-    partitioner: Callable[[Any, int], int]
-    reader: Callable[..., Any] | None
-    writer: Callable[..., Any] | None
 
 
 def load(code: JobCode, params: dict[str, Any]) -> JobFunctions:
@@ -65,7 +51,7 @@ def import_source(code: JobCode) -> ModuleType:
             f"{code.filename}, line {error.lineno}: {error.msg}",
             traceback="".join(traceback.format_exception_only(error)),
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadJob(
             f"{code.filename} cannot be imported: {type(error).__name__}: {error}",
             traceback=user_traceback(error),
@@ -107,7 +93,7 @@ def bind(module: ModuleType, code: JobCode, params: dict[str, Any]) -> JobFuncti
         cls = _job_class(module, code)
         try:
             instance = cls()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise BadJob(
                 f"{code.filename}:{code.class_name}() raised {type(error).__name__}: {error}",
                 traceback=user_traceback(error),
@@ -124,9 +110,8 @@ def _job_class(module: ModuleType, code: JobCode) -> type[Any]:
     cls = getattr(module, str(code.class_name), None)
     if not isinstance(cls, type):
         classes = [name for name, value in vars(module).items() if isinstance(value, type)]
-        raise BadJob(
-            f"{code.filename} has no class {code.class_name}{nearest(str(code.class_name), classes)}"
-        )
+        hint = nearest(str(code.class_name), classes)
+        raise BadJob(f"{code.filename} has no class {code.class_name}{hint}")
     return cls
 
 
@@ -179,8 +164,8 @@ def user_traceback(error: BaseException) -> str:
     return "".join(summary.format(chain=True))[-16384:]
 
 
-_PACKAGE = str(PurePath(__file__).parent.parent)
+_PACKAGE = PurePath(__file__).parent.parent
 
 
 def _is_ours(filename: str) -> bool:
-    return filename.startswith(_PACKAGE) and f"{_PACKAGE}/examples" not in filename
+    return _PACKAGE in PurePath(filename).parents

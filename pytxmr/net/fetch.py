@@ -1,7 +1,7 @@
 """Getting segments from other trackers' KeyValueStores.
 
-One connection per source, opened when there is something to ask and kept while there is; requests
-are pipelined on it and answered in order. What arrives goes to a file at once, block checksums
+One connection per source, opened when there is something to ask and kept until the source ends it;
+requests are pipelined on it and answered in order. What arrives goes to a file at once, block checksums
 checked on the way, so memory holds one read of the socket per connection.
 """
 
@@ -55,6 +55,7 @@ class FetchProtocol(LineReceiver):
         self._left = 0
         self._deadline: Any = None
         self._broken: PytxmrError | None = None
+        self.alive = True
 
     @property
     def under_way(self) -> int:
@@ -143,8 +144,13 @@ class FetchProtocol(LineReceiver):
     def _break(self, error: PytxmrError) -> None:
         """Fail the request at hand with ``error``; those behind it fail as the connection ends."""
         self._broken = error
+        self.alive = False
         self._close_file()
-        self.transport.abortConnection()
+        self.abort()
+
+    def abort(self) -> None:
+        transport: Any = self.transport
+        transport.abortConnection()
 
     def _close_file(self) -> None:
         if self._file is not None:
@@ -154,6 +160,7 @@ class FetchProtocol(LineReceiver):
                 os.unlink(self._asked[0].path)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.alive = False
         self._close_file()
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
@@ -182,7 +189,7 @@ class _Source:
 
     def _go_on(self) -> None:
         protocol = self._protocol
-        if protocol is not None and not protocol.connected:
+        if protocol is not None and not protocol.alive:
             protocol = self._protocol = None
         if protocol is None:
             if self._waiting and self._connecting is None:
@@ -190,8 +197,6 @@ class _Source:
             return
         while self._waiting and protocol.under_way < PIPELINED:
             protocol.ask(self._waiting.popleft())
-        if not protocol.under_way and protocol.transport is not None:
-            protocol.transport.loseConnection()
 
     def _connect(self) -> None:
         host, port = self._address
@@ -217,8 +222,8 @@ class _Source:
     def close(self) -> None:
         if self._connecting is not None:
             self._connecting.cancel()
-        if self._protocol is not None and self._protocol.transport is not None:
-            self._protocol.transport.abortConnection()
+        if self._protocol is not None and self._protocol.alive:
+            self._protocol.abort()
 
 
 class Fetcher:

@@ -132,8 +132,10 @@ class KeyValueProtocol(LineReceiver):
     delimiter = b"\n"
     MAX_LENGTH = 64 * 1024
     factory: KeyValueFactory
+    transport: Any
 
     def connectionMade(self) -> None:
+        self._alive = True
         self._trusted = is_loopback(getattr(self.transport.getPeer(), "host", ""))
         self._answering: SpillProducer | None = None
         self._idle = self.factory.clock.callLater(IDLE_SECONDS, self.transport.abortConnection)
@@ -143,6 +145,7 @@ class KeyValueProtocol(LineReceiver):
             self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._alive = False
         self.factory.connections -= 1
         if self._idle.active():
             self._idle.cancel()
@@ -161,22 +164,21 @@ class KeyValueProtocol(LineReceiver):
     def _request(self, request: str) -> None:
         word, _, rest = request.partition(" ")
         if word == "fetch":
-            return self._fetch(rest)
-        if word == "quit":
-            return self.transport.loseConnection()
-        if word == "auth":
-            return self._auth(rest.strip())
-        if not request:
-            return None
-        if not self._trusted:
+            self._fetch(rest)
+        elif word == "quit":
+            self.transport.loseConnection()
+        elif word == "auth":
+            self._auth(rest.strip())
+        elif request and not self._trusted:
             raise Refused("say auth TOKEN first; `pytxmr token` prints the token of a secret file")
-        if word == "help":
-            return self._say(HELP)
-        if word == "jobs":
-            return self._say(self.factory.store.describe() or ["no jobs here"])
-        if "@" in request:
-            return self._inspect(request)
-        raise NotFound(f"{request!r:.80} is no request; type help")
+        elif word == "help":
+            self._say(HELP)
+        elif word == "jobs":
+            self._say(self.factory.store.describe() or ["no jobs here"])
+        elif "@" in request:
+            self._inspect(request)
+        elif request:
+            raise NotFound(f"{request!r:.80} is no request; type help")
 
     def _say(self, lines: list[str]) -> None:
         self.sendLine("\n".join(lines).encode("utf-8", "backslashreplace"))
@@ -256,13 +258,13 @@ class KeyValueProtocol(LineReceiver):
 
     def _next_request(self) -> None:
         self._answering = None
-        if self.connected:
+        if self._alive:
             self._idle.reset(IDLE_SECONDS)
             # Not at once: a flood of tiny requests must not recurse.
             self.factory.clock.callLater(0, self._read_on)
 
     def _read_on(self) -> None:
-        if self.connected and self._answering is None:
+        if self._alive and self._answering is None:
             self.resumeProducing()
 
     def _cut_off(self, error: PytxmrError) -> None:
@@ -333,7 +335,7 @@ def _shown(value: Any) -> Any:
 class KeyValueFactory(ServerFactory):
     """Serves a store; ``token`` is what ``auth`` wants."""
 
-    protocol = KeyValueProtocol
+    protocol: Any = KeyValueProtocol
     noisy = False
 
     def __init__(self, store: ISpillSource, token: str, clock: Any) -> None:

@@ -40,7 +40,7 @@ class SecretChecker:
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
-    def requestAvatarId(self, credentials: Any) -> Deferred[bytes]:
+    def requestAvatarId(self, credentials: Any) -> Any:
         username = credentials.username
         role = username if isinstance(username, bytes) else str(username).encode()
         checked = maybeDeferred(credentials.checkPassword, self._secret)
@@ -72,6 +72,9 @@ class Realm:
 
 class _ServerBroker(pb.Broker):
     """A broker that hangs up on whoever does not log in."""
+
+    factory: Any
+    transport: Any
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -114,7 +117,7 @@ async def log_in(
     factory = pb.PBClientFactory()
     factory.noisy = False
     try:
-        broker = await endpoint.connect(factory).addTimeout(seconds, clock)
+        broker: Any = await endpoint.connect(factory).addTimeout(seconds, clock)
     except Exception as error:
         cause = error.osError if isinstance(error, ConnectError) and error.osError else error
         raise Unreachable(f"cannot connect to {name}: {cause or type(error).__name__}") from error

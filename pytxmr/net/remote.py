@@ -109,7 +109,7 @@ def _checked_answer(value: Any) -> list[Any]:
 
 
 def _error_answer(failure: Failure, name: str) -> list[Any]:
-    error = failure.value
+    error: Any = failure.value
     if not isinstance(error, PytxmrError) or isinstance(error, InternalError):
         _log.failure("a call of {name} failed", failure, name=name)
     plain = to_plain(error)

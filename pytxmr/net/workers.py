@@ -50,6 +50,8 @@ class Task:
 class WorkerProcess(ProcessProtocol):
     """One child process. ``job`` is None while it is blank; ``task`` while it is idle."""
 
+    transport: Any
+
     def __init__(self, gone: Callable[[WorkerProcess], None]) -> None:
         self.job: str | None = None
         self.task: Task | None = None

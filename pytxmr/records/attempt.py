@@ -3,8 +3,8 @@
 Pure and synchronous: nothing here knows of pipes, trackers or Twisted. The user's functions are
 driven by C iterators (`chain.from_iterable` over `map`), chunk by chunk, so that the Python work of
 ours is per chunk. What is lost by that, the record at hand when something goes wrong, is found
-again: from the iterator's length hint if the user's code raised, and by reading the split once more,
-record by record, if what it yielded cannot be used (see `_Careful`).
+again: from the iterator's length hint if the user's code raised, and by reading the split once
+more, record by record, if what it yielded cannot be used (see `_Careful`).
 """
 
 from __future__ import annotations
@@ -15,28 +15,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice, starmap
 from operator import length_hint
-from typing import Any, Protocol
+from typing import Any
 
 from pytxmr.errors import AttemptFailed, PytxmrError, Uncarryable
-from pytxmr.model import FileRange, InputSplit, Segment
+from pytxmr.model import InputSplit, JobFunctions, Segment
 from pytxmr.records.codec import check_key, check_value
-from pytxmr.records.merge import Groups, SegmentMerge
+from pytxmr.records.merge import Groups, SegmentMerge, is_pair
 from pytxmr.records.partition import RangePartitioner
 from pytxmr.records.readers import line_blocks, split_lines, split_text
 from pytxmr.records.sortbuffer import SortBuffer
 from pytxmr.records.spill import PartitionRange
 from pytxmr.records.writers import encoded
-
-
-class Functions(Protocol):
-    """The user's functions, as `job.loading.JobFunctions` has them."""
-
-    mapper: Callable[..., Any]
-    reducer: Callable[..., Any]
-    combiner: Callable[..., Any] | None
-    partitioner: Callable[[Any, int], int]
-    reader: Callable[..., Any] | None
-    writer: Callable[..., Any] | None
 
 
 #: Called now and then with the fraction done, from 0 to 1.
@@ -53,24 +42,32 @@ class Outcome:
     digest: str = ""
 
 
-def bind_sample(functions: Functions, sample: list[Any]) -> None:
+def bind_sample(functions: JobFunctions, sample: list[Any]) -> None:
     """Give the job's `RangePartitioner`, if it has one, the keys of a sample of the input."""
     if isinstance(functions.partitioner, RangePartitioner):
         functions.partitioner.bind(sample)
 
 
+def sample_keys(functions: JobFunctions, split: InputSplit, most: int) -> list[Any]:
+    """The first ``most`` keys at the most that the mapper yields for a split."""
+    stream = _Records(split, functions).mapped()
+    return [key for key, _ in islice(stream, most)]
+
+
 class _Records:
     """The records of a split, as batches for `map`, remembering which one is at hand."""
 
-    def __init__(self, split: InputSplit, functions: Functions) -> None:
+    def __init__(self, split: InputSplit, functions: JobFunctions) -> None:
         self._split = split
         self._reader = functions.reader
         self._mapper = functions.mapper
         self._part = split.ranges[0]
         self._offset = 0
+        self._data = b""
         self._lines: list[Any] = []
         self._rest: Iterator[Any] = iter(())
         self._record: tuple[Any, Any] | None = None
+        self._ended = False
         self.bytes_done = 0
         self.count = 0
 
@@ -80,22 +77,32 @@ class _Records:
         return chain.from_iterable(chain.from_iterable(batches))
 
     def _text_batches(self) -> Iterator[Iterator[Iterable[Any]]]:
-        for self._part in self._split.ranges:
-            for self._offset, data in line_blocks(self._part):
-                offsets, self._lines = split_text(self._offset, data)
+        for part in self._split.ranges:
+            self._part = part
+            for offset, data in line_blocks(part):
+                self._offset, self._data = offset, data
+                offsets, self._lines = split_text(offset, data)
                 self._rest = iter(self._lines)
                 yield map(self._mapper, offsets, self._rest)
+                # There is an offset more than lines, and `map` takes the offset first.
+                if next(offsets, None) is not None:
+                    raise self._stopped()
                 self.count += len(self._lines)
                 self.bytes_done += len(data)
 
     def _read_batches(self) -> Iterator[Iterator[Iterable[Any]]]:
         assert self._reader is not None
-        for self._part in self._split.ranges:
+        for part in self._split.ranges:
+            self._part = part
+            self._ended = False
             yield starmap(self._mapper, self._remembered(self._reader(self._raw_lines())))
+            if not self._ended:
+                raise self._stopped()
 
     def _raw_lines(self) -> Iterator[tuple[int, bytes]]:
-        for self._offset, data in line_blocks(self._part):
-            yield from zip(*split_lines(self._offset, data), strict=False)
+        for offset, data in line_blocks(self._part):
+            self._offset = offset
+            yield from zip(*split_lines(offset, data), strict=False)
             self.bytes_done += len(data)
 
     def _remembered(self, records: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
@@ -103,6 +110,11 @@ class _Records:
             self._record = record
             self.count += 1
             yield record
+        self._ended = True
+
+    def _stopped(self) -> AttemptFailed:
+        """`map` takes a StopIteration out of the mapper for the end of its input; it is not."""
+        return AttemptFailed("the mapper raised StopIteration", where=self.where())
 
     def where(self) -> str:
         """File, offset and content of the record that the mapper was last called with."""
@@ -111,17 +123,12 @@ class _Records:
         at = len(self._lines) - length_hint(self._rest) - 1
         if at < 0:
             return f"{self._part.path}, offset {self._offset}"
-        offset = self._offset_of(at)
+        offset = next(islice(split_text(self._offset, self._data)[0], at, None))
         return f"{self._part.path}, offset {offset}, record {self._lines[at]!r:.400}"
-
-    def _offset_of(self, at: int) -> int:
-        for offset, data in line_blocks(FileRange(self._part.path, self._offset, self._offset + 1)):
-            return next(islice(split_text(offset, data)[0], at, None), offset)
-        return self._offset
 
 
 def run_map(
-    functions: Functions,
+    functions: JobFunctions,
     split: InputSplit,
     spill_path: str,
     partitions: int,
@@ -130,8 +137,8 @@ def run_map(
 ) -> Outcome:
     """Map a split into one spill at ``spill_path``.
 
-    Raises `AttemptFailed` with the user's error as its cause and ``where`` naming the record; then
-    no file is left.
+    Raises `AttemptFailed` with the user's error as its cause and ``where`` naming the record, or
+    `Uncarryable`, which has the user's ``yield`` in its own traceback; then no file is left.
     """
     buffer = SortBuffer(
         spill_path, partitions, buffer_bytes, functions.partitioner, functions.combiner
@@ -143,17 +150,19 @@ def run_map(
         while buffer.fill(stream):
             progress(min(1.0, records.bytes_done / total))
         ranges = buffer.finish()
-    except Uncarryable as error:
+    except Uncarryable:
         buffer.abort()
-        _Careful(functions, split).explain(error)
+        _Careful(functions, split).explain()
         raise
     except PytxmrError:
         buffer.abort()
         raise
     except BaseException as error:
         buffer.abort()
-        if error.__traceback__ is not None and not _in_user_code(error):
-            _Careful(functions, split).explain(error)
+        if not _in_user_code(error):
+            if isinstance(error, OSError):
+                raise AttemptFailed(f"{spill_path}: {error.strerror}") from error
+            _Careful(functions, split).explain()
         message = f"the mapper raised {type(error).__name__}: {error}"
         raise AttemptFailed(message, where=records.where()) from error
     return Outcome(
@@ -185,12 +194,15 @@ class _Careful:
     The error is thrown into the mapper at its ``yield``, so the traceback shows the user's line.
     """
 
-    def __init__(self, functions: Functions, split: InputSplit) -> None:
+    def __init__(self, functions: JobFunctions, split: InputSplit) -> None:
         self._functions = functions
         self._split = split
 
-    def explain(self, original: BaseException) -> None:
-        """Raise `Uncarryable` naming record, key and type; return if nothing is found."""
+    def explain(self) -> None:
+        """Raise `Uncarryable` naming record, key and type; return if nothing is found.
+
+        The user's code may raise this time: then that is the `AttemptFailed` raised.
+        """
         functions = self._functions
         records = _Records(self._split, functions)
         mapper = functions.mapper
@@ -201,12 +213,17 @@ class _Careful:
             return found
 
         records._mapper = keep
-        for result in records.mapped():
-            try:
+        try:
+            for result in records.mapped():
                 self._check_all(result)
-            except Uncarryable as error:
-                error.details.update(where=records.where(), final=True)
-                raise error from original
+        except Uncarryable as error:
+            error.details.update(where=records.where(), final=True)
+            raise error from None
+        except PytxmrError:
+            raise
+        except BaseException as error:
+            message = f"the mapper raised {type(error).__name__}: {error}"
+            raise AttemptFailed(message, where=records.where()) from error
 
     def _check_all(self, result: Any) -> None:
         try:
@@ -222,13 +239,16 @@ class _Careful:
             if problem is None:
                 continue
             if throw is not None:
-                throw(problem)
+                try:
+                    throw(problem)
+                except BaseException:
+                    pass  # the problem itself, with the user's frame, or what they made of it
             raise problem
 
 
 def pair_problem(pair: Any, role: str) -> Uncarryable | None:
     """What is wrong with something that a mapper or reducer yielded, if anything."""
-    if not isinstance(pair, tuple | list) or len(pair) != 2:
+    if not is_pair(pair):
         return Uncarryable(f"the {role} yielded {pair!r:.200}: not a pair (key, value)", final=True)
     key, value = pair
     try:
@@ -240,7 +260,7 @@ def pair_problem(pair: Any, role: str) -> Uncarryable | None:
 
 
 def run_reduce(
-    functions: Functions,
+    functions: JobFunctions,
     segments: list[Segment],
     output_path: str,
     scratch: str,
@@ -289,7 +309,7 @@ class _Reducing:
 
     def __init__(
         self,
-        functions: Functions,
+        functions: JobFunctions,
         merged: Iterable[Any],
         segments: list[Segment],
         progress: Progress,
@@ -307,20 +327,21 @@ class _Reducing:
     def pairs(self) -> Iterator[tuple[Any, Any]]:
         self._groups = Groups(iter(self._merged))
         stream = chain.from_iterable(starmap(self._reducer, self._groups))
-        while True:
-            chunk = list(islice(stream, 1024))
-            if not chunk:
-                return
-            self.pairs_out += len(chunk)
-            self._progress(0.5)
-            for pair in chunk:
-                if type(pair) is not tuple and not isinstance(pair, list) or len(pair) != 2:
+        before = -1
+        while self.pairs_out > before:
+            before = self.pairs_out
+            for pair in islice(stream, 1024):
+                if not is_pair(pair):
                     raise AttemptFailed(
                         f"the reducer yielded {pair!r:.200}: not a pair (key, value)",
                         where=self.where(),
                         final=True,
                     )
+                self.pairs_out += 1
                 yield pair
+            self._progress(0.5)
+        if not self._groups.ended:  # `starmap` took it for the end of the groups
+            raise AttemptFailed("the reducer raised StopIteration", where=self.where())
 
     def where(self) -> str:
         if self._groups is None:
