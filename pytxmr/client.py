@@ -40,7 +40,7 @@ class JobOptions:
     names: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
     reducers: int | None = None
-    split_bytes: int = 32 * 1024 * 1024
+    split_bytes: int | None = None
     keep: bool = False
 
 

@@ -38,14 +38,14 @@ from pytxmr.model import (
     job_id,
     take,
 )
-from pytxmr.net.listening import listen
+from pytxmr.net.listening import described, listen
 from pytxmr.net.login import LoginFactory
 from pytxmr.net.remote import Peer, answering
 from pytxmr.plan import events as ev
 from pytxmr.plan.cluster import LEASE_SECONDS, ClusterState
 from pytxmr.plan.jobstate import Phase
 from pytxmr.state import StateStore
-from pytxmr.storage.inputs import list_inputs, plan_splits
+from pytxmr.storage.inputs import even_split_bytes, list_inputs, plan_splits
 from pytxmr.storage.output import OutputDirectory
 
 HEARTBEAT_SECONDS = 1.0
@@ -102,6 +102,11 @@ class JobTracker(Service):
         except BaseException:
             self._state.close()
             raise
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as an endpoint description for clients."""
+        return described(self.port)
 
     def startService(self) -> None:
         super().startService()
@@ -215,7 +220,9 @@ class JobTracker(Service):
         """Plan the input, reserve the output, queue the job. Raises `BadInput`, `PeerBroke`."""
         spec = JobSpec.from_plain(plain)
         output = OutputDirectory(spec.output)
-        splits: list[InputSplit] = await self._in_thread(_plan, spec, output)
+        splits: list[InputSplit] = await self._in_thread(
+            _plan, spec, output, sum(t.workers for t in self.cluster.trackers.values())
+        )
         if not self.running:
             await self._in_thread(output.discard)
             raise Stale("the jobtracker is stopping")
@@ -306,8 +313,10 @@ class JobTracker(Service):
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
 
 
-def _plan(spec: JobSpec, output: OutputDirectory) -> list[InputSplit]:
-    splits = plan_splits(list_inputs(spec.inputs), spec.split_bytes)
+def _plan(spec: JobSpec, output: OutputDirectory, workers: int) -> list[InputSplit]:
+    files = list_inputs(spec.inputs)
+    total = sum(file.size_bytes for file in files)
+    splits = plan_splits(files, spec.split_bytes or even_split_bytes(total, workers))
     output.reserve()
     return splits
 

@@ -138,7 +138,8 @@ class JobSpec:
     output: str
     params: dict[str, Any] = field(default_factory=dict)
     reducers: int | None = None
-    split_bytes: int = 32 * 1024 * 1024
+    #: None: 32 MiB at the most, evened out over the workers.
+    split_bytes: int | None = None
     keep: bool = False
     max_attempts: int = 4
     #: Sorted keys of a sample of the input, packed, for a `RangePartitioner`.
@@ -157,7 +158,7 @@ class JobSpec:
             output=take(plain, "output", str),
             params=take(plain, "params", dict),
             reducers=take(plain, "reducers", (int, type(None))),
-            split_bytes=take(plain, "split_bytes", int),
+            split_bytes=take(plain, "split_bytes", (int, type(None))),
             keep=take(plain, "keep", bool),
             max_attempts=take(plain, "max_attempts", int),
             key_sample=take(plain, "key_sample", (bytes, type(None))),
@@ -165,7 +166,7 @@ class JobSpec:
         if (
             not all(isinstance(path, str) for path in spec.inputs)
             or (spec.reducers is not None and not 1 <= spec.reducers <= 100_000)
-            or spec.split_bytes < 1
+            or (spec.split_bytes is not None and spec.split_bytes < 1)
             or not 1 <= spec.max_attempts <= 100
         ):
             raise PeerBroke("a field of the job is out of its range")

@@ -109,8 +109,9 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
         help="reduce tasks, and so part files (default: the cluster's workers)",
     )  # fmt: skip
     parser.add_argument(
-        "--split-size", type=size, metavar="SIZE", default=32 << 20,
-        help="input of one map task, cut at a line's end (default: 32MiB)",
+        "--split-size", type=size, metavar="SIZE",
+        help="input of one map task, cut at a line's end (default: 32MiB at the most, evened out over "
+        "the workers)",
     )  # fmt: skip
     parser.add_argument(
         "--keep", action="store_true",

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pytxmr.errors import BadInput
 from pytxmr.model import FileRange, InputSplit
 
+SPLIT_BYTES = 32 << 20
+#: Evening out stops here: smaller tasks cost more than they spread.
+FEWEST_SPLIT_BYTES = 256 << 10
 #: More map tasks than this are refused: the split size is almost certainly a mistake.
 MOST_SPLITS = 100_000
 #: Small files share a split, up to so many: it has to fit a remote call.
@@ -77,6 +80,14 @@ def _file(path: str) -> InputFile:
     if not os.path.isfile(path):
         raise BadInput(f"cannot read {path}: not a file")
     return InputFile(path, status.st_size)
+
+
+def even_split_bytes(total_bytes: int, workers: int) -> int:
+    """The split size for a job that names none: `SPLIT_BYTES` at the most, and such that the map
+    tasks come out as whole rounds of the workers, so that none idles through the last one.
+    """
+    rounds = -(-total_bytes // (SPLIT_BYTES * max(1, workers))) or 1
+    return max(FEWEST_SPLIT_BYTES, -(-total_bytes // (rounds * max(1, workers))))
 
 
 def plan_splits(files: Iterable[InputFile], split_bytes: int) -> list[InputSplit]:
