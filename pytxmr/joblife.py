@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pytxmr.errors import InternalError, PytxmrError, TrackerLost, Unreachable
-from pytxmr.model import InputSplit, JobSpec
+from pytxmr.model import InputSplit, JobSpec, TaskId
 from pytxmr.net.remote import Peer
 from pytxmr.plan import events as ev
 from pytxmr.plan.jobstate import JobState, Phase
@@ -217,8 +217,16 @@ class JobLife:
             "fraction_reducing": self._fraction("Reduce"),
             "doing": sorted({text for _, text in self.progress.values() if text})[:20],
             "counters": state.counters(),
-            "error": None if error is None else {"message": error.message, **_shown(error)},
+            "error": None if error is None else {"message": error.message, **self._shown(error)},
         }
+
+    def _shown(self, error: PytxmrError) -> dict[str, str]:
+        """What a user wants to know of an error; of a map's, also what the map was reading."""
+        wanted = ("traceback", "where", "log", "task", "attempt")
+        shown = {name: str(error.details[name]) for name in wanted if error.details.get(name)}
+        if shown.get("task", "").startswith("Map"):
+            shown["split"] = str(self.splits[TaskId.parse(shown["task"]).index])
+        return shown
 
     def _fraction(self, kind: str) -> float:
         return sum(done for name, (done, _) in self.progress.items() if name.startswith(kind))
@@ -235,11 +243,6 @@ def _error(failure: Failure) -> PytxmrError:
     if isinstance(failure.value, PytxmrError):
         return failure.value
     return InternalError(f"{type(failure.value).__name__}: {failure.value}")
-
-
-def _shown(error: PytxmrError) -> dict[str, str]:
-    wanted = ("traceback", "where", "log", "task", "attempt")
-    return {name: str(error.details[name]) for name in wanted if error.details.get(name)}
 
 
 def peer_named(peers: dict[str, Peer], tracker: str) -> Peer:

@@ -24,6 +24,7 @@ class _Job:
     key: bytes = field(repr=False)
     finished: dict[int, AttemptId] = field(default_factory=dict)
     known: set[AttemptId] = field(default_factory=set)
+    elsewhere: dict[int, tuple[str, int]] = field(default_factory=dict)
 
 
 @implementer(ISpillSource)
@@ -54,6 +55,10 @@ class KeyValueStore:
         found.known.add(attempt)
         found.finished[attempt.task.index] = attempt
 
+    def note_elsewhere(self, job: str, map_index: int, address: tuple[str, int]) -> None:
+        """Remember which tracker serves a map's output, for whoever looks for it here."""
+        self._job(job).elsewhere[map_index] = address
+
     def shuffle_key(self, job: str) -> bytes:
         return self._job(job).key
 
@@ -63,9 +68,14 @@ class KeyValueStore:
         return open_spill(self.spill_path(job, attempt))
 
     def open_map(self, job: str, map_index: int) -> tuple[int, list[PartitionRange]]:
-        attempt = self._job(job).finished.get(map_index)
+        found = self._job(job)
+        attempt = found.finished.get(map_index)
         if attempt is None:
-            raise NotFound(f"{job} has no output of {TaskId(MAP, map_index)} here")
+            text = f"{job} has no output of {TaskId(MAP, map_index)} here"
+            if map_index in found.elsewhere:
+                host, port = found.elsewhere[map_index]
+                text += f"; telnet {host} {port} and ask there"
+            raise NotFound(text)
         return open_spill(self.spill_path(job, attempt))
 
     def describe(self) -> list[str]:

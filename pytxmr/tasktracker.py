@@ -37,7 +37,7 @@ from pytxmr.interfaces import ITaskTracker
 from pytxmr.model import AttemptId, InputSplit, JobCode, Segment, checked_job_id, take
 from pytxmr.net.fetch import Fetcher
 from pytxmr.net.kvserver import KeyValueFactory
-from pytxmr.net.listening import listen
+from pytxmr.net.listening import described, listen
 from pytxmr.net.login import log_in
 from pytxmr.net.remote import Peer, answering
 from pytxmr.net.secret import inspection_token
@@ -113,6 +113,11 @@ class TaskTracker(Service):
         token = inspection_token(self._config.secret)
         factory = KeyValueFactory(self.store, token, self._reactor)
         self.kv_port = await listen(self._reactor, self._config.kv_listen, factory)
+
+    @property
+    def address(self) -> str:
+        """Where map output is served, as an endpoint description."""
+        return described(self.kv_port)
 
     def _take_work_dir(self) -> None:
         try:
@@ -383,6 +388,8 @@ class TaskTracker(Service):
             job.asked.update((attempt, p) for p in new)
             address = (take(item, "host", str), take(item, "port", int))
             local = take(item, "tracker", str) == (self.who or {}).get("tracker")
+            if not local:
+                self.store.note_elsewhere(job.id, attempt.task.index, address)
             for start in range(0, len(new), 1000):
                 part = new[start : start + 1000]
                 fetched = Deferred.fromCoroutine(self._fetch(job, attempt, address, part, local))

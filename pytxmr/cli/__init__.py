@@ -12,13 +12,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: the job succeeded, or the question was answered; 1: the job failed; 2: the command line, the
     job module, the input or the cluster is wrong, said before anything ran; 130: interrupted.
     """
-    from pytxmr.cli.commands import COMMANDS
     from pytxmr.cli.options import build_parser
     from pytxmr.cli.report import show_error
     from pytxmr.errors import JobFailed, PytxmrError
 
     options = build_parser().parse_args(argv)
     try:
+        # Not before: the import of Twisted is most of what --help would wait for.
+        from pytxmr.cli.commands import COMMANDS
+
         return COMMANDS[options.command](options)
     except JobFailed as error:
         show_error(error)

@@ -117,6 +117,8 @@ def show_error(error: PytxmrError) -> None:
         print("---", file=out)
     if details.get("where"):
         print(f"at {details['where']}", file=out)
+    if details.get("split"):
+        print(f"in the split {details['split']}", file=out)
     print(f"pytxmr: {error.message}", file=out)
 
 

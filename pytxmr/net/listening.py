@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from typing import Any
 
+from twisted.internet.address import UNIXAddress
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
@@ -41,6 +43,17 @@ def _fields(description: str) -> list[str]:
     """The fields of an endpoint description, in which a backslash quotes a colon."""
     fields = description.replace("\\:", "\0").split(":")
     return [field.replace("\0", ":") for field in fields]
+
+
+def described(port: IListeningPort | None) -> str:
+    """The endpoint description by which a client reaches what listens; empty if nothing does."""
+    address: Any = port.getHost() if port is not None else None
+    if address is None:
+        return ""
+    if isinstance(address, UNIXAddress):
+        return f"unix:{os.fsdecode(address.name or b'')}"
+    host = address.host.replace(":", "\\:")
+    return f"tcp:{host}:{address.port}"
 
 
 async def listen(reactor: Any, description: str, factory: IProtocolFactory) -> IListeningPort:

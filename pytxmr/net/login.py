@@ -14,7 +14,7 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernameHashedPassword, UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm, Portal
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
@@ -133,9 +133,10 @@ async def log_in(
             raise Refused(
                 f"{name} refused the secret: is it the secret file of that cluster?"
             ) from error
-        raise Unreachable(
-            f"{name} ended the connection before the login: is it a jobtracker?"
-        ) from error
+        how = "ended the connection before the login"
+        if isinstance(error, TimeoutError):
+            how = f"did not answer the login in {seconds:.0f} seconds"
+        raise Unreachable(f"{name} {how}: is it a jobtracker?") from error
     if on_lost is not None:
         broker.notifyOnDisconnect(on_lost)
         if broker.disconnected:

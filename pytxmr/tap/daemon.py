@@ -23,7 +23,8 @@ _log = Logger()
 class Daemon(Service):
     """Opens a service when the reactor runs; if it cannot be opened, says so and ends twistd.
 
-    The service has ``open()``, which may raise `BadConfiguration`, and the two of `Service`.
+    The service has ``open()``, which may raise `BadConfiguration`, an ``address`` from then on, and
+    the two methods of `Service`.
     """
 
     def __init__(self, reactor: Any, inner: Any, name: str) -> None:
@@ -45,7 +46,7 @@ class Daemon(Service):
         self._opened = True
         if self.running:
             self._inner.startService()
-            _log.info("{name} is ready", name=self._name)
+            _log.info("{name} is ready at {at}", name=self._name, at=self._inner.address)
 
     def _cannot_start(self, failure: Any) -> None:
         if failure.check(BadConfiguration):
