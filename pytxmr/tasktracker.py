@@ -12,6 +12,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
 from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.spread import pb
 from zope.interface import implementer
@@ -30,7 +32,6 @@ from pytxmr.errors import (
     Refused,
     SpillDamaged,
     Stale,
-    Unreachable,
     to_plain,
 )
 from pytxmr.interfaces import ITaskTracker
@@ -96,6 +97,7 @@ class TaskTracker(Service):
         self.pool = WorkerPool(reactor, config.workers)
         self._fetcher = Fetcher(reactor)
         self._jobs: dict[str, _Job] = {}
+        self._dropped = 0
         self._outbox: list[dict[str, Any]] = []
         self._reporting = False
         self._peer: Peer | None = None
@@ -149,7 +151,7 @@ class TaskTracker(Service):
         while self.running:
             try:
                 lost = await self._register()
-            except (Unreachable, Refused, PytxmrError) as error:
+            except PytxmrError as error:
                 if not refused or not isinstance(error, Refused):
                     _log.warn("not registered: {error}", error=error)
                 refused = isinstance(error, Refused)
@@ -214,7 +216,8 @@ class TaskTracker(Service):
             self._beat.stop()
         self._outbox.clear()
         for job in list(self._jobs):
-            self.destroy_job(job, keep=False)
+            dropped = self.destroy_job(job, keep=False)
+            dropped.addErrback(lambda failure: _log.failure("dropping a job", failure))
 
     async def stopService(self) -> None:  # type: ignore[override]
         """Tell the jobtracker, end the workers, close the port, remove every job's files."""
@@ -464,17 +467,20 @@ class TaskTracker(Service):
         if job is not None:
             job.ended = True
         directory = os.path.join(self._jobs_dir, job_id)
-
-        def remove(_: Any) -> None:
-            if keep:
-                for name in ("files", "fetched", "scratch", "source.py"):
-                    path = os.path.join(directory, name)
-                    shutil.rmtree(path, ignore_errors=True)
-            elif job_id not in self._jobs:
-                self.store.drop_job(job_id)
-                shutil.rmtree(directory, ignore_errors=True)
-
-        return self.pool.retire(job_id).addCallback(remove)
+        if keep:
+            names = ("files", "fetched", "scratch", "source.py")
+            doomed = [os.path.join(directory, name) for name in names]
+        else:
+            self.store.drop_job(job_id)
+            # Out of the way at once: the next incarnation may be given the same job.
+            self._dropped += 1
+            doomed = [f"{directory}.dropped{self._dropped}"]
+            with suppress(FileNotFoundError):
+                os.rename(directory, doomed[0])
+        threads = self._reactor.getThreadPool()
+        return self.pool.retire(job_id).addCallback(
+            lambda _: deferToThreadPool(self._reactor, threads, _remove_all, doomed)
+        )
 
     # ---- what else one may ask
 
@@ -576,6 +582,14 @@ class TaskTrackerVerbs(pb.Referenceable):
     @answering
     def remote_ping(self) -> str:
         return "pong"
+
+
+def _remove_all(paths: list[str]) -> None:
+    for path in paths:
+        if os.path.isdir(path):
+            shutil.rmtree(path, ignore_errors=True)
+        elif os.path.exists(path):
+            os.unlink(path)
 
 
 def _reachable(host: str) -> str:
