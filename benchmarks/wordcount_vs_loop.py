@@ -5,8 +5,8 @@ Prints both medians and the median of the ratios, pair by pair; checks that both
 
     python benchmarks/wordcount_vs_loop.py [--megabytes N] [--runs N] [--workers N]
 
-The text is made from a seed: words of a vocabulary of 50,000, drawn by Zipf's law (s = 1.07), twelve
-a line, as natural text roughly is.
+The text is made from a seed: words of a vocabulary of 50,000, drawn by Zipf's law (s = 1.07),
+twelve a line, as natural text roughly is.
 """
 
 from __future__ import annotations

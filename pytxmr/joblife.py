@@ -4,9 +4,9 @@
 
     initJob ──▶ executeMap ──▶ shuffle, map by map ──▶ reduce ──▶ commit ──▶ destroyJob
 
-What is done when, and where, `plan.jobstate` decides; a `JobLife` carries its instructions out. Each
-is a chain of Deferreds that begins with a ``callRemote`` and ends in an event that is fed back, so a
-call that fails is a fact like any other.
+What is done when, and where, `plan.jobstate` decides; a `JobLife` carries its instructions out.
+Each is a chain of Deferreds that begins with a ``callRemote`` and ends in an event that is fed
+back, so a call that fails is a fact like any other.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Call = Callable[..., Deferred[Any]]
 
 
 class JobLife:
-    """One job from its submission to its end. ``ended`` fires, with None, when all is cleaned up."""
+    """One job from its submission to its end. ``ended`` fires, with None, when it is cleaned up."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
-"""The jobtracker: takes jobs, knows the trackers, feeds events to the plan, carries out what it says.
+"""The jobtracker: takes jobs, knows the trackers, feeds the plan, carries out what it says.
 
 Every fact, whether a report, a registration, a failed call or the passing of time, goes through
-`JobTracker.feed`; every decision comes out of `plan.cluster.ClusterState`. In between stands nothing
-but I/O: `JobLife` for what is done at trackers, avatars for who asks.
+`JobTracker.feed`; every decision comes out of `plan.cluster.ClusterState`. In between stands
+nothing but I/O: `JobLife` for what is done at trackers, avatars for who asks.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class JobTracker(Service):
     # ---- trackers
 
     def register(self, peer: Peer, card: dict[str, Any]) -> dict[str, Any]:
-        """Take a tracker in as a new incarnation. The plan is told once the answer is on its way."""
+        """Take a tracker in as a new incarnation; the plan is told once that is answered."""
         name = take(card, "name", str)
         workers = take(card, "workers", int)
         if not _NAME.fullmatch(name) or not 1 <= workers <= 4096:

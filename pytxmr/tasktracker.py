@@ -1,8 +1,8 @@
 """The tasktracker: runs attempts in worker processes, keeps spills, fetches, serves, reports.
 
 It decides nothing. The jobtracker's verbs (`TaskTrackerVerbs`) say what to do; what comes of it is
-put into an outbox and reported, again and again until the jobtracker has taken it. When the connection
-is lost the tracker registers anew, as another incarnation that owns nothing.
+put into an outbox and reported, again and again until the jobtracker has taken it. When the
+connection is lost the tracker registers anew, as another incarnation that owns nothing.
 """
 
 from __future__ import annotations
@@ -106,6 +106,8 @@ class TaskTracker(Service):
         self._lock: Any = None
         self.kv_port: IListeningPort | None = None
         self._connecting: Deferred[None] | None = None
+        #: Fires, with None, when the jobtracker has taken this tracker in for the first time.
+        self.registered: Deferred[None] = Deferred()
 
     # ---- life
 
@@ -193,6 +195,8 @@ class TaskTracker(Service):
             raise
         self._peer, self.who = peer, answer["who"]
         _log.info("registered as {tracker}", tracker=answer["who"]["tracker"])
+        if not self.registered.called:
+            self.registered.callback(None)
         self._beat = LoopingCall(self._heartbeat, peer)
         self._beat.clock = self._reactor
         self._beat.start(answer["heartbeat_seconds"], now=False)

@@ -3,9 +3,10 @@
 It reads tasks from file descriptor 3 and writes answers to 4, as msgpack maps one after the other.
 Standard output and error belong to the user: during an attempt they go to the attempt's log.
 
-A worker works for one job at most, imports it once, and does not know beforehand whether it will map
-or reduce. It leads a process group of its own, so that whatever the job starts can be killed with it;
-when the tracker is gone, even by kill -9, file descriptor 3 ends, and the group kills itself.
+A worker works for one job at most, imports it once, and does not know beforehand whether it will
+map or reduce. It leads a process group of its own, so that whatever the job starts can be killed
+with it; when the tracker is gone, even by kill -9, file descriptor 3 ends, and the group kills
+itself.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Twisted adapters without policy: calls with deadlines, login, spill transfer, worker processes."""
+"""Twisted adapters without policy: login, calls with deadlines, spill transfer, workers."""

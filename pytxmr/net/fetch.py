@@ -1,7 +1,7 @@
 """Getting segments from other trackers' KeyValueStores.
 
-One connection per source, opened when there is something to ask and kept until the source ends it;
-requests are pipelined on it and answered in order. What arrives goes to a file at once, block checksums
+One connection per source, opened when there is something to ask and kept until the source ends
+it; requests are pipelined on it and answered in order. What arrives goes to a file at once, block checksums
 checked on the way, so memory holds one read of the socket per connection.
 """
 

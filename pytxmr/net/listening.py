@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from typing import Any
 
 from twisted.internet.address import UNIXAddress
@@ -32,7 +33,7 @@ def check_listen(description: str, insecure: bool) -> None:
     if kind == "unix" or insecure:
         return
     interfaces = [field.partition("=")[2] for field in fields if field.startswith("interface=")]
-    if kind not in ("tcp", "tcp6") or not interfaces or not is_loopback(interfaces[0]):
+    if kind not in ("tcp", "tcp6") or not interfaces or not all(map(is_loopback, interfaces)):
         raise BadConfiguration(
             f"{description} would listen off loopback without TLS: add interface=127.0.0.1, or "
             f"give --insecure if the network is trusted"
@@ -40,9 +41,9 @@ def check_listen(description: str, insecure: bool) -> None:
 
 
 def _fields(description: str) -> list[str]:
-    """The fields of an endpoint description, in which a backslash quotes a colon."""
-    fields = description.replace("\\:", "\0").split(":")
-    return [field.replace("\0", ":") for field in fields]
+    """The fields of an endpoint description, in which a backslash quotes what follows it."""
+    fields = re.findall(r"((?:[^\\:]|\\.|\\$)*)(?::|$)", description, re.DOTALL)
+    return [re.sub(r"\\(.)", r"\1", field, flags=re.DOTALL) for field in fields]
 
 
 def described(port: IListeningPort | None) -> str:
@@ -63,6 +64,8 @@ async def listen(reactor: Any, description: str, factory: IProtocolFactory) -> I
     except CannotListenError as error:
         cause = getattr(error.socketError, "strerror", None) or error.socketError
         raise BadConfiguration(f"cannot listen on {description}: {cause}") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except OSError as error:
+        raise BadConfiguration(f"cannot listen on {description}: {error.strerror}") from error
+    except (ValueError, TypeError, LookupError, OverflowError, ImportError) as error:
         raise BadConfiguration(f"{description} is no endpoint: {error}") from error
     return port

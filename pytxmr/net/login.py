@@ -7,6 +7,7 @@ Perspective Broker's challenge and response, so it is not sent. Whoever has not 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernameHashedPassword, UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm, Portal
-from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
+from twisted.internet.defer import TimeoutError, maybeDeferred
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
@@ -119,8 +120,7 @@ async def log_in(
     try:
         broker: Any = await endpoint.connect(factory).addTimeout(seconds, clock)
     except Exception as error:
-        cause = error.osError if isinstance(error, ConnectError) and error.osError else error
-        raise Unreachable(f"cannot connect to {name}: {cause or type(error).__name__}") from error
+        raise Unreachable(f"cannot connect to {name}: {_cause(error)}") from error
     login = factory.login(UsernamePassword(role.encode(), secret), mind)
     # An endpoint's factory is not told that the connection is lost, and would wait for ever.
     broker.notifyOnDisconnect(login.cancel)
@@ -142,6 +142,13 @@ async def log_in(
         if broker.disconnected:
             on_lost()
     return Peer(avatar, clock, name)
+
+
+def _cause(error: Exception) -> str:
+    """Why a connection could not be made; of a system call, as the system says it."""
+    if isinstance(error, ConnectError) and isinstance(error.osError, int):
+        return os.strerror(error.osError)
+    return str(error) or type(error).__name__
 
 
 def _remote_type(error: Exception) -> bytes:

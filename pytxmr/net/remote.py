@@ -3,8 +3,8 @@
 What Perspective Broker does by itself, and what stands here instead:
 
 - No deadline, and a stopped peer keeps its connection open for ever: every call has a deadline.
-- A string over 640 KiB makes ``callRemote`` raise at once and leak a pending answer; one in an answer
-  is never sent at all: both sides check sizes first (`TooLarge`).
+- A string over 640 KiB makes ``callRemote`` raise at once and leak a pending answer; one in an
+  answer is never sent at all: both sides check sizes first (`TooLarge`).
 - A dead broker raises ``DeadReferenceError`` at once, a lost connection fails the Deferred: both
   become `Unreachable`.
 - A remote exception arrives as a name and a text: methods under `answering` return

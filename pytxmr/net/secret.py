@@ -16,7 +16,7 @@ import stat
 from pytxmr.errors import BadConfiguration
 
 _BYTES = 32
-_FEWEST_DIGITS = 32  # 128 bits
+_FEWEST_BITS = 128
 
 
 def make_secret(path: str) -> None:
@@ -32,7 +32,7 @@ def make_secret(path: str) -> None:
 
 
 def read_secret(path: str) -> bytes:
-    """The secret in the file. Raises `BadConfiguration` if it is missing, open to others or weak."""
+    """The secret in the file; `BadConfiguration` if it is missing, open to others or weak."""
     try:
         with open(path, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -48,12 +48,12 @@ def read_secret(path: str) -> bytes:
             f"`chmod 600 {path}` closes it"
         )
     try:
-        bytes.fromhex(text.decode("ascii"))
+        bits = 8 * len(bytes.fromhex(text.decode("ascii")))
     except ValueError as error:
         raise BadConfiguration(
             f"the secret file {path} does not hold hexadecimal digits"
         ) from error
-    if len(text) < _FEWEST_DIGITS:
+    if bits < _FEWEST_BITS:
         raise BadConfiguration(f"the secret in {path} has fewer than 128 bits")
     return text
 

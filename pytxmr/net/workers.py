@@ -3,8 +3,8 @@
     WorkerPool ──tasks──▶ WorkerProcess ──fd 3──▶ pytxmr.worker ──fd 4──▶ answers, progress
 
 Workers are spawned before they are needed, blank; the first task binds one to a job for good. When
-the job ends its workers are killed, with their process groups, and new blank ones spawned. So a job's
-code is imported once a worker, and nothing of one job can be seen by another.
+the job ends its workers are killed, with their process groups, and new blank ones spawned. So a
+job's code is imported once a worker, and nothing of one job can be seen by another.
 """
 
 from __future__ import annotations

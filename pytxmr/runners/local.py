@@ -19,6 +19,8 @@ from pytxmr.jobtracker import JobTracker, JobTrackerConfig
 from pytxmr.net.remote import Peer
 from pytxmr.tasktracker import TaskTracker, TrackerConfig
 
+_START_SECONDS = 30.0
+
 
 class LocalCluster:
     """One jobtracker and one tasktracker with ``workers`` processes."""
@@ -55,6 +57,7 @@ class LocalCluster:
         await tracker.open()
         self._services.append(tracker)
         tracker.startService()
+        await tracker.registered.addTimeout(_START_SECONDS, self._reactor)
         return await connect(self._reactor, self.endpoint, self.secret)
 
     async def stop(self) -> None:
