@@ -372,8 +372,11 @@ class TaskTracker(Service):
             return succeeded(answer) | {"counters": answer["counters"] | counters}
 
         def failed(failure: Any) -> dict[str, Any]:
-            error = failure.value
-            plain = to_plain(error)
+            plain = to_plain(failure.value)
+            path = plain["details"].get("path")
+            for index, (_, segment) in job.segments.get(attempt.task.index, {}).items():
+                if isinstance(failure.value, SpillDamaged) and segment.path == path:
+                    plain["details"]["map_index"] = index
             plain["details"].setdefault("log", self.read_log(job.id, name, LOG_TAIL_BYTES))
             return {"fact": "attempt-failed", "error": plain}
 
