@@ -27,7 +27,6 @@ from pytxmr.records.sortbuffer import SortBuffer
 from pytxmr.records.spill import PartitionRange
 from pytxmr.records.writers import encoded
 
-
 #: Called now and then with the fraction done, from 0 to 1.
 Progress = Callable[[float], None]
 
@@ -331,7 +330,7 @@ class _Reducing:
         while self.pairs_out > before:
             before = self.pairs_out
             for pair in islice(stream, 1024):
-                if not is_pair(pair):
+                if (type(pair) is not tuple or len(pair) != 2) and not is_pair(pair):
                     raise AttemptFailed(
                         f"the reducer yielded {pair!r:.200}: not a pair (key, value)",
                         where=self.where(),

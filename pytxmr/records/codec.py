@@ -25,6 +25,9 @@ _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 _CARRYABLE = _SCALARS | {tuple, list, dict, set, frozenset}
 _TUPLE, _INT, _SET, _FROZENSET = 1, 2, 3, 4
 
+#: How deep containers may lie in each other; Python's and msgpack's own limits are not far above.
+MOST_NESTED = 100
+
 #: The one NaN of keys: being one object makes it equal to itself in dicts and tuples.
 NAN = math.nan
 
@@ -65,38 +68,46 @@ def unpack_column(data: bytes | memoryview) -> list[Any]:
     raise SpillDamaged(f"a column of a block has the unknown tag {tag!r}")
 
 
-def check_value(value: Any) -> None:
+def check_value(value: Any, depth: int = 0) -> None:
     """Raise `Uncarryable` if ``value``, or anything inside it, cannot travel."""
-    stack: list[Any] = [value]
-    visits = 0
-    while stack:
-        item = stack.pop()
-        kind = type(item)
-        visits += 1
-        if kind not in _CARRYABLE:
-            raise Uncarryable(f"{_describe(kind)} cannot be carried: {_advice(kind)}", final=True)
-        if visits > 50_000_000:
-            raise Uncarryable("a value that contains itself cannot be carried", final=True)
-        if kind is dict:
-            stack.extend(key for key in item if type(key) not in _SCALARS)
-            item = item.values()
-        if kind not in _SCALARS:
-            stack.extend(part for part in item if type(part) not in _SCALARS)
+    kind = type(value)
+    if kind in _SCALARS:
+        return
+    if kind not in _CARRYABLE:
+        raise Uncarryable(f"{_describe(kind)} cannot be carried: {_advice(kind)}", final=True)
+    _check_depth(depth, kind)
+    if kind is dict:
+        for key in value:
+            if type(key) not in _SCALARS:
+                check_value(key, depth + 1)
+        value = value.values()
+    for part in value:
+        if type(part) not in _SCALARS:
+            check_value(part, depth + 1)
 
 
-def check_key(key: Any) -> None:
+def check_key(key: Any, depth: int = 0) -> None:
     """Raise `Uncarryable` if ``key`` cannot be a key: only scalars and tuples of them can."""
-    stack = [key]
-    while stack:
-        item = stack.pop()
-        if type(item) is tuple:
-            stack.extend(item)
-        elif type(item) not in _SCALARS:
-            raise Uncarryable(
-                f"{_describe(type(item))} cannot be a key: keys are None, bool, int, float, str, "
-                f"bytes and tuples of these",
-                final=True,
-            )
+    kind = type(key)
+    if kind is tuple:
+        _check_depth(depth, kind)
+        for part in key:
+            check_key(part, depth + 1)
+    elif kind not in _SCALARS:
+        raise Uncarryable(
+            f"{_describe(kind)} cannot be a key: keys are None, bool, int, float, str, "
+            f"bytes and tuples of these",
+            final=True,
+        )
+
+
+def _check_depth(depth: int, kind: type) -> None:
+    if depth >= MOST_NESTED:
+        raise Uncarryable(
+            f"{_describe(kind)} nested more than {MOST_NESTED} deep, or that contains itself, "
+            f"cannot be carried",
+            final=True,
+        )
 
 
 def one_nan(keys: list[Any]) -> list[Any]:
@@ -118,6 +129,8 @@ def _describe(kind: type) -> str:
 
 
 def _advice(kind: type) -> str:
+    if issubclass(kind, bytearray | memoryview):
+        return "yield bytes(value) instead"
     for base in (dict, list, tuple, set, str, bytes, bool, int, float):
         if issubclass(kind, base):
             return f"yield {base.__name__}(value) instead"
@@ -128,7 +141,7 @@ def _pack_any(values: Any) -> bytes:
     packer = msgpack.Packer(strict_types=True, default=_extend, unicode_errors="surrogatepass")
     try:
         return packer.pack(values)  # type: ignore[no-any-return]
-    except ValueError as error:  # msgpack's own limit of nesting
+    except ValueError as error:  # msgpack's own limits of size
         raise Uncarryable(f"a value cannot be carried: {error}", final=True) from error
 
 

@@ -17,9 +17,17 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from pytxmr.errors import AttemptFailed, PytxmrError, SpillDamaged
 from pytxmr.model import Segment
-from pytxmr.records.order import Kind, key_function, order_of
-from pytxmr.records.spill import Block, SpillWriter, open_spill, read_blocks, remove_spill
+from pytxmr.records.order import Kind, key_function
+from pytxmr.records.spill import (
+    Block,
+    PartitionRange,
+    SpillWriter,
+    open_spill,
+    read_blocks,
+    remove_spill,
+)
 
 #: Keys in order, and the values of each. The last key may go on as the first of the next batch.
 Batch = tuple[list[Any], dict[Any, list[Any]]]
@@ -92,15 +100,17 @@ class Groups:
 
     A group may be larger than memory: the values of a batch's last key pull the next batches as
     they are read. Values that the reducer leaves unread are skipped. `key` is the group that was
-    handed out last.
+    handed out last; `ended` is true after all were.
     """
 
     def __init__(self, batches: Iterator[Batch]) -> None:
         self._batches = batches
         self._batch = next(batches, None)
         self._continued = 0
+        self._failure: BaseException | None = None
         self.key: Any = None
         self.count = 0
+        self.ended = False
 
     def __iter__(self) -> Iterator[tuple[Any, Iterator[Any]]]:
         while self._batch is not None:
@@ -115,11 +125,19 @@ class Groups:
             yield key, values
             for _ in values:
                 pass
+            if self._failure is not None:
+                raise self._failure
+        self.ended = True
 
     def _to_the_end(self, key: Any, values: list[Any]) -> Iterator[Any]:
         while True:
             yield from values
-            self._batch = next(self._batches, None)
+            try:
+                self._batch = next(self._batches, None)
+            except BaseException as error:
+                # A reducer may swallow it, but must not go on as if this were the end.
+                self._failure = error
+                raise
             self._continued = 0
             # Comparing lists, not keys: identity counts first, so that NaN equals itself.
             if self._batch is None or [self._batch[0][0]] != [key]:
@@ -132,29 +150,56 @@ class Groups:
                 return
 
 
+def is_pair(thing: Any) -> bool:
+    """Is it what a mapper, combiner or reducer may yield? A str of two characters is not."""
+    return isinstance(thing, (tuple, list)) and len(thing) == 2
+
+
 def combine_groups(groups: dict[Any, list[Any]], combiner: Combiner) -> dict[Any, list[Any]]:
-    """Run the combiner over every key that has several values."""
+    """Run the combiner over every key that has several values; the keys' order is kept.
+
+    Raises `AttemptFailed` if the combiner raises, or yields anything but pairs with the key that
+    it was given: another key would stand at a wrong place in the order, or in a wrong partition.
+    """
     combined: dict[Any, list[Any]] = {}
-    for key, values in groups.items():
-        if len(values) > 1:
-            for name, value in combiner(key, iter(values)):
-                if name in combined:
-                    combined[name].append(value)
-                else:
-                    combined[name] = [value]
-        elif key in combined:
-            combined[key] += values
-        else:
-            combined[key] = values
+    key: Any = None
+    try:
+        for key, values in groups.items():
+            if len(values) > 1:
+                kept = []
+                for pair in combiner(key, iter(values)):
+                    if type(pair) is not tuple or len(pair) != 2 or pair[0] is not key:
+                        _check_combined(key, pair)
+                    kept.append(pair[1])
+                values = kept
+            if values:
+                combined[key] = values
+    except PytxmrError:
+        raise
+    except BaseException as error:
+        message = f"the combiner raised {type(error).__name__}: {error}"
+        raise AttemptFailed(message, where=f"key {key!r:.400}") from error
     return combined
+
+
+def _check_combined(key: Any, pair: Any) -> None:
+    if not is_pair(pair):
+        problem = f"the combiner yielded {pair!r:.200}: not a pair (key, value)"
+    elif pair[0] is not key and pair[0] != key:
+        problem = f"the combiner yielded the key {pair[0]!r:.200}: not the one it was given"
+    else:
+        return
+    raise AttemptFailed(problem, where=f"key {key!r:.400}", final=True)
 
 
 def merge_spills(
     paths: list[str], into: SpillWriter, partitions: int, combiner: Combiner | None = None
 ) -> None:
     """Merge whole spills, partition by partition, combining on the way, and remove them."""
-    opened = [open_spill(path) for path in paths]
+    opened: list[tuple[int, list[PartitionRange]]] = []
     try:
+        for path in paths:
+            opened.append(open_spill(path))
         for partition in range(partitions):
             runs = [
                 read_blocks(fd, ranges[partition].offset, ranges[partition].length)
@@ -163,7 +208,7 @@ def merge_spills(
             for keys, groups in merge(runs):
                 if combiner is not None:
                     groups = combine_groups(groups, combiner)
-                    keys = sorted(groups, key=key_function({order_of(list(groups))}))
+                    keys = [key for key in keys if key in groups]
                 into.write_groups(partition, keys, groups)
     finally:
         for fd, _ in opened:
@@ -175,7 +220,8 @@ def merge_spills(
 class SegmentMerge:
     """Merges segments in files, in passes of at most `FAN_IN` runs, through ``scratch`` files.
 
-    Iterate over it once, then `close` it, which also removes the scratch files.
+    Iterate over it once, then `close` it, which also removes the scratch files. `SpillDamaged`
+    that arises names the file in ``details["path"]``.
     """
 
     def __init__(self, segments: list[Segment], scratch: str) -> None:
@@ -193,16 +239,24 @@ class SegmentMerge:
         yield from merge([self._open(segment) for segment in segments])
 
     def _open(self, segment: Segment) -> Iterator[Block]:
-        fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            message = f"{segment.path}: {error.strerror}"
+            raise SpillDamaged(message, path=segment.path) from error
         self._fds.append(fd)
-        return read_blocks(fd, segment.offset, segment.length)
+        return _named_blocks(fd, segment)
 
     def _one_pass(self, segments: list[Segment]) -> Segment:
         path = f"{self._scratch}.pass{len(self._made)}"
         self._made.append(path)
         writer = SpillWriter(path, 1)
-        for keys, groups in merge([self._open(segment) for segment in segments]):
-            writer.write_groups(0, keys, groups)
+        try:
+            for keys, groups in merge([self._open(segment) for segment in segments]):
+                writer.write_groups(0, keys, groups)
+        except BaseException:
+            writer.abort()
+            raise
         self._close_files()
         (whole,) = writer.close()
         return Segment(path, whole.offset, whole.length)
@@ -216,3 +270,11 @@ class SegmentMerge:
         self._close_files()
         for path in self._made:
             remove_spill(path)
+
+
+def _named_blocks(fd: int, segment: Segment) -> Iterator[Block]:
+    try:
+        yield from read_blocks(fd, segment.offset, segment.length)
+    except SpillDamaged as error:
+        message = f"{segment.path}: {error.message}"
+        raise SpillDamaged(message, path=segment.path) from error

@@ -5,8 +5,8 @@ decoded as UTF-8. Bytes that are not UTF-8 become lone surrogates (PEP 383) and 
 again as the bytes they were.
 
 A range [start, end) owns the lines that *begin* in it: the reader skips to the first line that
-begins at or after ``start`` and reads the last one to its end, beyond ``end`` if need be. So any cut
-of a file into ranges gives every line exactly once.
+begins at or after ``start`` and reads the last one to its end, beyond ``end`` if need be. So any
+cut of a file into ranges gives every line exactly once.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The sort buffer: where a map's pairs wait in memory, grouped by key, until they are spilled.
 
-Pairs are pulled from the mapper's stream some thousands at a time. Keys are grouped by a dict, so each distinct key is hashed to its partition,
-sorted and packed once, however many values it has. When the estimated size passes the limit, the
-combiner is tried first; what still fills more than half the limit goes to disk as a sorted run.
-At the end the runs are merged into the one spill file of the attempt.
+Pairs are pulled from the mapper's stream some thousands at a time. Keys are grouped by a dict, so
+each distinct key is hashed to its partition, sorted and packed once, however many values it has.
+When the estimated size passes the limit, the combiner is tried first; what still fills more than
+half the limit goes to disk as a sorted run. At the end the runs are merged into the one spill file
+of the attempt.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from pytxmr.errors import AttemptFailed
 from pytxmr.records.codec import check_key, one_nan
-from pytxmr.records.merge import FAN_IN, Combiner, combine_groups, merge_spills
+from pytxmr.records.merge import FAN_IN, Combiner, combine_groups, is_pair, merge_spills
 from pytxmr.records.order import key_function, order_of
 from pytxmr.records.partition import partition_keys, stable_partition
 from pytxmr.records.spill import PartitionRange, SpillWriter, remove_spill
@@ -69,6 +70,8 @@ class SortBuffer:
         head = list(islice(stream, _SAMPLE))
         if not head:
             return False
+        if not all(map(is_pair, head)):  # unpacking would take a str of two characters for one
+            raise TypeError("something in the stream is not a pair")
         value_bytes = sum(getsizeof(value) for _, value in head) / len(head) + 8
         key_bytes = sum(getsizeof(key) for key, _ in head) / len(head) + _GROUP_BYTES
         step = int(self._limit / 16 / (value_bytes + key_bytes))
@@ -155,10 +158,11 @@ class SortBuffer:
 
     def _checked(self, groups: defaultdict[Any, list[Any]]) -> defaultdict[Any, list[Any]]:
         """Groups of mixed keys: refuse what cannot be a key, and let every NaN be one key."""
-        checked: defaultdict[Any, list[Any]] = defaultdict(list)
-        for key, same in zip(groups, one_nan(list(groups)), strict=True):
+        for key in groups:
             check_key(key)
-            checked[same] += groups[key]
+        checked: defaultdict[Any, list[Any]] = defaultdict(list)
+        for same, values in zip(one_nan(list(groups)), groups.values(), strict=True):
+            checked[same] += values
         return checked
 
     def _by_partition(self, keys: list[Any]) -> list[list[Any]]:
@@ -166,7 +170,13 @@ class SortBuffer:
         if self._partitioner is stable_partition:
             numbers = partition_keys(keys, count)
         else:
-            numbers = [self._partitioner(key, count) for key in keys]
+            numbers = []
+            try:
+                for key in keys:
+                    numbers.append(self._partitioner(key, count))
+            except BaseException as error:
+                message = f"the partitioner raised {type(error).__name__}: {error}"
+                raise AttemptFailed(message, where=f"key {key!r:.400}") from error
             for key, number in zip(keys, numbers, strict=True):
                 if type(number) is not int or not 0 <= number < count:
                     raise AttemptFailed(

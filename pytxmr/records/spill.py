@@ -127,13 +127,15 @@ def unpack_payload(payload: bytes, keys: int, pairs: int) -> Block:
     view = memoryview(payload)
     middle = _PAYLOAD_HEAD.size + key_bytes
     counts: list[int] | None = None
+    fits = keys == pairs
     if count_bytes:
         numbers = array("I")
-        numbers.frombytes(view[middle : middle + count_bytes])
+        numbers.frombytes(view[middle : middle + count_bytes // 4 * 4])
         counts = numbers.tolist()
+        fits = count_bytes == 4 * keys and sum(counts) == pairs
     column = unpack_column(view[_PAYLOAD_HEAD.size : middle])
     values = unpack_column(view[middle + count_bytes :])
-    if len(column) != keys or len(values) != pairs or sum(counts or ()) not in (0, pairs):
+    if not fits or not 0 < keys == len(column) or len(values) != pairs:
         raise SpillDamaged("a block does not hold what its header says")
     kind = order_of(column)
     if kind is None:
@@ -203,7 +205,7 @@ class SpillWriter:
         self.path = path
         self._ranges = [PartitionRange(0, 0, 0, 0)] * partitions
         self._average = max(1.0, average_pair_bytes)
-        self._file = open(path, "wb", buffering=1 << 18)  # noqa: SIM115: closed by close, abort
+        self._file = open(path, "wb", buffering=1 << 18)
         self._file.write(SPILL_MAGIC)
         self._offset = len(SPILL_MAGIC)
         self.keys = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 from pytxmr.errors import AttemptFailed
 
 _PAIRS_PER_CHUNK = 8192
+
+#: Surrogates other than those that `surrogateescape` makes of bytes.
+_NO_BYTE = re.compile("([\ud800-\udc7f\udd00-\udfff]+)")
 
 
 def text(value: Any) -> str:
@@ -76,4 +80,7 @@ def _encode(piece: str) -> bytes:
         return piece.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         # A surrogate that no input byte stands behind, such as "\ud800" out of JSON.
-        return piece.encode("utf-8", "surrogatepass")
+        return b"".join(
+            part.encode("utf-8", "surrogatepass" if at % 2 else "surrogateescape")
+            for at, part in enumerate(_NO_BYTE.split(piece))
+        )

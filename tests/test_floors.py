@@ -1,0 +1,171 @@
+"""Each floor of the package imports only from the floors below it.
+
+What a floor may import is written here once, and holds for modules that are yet to come: a module
+or package that no rule names may import whatever it likes but the reactor.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pytxmr
+
+PACKAGE = Path(pytxmr.__file__).resolve().parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+REACTOR = "twisted.internet.reactor"
+
+#: What the modules of a part may import of pytxmr, beside the part itself.
+MAY_IMPORT = {
+    "errors": set(),
+    "model": {"errors"},
+    "records": {"errors", "model"},
+    "plan": {"errors", "model"},
+    "storage": {"errors", "model"},
+    "job": {"errors", "model", "records.partition"},
+    "interfaces": {"errors", "model"},
+    "net": {"errors", "model", "interfaces", "records", "plan", "storage", "job"},
+    "store": {"errors", "model", "interfaces", "records", "plan", "storage", "job", "net"},
+}
+#: Parts that also run in worker processes, or without a reactor; "" is the package itself.
+WITHOUT_TWISTED = ("", "errors", "model", "records", "plan", "storage", "job", "worker")
+#: Parts that meet in `interfaces` alone.
+APART = ("jobtracker", "tasktracker")
+#: Faces: what people and twistd call. Nothing below imports them.
+FACES = ("runners", "cli", "web", "tap", "testing")
+
+
+def part_of(module: str) -> str:
+    """``records`` for ``pytxmr.records.codec``; "" for ``pytxmr`` itself."""
+    return module.partition(".")[2].partition(".")[0]
+
+
+def is_in(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+def imports(tree: ast.AST, module: str, is_package: bool) -> Iterator[tuple[str, int]]:
+    """The full names of all that a module imports, wherever in it, with the line."""
+    package = module if is_package else module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, base] if base else above)
+            for alias in node.names:
+                # It may be a module in a package, or a name in a module.
+                name = f"{base}.{alias.name}"
+                yield (name if name in MODULES or name == REACTOR else base), node.lineno
+
+
+def imports_of(module: str) -> list[tuple[str, int]]:
+    path = MODULES[module]
+    tree = ast.parse(path.read_bytes(), path)
+    return list(imports(tree, module, path.name == "__init__.py"))
+
+
+def at_module_level(tree: ast.Module) -> ast.Module:
+    """The tree without what runs only when a function is called."""
+
+    class Without(ast.NodeTransformer):
+        def visit_FunctionDef(self, node: ast.AST) -> None:
+            return None
+
+        visit_AsyncFunctionDef = visit_Lambda = visit_FunctionDef
+
+    return Without().visit(tree)
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if part_of(name) in MAY_IMPORT])
+def test_a_module_imports_only_from_the_floors_below(module):
+    part = part_of(module)
+    allowed = [f"pytxmr.{name}" for name in (*MAY_IMPORT[part], part)]
+    wrong = [
+        f"line {line}: {name}"
+        for name, line in imports_of(module)
+        if is_in(name, "pytxmr") and not any(is_in(name, package) for package in allowed)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if part_of(name) in WITHOUT_TWISTED])
+def test_what_runs_without_a_reactor_does_not_import_twisted(module):
+    assert [found for found in imports_of(module) if is_in(found[0], "twisted")] == []
+
+
+@pytest.mark.parametrize(("mine", "other"), [APART, APART[::-1]])
+def test_the_jobtracker_and_the_tasktracker_do_not_import_each_other(mine, other):
+    for module in MODULES:
+        if part_of(module).startswith(mine):
+            found = [one for one in imports_of(module) if part_of(one[0]).startswith(other)]
+            assert found == [], module
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_faces_import_faces(module):
+    if part_of(module) not in (*FACES, "__main__"):
+        named = [one for one in imports_of(module) if is_in(one[0], "pytxmr")]
+        assert [one for one in named if part_of(one[0]) in FACES] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_imports_the_reactor_when_it_is_imported(module):
+    path = MODULES[module]
+    tree = at_module_level(ast.parse(path.read_bytes(), path))
+    found = list(imports(tree, module, path.name == "__init__.py"))
+    assert [one for one in found if is_in(one[0], REACTOR)] == []
+
+
+def test_importing_what_a_worker_needs_loads_no_twisted():
+    code = """
+import sys
+import pytxmr, pytxmr.model, pytxmr.job.loading, pytxmr.records.attempt
+print([name for name in sys.modules if name.partition(".")[0] == "twisted"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": os.fspath(PACKAGE.parent)},
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == b"[]"
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import twisted.internet.reactor", "twisted.internet.reactor"),
+        ("from twisted.internet import reactor", "twisted.internet.reactor"),
+        ("if 1:\n from twisted.internet import defer, reactor as r", "twisted.internet.reactor"),
+        ("class A:\n from twisted.internet.reactor import callLater", "twisted.internet.reactor"),
+        ("from . import codec", "pytxmr.records.codec"),
+        ("from .codec import NAN", "pytxmr.records.codec"),
+        ("from ..model import JobSpec", "pytxmr.model"),
+        ("from .. import errors", "pytxmr.errors"),
+        ("from pytxmr.records import codec", "pytxmr.records.codec"),
+        ("def f():\n import twisted", "twisted"),
+    ],
+)
+def test_imports_are_found_in_every_form(source, found):
+    tree = ast.parse(source)
+    assert found in [name for name, _ in imports(tree, "pytxmr.records.merge", is_package=False)]
+
+
+def test_what_a_function_imports_is_not_at_module_level():
+    source = "def f():\n from twisted.internet import reactor\nasync def g():\n import a\nimport b"
+    tree = at_module_level(ast.parse(source))
+    assert [name for name, _ in imports(tree, "pytxmr.x", is_package=False)] == ["b"]

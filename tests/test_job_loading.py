@@ -1,0 +1,413 @@
+"""Loading a job: in both forms, with its parameters; and what is said when it cannot be."""
+
+from __future__ import annotations
+
+import sys
+from textwrap import dedent
+
+import pytest
+
+import pytxmr
+from pytxmr.errors import BadJob, PeerBroke
+from pytxmr.job import context
+from pytxmr.job.loading import (
+    bind,
+    convert_params,
+    declared_params,
+    import_source,
+    load,
+    user_traceback,
+)
+from pytxmr.model import JobCode
+from pytxmr.records.partition import stable_partition
+
+MODULE = """
+def mapper(key, value):
+    yield value, 1
+
+def reducer(key, values):
+    yield key, sum(values)
+"""
+
+CLASS = """
+import pytxmr
+
+class Words(pytxmr.MapReduce):
+    params = {"least": 1}
+
+    def map(self, key, value):
+        yield value, self.params["least"]
+
+    def reduce(self, key, values):
+        yield key, sum(values)
+"""
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind():
+    params, modules = dict(context.params), set(sys.modules)
+    yield
+    context.begin_job(params)
+    for name in set(sys.modules) - modules:
+        if name.startswith("pytxmr_job_"):
+            del sys.modules[name]
+
+
+def code(source, class_name=None, names=None, filename="jobs/words.py"):
+    return JobCode(filename, dedent(source).encode(), class_name, names or {})
+
+
+def refused(*arguments, params=None, **options):
+    """Load a job that must be refused; returns the error."""
+    with pytest.raises(BadJob) as caught:
+        load(code(*arguments, **options), params or {})
+    return caught.value
+
+
+# The module form
+
+
+def test_a_module_gives_its_functions_and_the_defaults_of_the_others():
+    job = load(code(MODULE), {})
+    assert list(job.mapper(0, "line")) == [("line", 1)]
+    assert list(job.reducer("line", iter([1, 2]))) == [("line", 3)]
+    assert (job.combiner, job.reader, job.writer) == (None, None, None)
+    assert job.partitioner is stable_partition
+
+
+def test_a_module_may_define_every_role():
+    more = "combiner = reducer\npartitioner = reader = writer = print\n"
+    job = load(code(MODULE + more), {})
+    assert job.combiner is job.reducer
+    assert job.partitioner is job.reader is job.writer is print
+
+
+def test_functions_may_go_by_other_names():
+    source = MODULE.replace("mapper", "words").replace("reducer", "add_up")
+    job = load(
+        code(source, names={"mapper": "words", "reducer": "add_up", "combiner": "add_up"}), {}
+    )
+    assert job.mapper.__name__ == "words"
+    assert job.combiner is job.reducer
+
+
+def test_functions_read_the_jobs_parameters():
+    source = """
+    import pytxmr
+    params = {"field": 0}
+    at_import = pytxmr.params["field"]
+
+    def mapper(key, value):
+        yield at_import, pytxmr.params["field"]
+
+    def reducer(key, values): ...
+    """
+    assert list(load(code(source), {"field": 3}).mapper(0, "")) == [(3, 3)]
+    assert list(load(code(source), {"field": 4}).mapper(0, "")) == [(4, 4)]
+    assert pytxmr.params == {"field": 4}
+
+
+def test_dataclasses_and_own_classes_work_in_a_module():
+    source = MODULE + dedent(
+        """
+        from __future__ import annotations
+        import dataclasses
+
+        @dataclasses.dataclass
+        class Hit:
+            where: dataclasses.InitVar[int] = 1
+        """
+    )
+    assert "from __future__ imports must occur at the beginning" in refused(source).message
+    source = "from __future__ import annotations\n" + source.replace(
+        "from __future__ import annotations\n", ""
+    )
+    load(code(source), {})
+
+
+def test_a_source_in_another_encoding_is_read_as_it_says():
+    source = ("# -*- coding: latin-1 -*-\nname = 'café'\n" + MODULE).encode("latin-1")
+    assert import_source(JobCode("words.py", source)).name == "café"
+
+
+# What is wrong with a module
+
+
+def test_a_syntax_error_is_told_with_its_line():
+    error = refused("def mapper(key, value):\n    yield value, 1)\n")
+    assert error.message == "jobs/words.py, line 2: unmatched ')'"
+    assert "yield value, 1)" in error.details["traceback"]
+    assert 'File "jobs/words.py", line 2' in error.details["traceback"]
+
+
+def test_a_source_with_a_null_byte_is_refused():
+    with pytest.raises(BadJob, match="null bytes"):
+        load(JobCode("words.py", MODULE.encode() + b"\x00"), {})
+
+
+def test_a_module_that_cannot_import_another_is_told_so():
+    error = refused("x = 1\nimport no_such_module_anywhere\n" + MODULE)
+    assert error.message == (
+        "jobs/words.py cannot be imported: "
+        "ModuleNotFoundError: No module named 'no_such_module_anywhere'"
+    )
+    assert 'File "jobs/words.py", line 2, in <module>' in error.details["traceback"]
+    assert "import no_such_module_anywhere" in error.details["traceback"]
+    assert "loading.py" not in error.details["traceback"]
+
+
+@pytest.mark.parametrize("top", ["1 / 0", "raise SystemExit(0)", "import sys; sys.exit('bye')"])
+def test_a_module_whose_top_level_raises_is_refused(top):
+    error = refused(MODULE + top)
+    assert "cannot be imported: " in error.message
+    assert top in error.details["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "written", "message"),
+    [
+        ("mapper", "mappre", "no mapper(); did you mean mappre?, or name another with --mapper"),
+        ("reducer", "reduce", "no reducer(); did you mean reduce?, or name another with --reducer"),
+        ("mapper", "zzz", "jobs/words.py has no mapper(), or name another with --mapper"),
+    ],
+)
+def test_a_function_that_is_missing_is_named_with_the_nearest_there_is(missing, written, message):
+    assert message in refused(MODULE.replace(missing, written)).message
+
+
+@pytest.mark.parametrize(
+    "role", ["mapper", "reducer", "combiner", "reader", "writer", "partitioner"]
+)
+def test_a_name_that_was_given_must_be_there(role):
+    error = refused(MODULE, names={role: "reducers"})
+    assert error.message == "jobs/words.py has no reducers(); did you mean reducer?"
+
+
+@pytest.mark.parametrize("role", ["mapper", "combiner", "writer"])
+def test_what_is_no_function_is_refused(role):
+    assert (
+        refused(f"{MODULE}\n{role} = 7").message == f"jobs/words.py: {role} is int, not a function"
+    )
+
+
+# The class form
+
+
+def test_a_class_gives_its_methods():
+    job = load(code(CLASS, "Words"), {"least": 5})
+    assert list(job.mapper(0, "line")) == [("line", 5)]
+    assert list(job.reducer("line", iter([1, 2]))) == [("line", 3)]
+    assert (job.combiner, job.reader, job.writer) == (None, None, None)
+    assert job.partitioner is stable_partition
+
+
+def test_a_class_may_define_every_hook():
+    hooks = dedent(
+        """
+            combine = reduce
+            def partition(self, key, partitions): return self.params["least"] % partitions
+            def read(self, lines): yield from lines
+            def write(self, pairs): yield repr(list(pairs))
+        """
+    )
+    job = load(code(CLASS + hooks.replace("\n", "\n    "), "Words"), {"least": 8})
+    assert list(job.combiner("k", [1, 2])) == [("k", 3)]
+    assert job.partitioner("k", 5) == 3
+    assert list(job.reader([1])) == [1]
+    assert list(job.writer([("k", 1)])) == ["[('k', 1)]"]
+
+
+def test_a_class_needs_not_inherit():
+    job = load(code(CLASS.replace("pytxmr.MapReduce", ""), "Words"), {"least": 2})
+    assert list(job.mapper(0, "line")) == [("line", 2)]
+
+
+def test_methods_may_go_by_other_names():
+    source = CLASS.replace("def map(", "def words(")
+    assert load(code(source, "Words", {"mapper": "words"}), {}).mapper.__name__ == "words"
+
+
+def test_an_instance_has_its_own_parameters():
+    module_code = code(CLASS, "Words")
+    module = import_source(module_code)
+    bind(module, module_code, {"least": 9})
+    assert module.Words.params == {"least": 1}
+
+
+@pytest.mark.parametrize(
+    ("source", "class_name", "message"),
+    [
+        (CLASS, "Word", "jobs/words.py has no class Word; did you mean Words?"),
+        (CLASS, "Zzz", "jobs/words.py has no class Zzz"),
+        (MODULE, "mapper", "jobs/words.py has no class mapper"),
+        (CLASS.replace("def map(", "def mapp("), "Words", "class Words has no method map"),
+        (CLASS.replace("def reduce(", "def reduced("), "Words", "class Words has no method reduce"),
+        (CLASS + "    combine = 3\n", "Words", "combine is int, not a function"),
+    ],
+    ids=["near", "far", "no class", "no map", "no reduce", "no function"],
+)
+def test_what_is_wrong_with_a_class_is_named(source, class_name, message):
+    assert message in refused(source, class_name).message
+
+
+def test_a_method_that_was_named_must_be_there():
+    error = refused(CLASS, "Words", {"combiner": "combined"})
+    assert error.message == "jobs/words.py: class Words has no method combined"
+
+
+@pytest.mark.parametrize("raised", ["ValueError('no')", "SystemExit(1)"])
+def test_a_class_that_cannot_be_made_is_refused_with_the_traceback(raised):
+    error = refused(CLASS + f"    def __init__(self): raise {raised}\n", "Words")
+    assert error.message.startswith("jobs/words.py:Words() raised ")
+    assert "in __init__" in error.details["traceback"]
+    assert "loading.py" not in error.details["traceback"]
+
+
+# Parameters
+
+
+def declared(source, class_name=None):
+    job = code(source, class_name)
+    return declared_params(import_source(job), job)
+
+
+def test_parameters_are_declared_by_the_module_or_the_class():
+    assert declared(MODULE) == {}
+    assert declared("params = {'field': 0}\n" + MODULE) == {"field": 0}
+    assert declared("params = {'other': 0}\n" + CLASS, "Words") == {"least": 1}
+    with pytest.raises(BadJob, match="params is list, not a dict"):
+        declared("params = []\n" + MODULE)
+    with pytest.raises(BadJob, match="has no class Sentences"):
+        declared(CLASS, "Sentences")
+
+
+DEFAULTS = {
+    "count": 1,
+    "ratio": 0.5,
+    "flag": False,
+    "name": "x",
+    "anything": None,
+    "separator": b",",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("count", "7", 7),
+        ("count", "-7", -7),
+        ("ratio", "2", 2.0),
+        ("ratio", "1e-3", 0.001),
+        ("flag", "true", True),
+        ("flag", "True", True),
+        ("flag", "1", True),
+        ("flag", "false", False),
+        ("flag", "FALSE", False),
+        ("flag", "0", False),
+        ("name", "", ""),
+        ("name", "7", "7"),
+        ("anything", "7", "7"),
+        ("separator", "é", "é".encode()),
+    ],
+)
+def test_a_parameter_is_converted_to_the_type_of_its_default(name, text, value):
+    found = convert_params(DEFAULTS, {name: text})
+    assert found == {**DEFAULTS, name: value}
+    assert type(found[name]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kind"),
+    [
+        ("count", "seven", "int"),
+        ("count", "1.5", "int"),
+        ("count", "", "int"),
+        ("ratio", "half", "float"),
+        ("flag", "yes", "bool"),
+        ("flag", "", "bool"),
+    ],
+)
+def test_a_text_that_is_not_of_that_type_is_refused(name, text, kind):
+    with pytest.raises(BadJob) as caught:
+        convert_params(DEFAULTS, {name: text})
+    assert caught.value.message == f"-D {name}={text}: not {kind}"
+
+
+def test_a_parameter_that_is_not_declared_is_refused_with_the_nearest_there_is():
+    with pytest.raises(BadJob) as caught:
+        convert_params(DEFAULTS, {"cuont": "1"})
+    assert caught.value.message == (
+        "-D cuont: the job declares no such parameter; did you mean count?"
+    )
+    with pytest.raises(BadJob, match="no such parameter$"):
+        convert_params({}, {"count": "1"})
+
+
+def test_defaults_are_not_altered():
+    before = dict(DEFAULTS)
+    assert convert_params(DEFAULTS, {}) == before
+    convert_params(DEFAULTS, {"count": "2"})
+    assert before == DEFAULTS
+
+
+# Shipped code
+
+
+def test_code_comes_back_as_it_was_shipped():
+    job = code(CLASS, "Words", {"mapper": "map"})
+    assert JobCode.from_plain(job.to_plain()) == job
+
+
+def test_a_source_that_does_not_match_its_digest_is_refused():
+    plain = code(MODULE).to_plain()
+    with pytest.raises(PeerBroke, match="does not match its digest"):
+        JobCode.from_plain({**plain, "source": plain["source"] + b"#"})
+    with pytest.raises(PeerBroke, match="does not match its digest"):
+        JobCode.from_plain({**plain, "digest": "0" * 64})
+
+
+@pytest.mark.parametrize("field", ["filename", "source", "names", "digest"])
+@pytest.mark.parametrize("value", [None, 7, "missing"])
+def test_code_with_a_field_missing_or_of_another_type_is_refused(field, value):
+    plain = code(MODULE).to_plain()
+    if value == "missing":
+        del plain[field]
+    else:
+        plain[field] = value
+    with pytest.raises(PeerBroke, match=field):
+        JobCode.from_plain(plain)
+
+
+# Tracebacks
+
+
+def test_frames_of_ours_are_left_out_and_those_beside_us_are_not():
+    ours = pytxmr.__file__.removesuffix("__init__.py")
+    beside = ours.removesuffix("/") + "_jobs/words.py"
+    for filename, seen in ((f"{ours}records/x.py", False), (beside, True), ("words.py", True)):
+        with pytest.raises(ZeroDivisionError) as caught:
+            exec(compile("1 / 0", filename, "exec"))
+        shown = user_traceback(caught.value)
+        assert (f'File "{filename}"' in shown) is seen
+        assert "ZeroDivisionError: division by zero" in shown
+
+
+def test_a_traceback_without_end_is_cut_at_its_beginning():
+    error = ValueError("x" * 100_000 + "the end")
+    assert len(user_traceback(error)) <= 16384
+    assert user_traceback(error).endswith("the end\n")
+
+
+# What the user's functions may call
+
+
+def test_counters_and_status_are_those_of_the_attempt():
+    context.begin_attempt()
+    pytxmr.counter("bad lines")
+    pytxmr.counter("bad lines", 2)
+    pytxmr.status("x" * 1000)
+    assert context.counters() == {"bad lines": 3}
+    assert context.current_status() == "x" * 200
+    context.begin_attempt()
+    assert context.counters() == {}
+    assert context.current_status() == ""
