@@ -99,10 +99,7 @@ def _sample(functions: JobFunctions, files: Iterable[InputFile]) -> bytes:
         for start in range(-at % step, file.size_bytes, step):
             end = min(file.size_bytes, start + min(step, _SAMPLE_BYTES))
             split = InputSplit((FileRange(file.path, start, end),))
-            try:
-                keys += sample_keys(functions, split, _SAMPLE_KEYS)
-            except Exception:  # the job itself will say what is wrong, and where
-                continue
+            keys += sample_keys(functions, split, _SAMPLE_KEYS)
         at += file.size_bytes
     keys.sort(key=sort_key)
     while True:

@@ -36,8 +36,9 @@ def job_id(number: int) -> str:
 
 def checked_job_id(text: object) -> str:
     """``text`` if it is the written form of a job's id; raises `NotFound` otherwise."""
-    if isinstance(text, str) and _JOB.fullmatch(text):
-        return text
+    match = _JOB.fullmatch(text) if isinstance(text, str) else None
+    if match is not None and job_id(int(match[1])) == text != "Job000":
+        return match[0]
     raise NotFound(f"{text!r:.80} is not a job's id; they look like Job001")
 
 
@@ -59,10 +60,9 @@ class TaskId:
         match = _TASK.fullmatch(text) if isinstance(text, str) else None
         if match is not None:
             number = int(match[2])
-            if match[1] == "Reduce":
-                return cls(REDUCE, number)
-            if number > 0:
-                return cls(MAP, number - 1)
+            task = cls(REDUCE, number) if match[1] == "Reduce" else cls(MAP, number - 1)
+            if str(task) == text and task.index >= 0:
+                return task
         raise NotFound(f"{text!r:.80} is not a task; they look like Map001 or Reduce000")
 
 
@@ -81,7 +81,7 @@ class AttemptId:
         """Read the written form; raises `NotFound` for anything else."""
         if isinstance(text, str):
             task, dot, number = text.rpartition(".")
-            if dot and re.fullmatch(r"[0-9]{1,9}", number, re.ASCII):
+            if dot and re.fullmatch(r"0|[1-9][0-9]{0,8}", number, re.ASCII):
                 return cls(TaskId.parse(task), int(number))
         raise NotFound(f"{text!r:.80} is not an attempt; they look like Map001.0")
 
@@ -241,6 +241,6 @@ class MapOutput:
 def take(plain: Any, name: str, kind: Any) -> Any:
     """``plain[name]`` if it is of that type; raises `PeerBroke` otherwise."""
     value = plain.get(name) if isinstance(plain, dict) else None
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise PeerBroke(f"{name} is missing or of the wrong type ({type(value).__name__})")
     return value

@@ -39,6 +39,8 @@ def main() -> None:
     for fd in (CONTROL_FD, ANSWER_FD):
         os.set_inheritable(fd, False)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    # Numbers that a job computed itself may be written, however long they are.
+    sys.set_int_max_str_digits(0)
     # Pairs are short-lived tuples by the million: with the default threshold the collector would
     # look through them every 700.
     gc.set_threshold(50_000, 20, 50)

@@ -119,3 +119,15 @@ def test_a_very_long_text_is_not_repeated_in_the_message():
         with pytest.raises(NotFound) as caught:
             read("x" * 10**6)
         assert len(caught.value.message) < 200
+
+
+@pytest.mark.parametrize("text", ["Job000", "Job0001", "Job01"])
+def test_a_job_has_one_written_form(text: str) -> None:
+    with pytest.raises(NotFound):
+        checked_job_id(text)
+
+
+@pytest.mark.parametrize("text", ["Map0001", "Map000", "Reduce0000", "Map001.00", "Map001.01"])
+def test_a_task_and_an_attempt_have_one_written_form(text: str) -> None:
+    with pytest.raises(NotFound):
+        AttemptId.parse(text) if "." in text else TaskId.parse(text)

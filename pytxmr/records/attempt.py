@@ -48,9 +48,19 @@ def bind_sample(functions: JobFunctions, sample: list[Any]) -> None:
 
 
 def sample_keys(functions: JobFunctions, split: InputSplit, most: int) -> list[Any]:
-    """The first ``most`` keys at the most that the mapper yields for a split."""
-    stream = _Records(split, functions).mapped()
-    return [key for key, _ in islice(stream, most)]
+    """The first ``most`` keys at the most that the mapper yields for a split, up to an error.
+
+    An error is not this function's to tell: the job will run into it, and say where.
+    """
+    keys: list[Any] = []
+    try:
+        for pair in islice(_Records(split, functions).mapped(), most):
+            if is_pair(pair):
+                check_key(pair[0])
+                keys.append(pair[0])
+    except (Exception, SystemExit):
+        pass
+    return keys
 
 
 class _Records:
@@ -288,6 +298,12 @@ def run_reduce(
             raise
         if isinstance(error, OSError) and not _in_user_code(error):
             raise AttemptFailed(f"{output_path}: {error.strerror}") from error
+        if isinstance(error, TypeError) and not _in_user_code(error):
+            raise AttemptFailed(
+                f"the reducer cannot be called, or returned no pairs ({error}); lacks it a yield?",
+                where=reducing.where(),
+                final=True,
+            ) from error
         message = f"the reducer raised {type(error).__name__}: {error}"
         raise AttemptFailed(message, where=reducing.where()) from error
     finally:

@@ -20,7 +20,7 @@ def text(value: Any) -> str:
     """How the default writer shows a key or value.
 
     str as it is, bytes as the bytes they are, numbers as Python writes them; lists, tuples, dicts
-    and sets as JSON.
+    and sets as JSON, or as Python writes them if JSON cannot.
     """
     kind = type(value)
     if kind is str:
@@ -29,7 +29,10 @@ def text(value: Any) -> str:
         return value.decode("utf-8", "surrogateescape")  # type: ignore[no-any-return]
     if kind in (int, float, bool) or value is None:
         return str(value)
-    return json.dumps(value, ensure_ascii=False, default=_jsonable)
+    try:
+        return json.dumps(value, ensure_ascii=False, default=_jsonable)
+    except TypeError:  # a dict with keys that JSON does not know
+        return repr(value)
 
 
 def _jsonable(value: Any) -> Any:
