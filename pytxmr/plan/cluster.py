@@ -42,14 +42,10 @@ class ClusterState:
             case ev.TrackerJoined():
                 found += self._joined(event, now)
             case ev.Heartbeat():
-                tracker = self.trackers[event.tracker]
-                lease = Lease.granted(now, self.lease_seconds)
-                self.trackers[event.tracker] = replace(tracker, lease=lease)
+                self._renew(event.tracker, now)
                 return []
             case ev.Tick():
-                for tracker in list(self.trackers.values()):
-                    if tracker.lease.expired(now):
-                        found += self._lost(tracker.id, "its lease expired")
+                found += self._expire(now)
             case ev.TrackerLost():
                 found += self._lost(event.tracker, event.reason)
             case ev.JobSubmitted():
@@ -62,6 +58,21 @@ class ClusterState:
                     return []
                 found += self.jobs[event.job].handle(event)
         return found + self._start_jobs() + self._launch()
+
+    def _renew(self, tracker: str, now: float) -> None:
+        if tracker not in self.trackers:
+            self.stale_reports += 1
+            return
+        lease = Lease.granted(now, self.lease_seconds)
+        self.trackers[tracker] = replace(self.trackers[tracker], lease=lease)
+
+    def _expire(self, now: float) -> list[ev.Instruction]:
+        expired = [tracker.id for tracker in self.trackers.values() if tracker.lease.expired(now)]
+        found: list[ev.Instruction] = []
+        for tracker in expired:
+            found += self._lost(tracker, "its lease expired")
+        # What a job asked of the second as it learnt of the first is void.
+        return [order for order in found if getattr(order, "tracker", None) not in expired]
 
     def _is_stale(self, event: ev.Event) -> bool:
         tracker = getattr(event, "tracker", None)
@@ -103,12 +114,9 @@ class ClusterState:
         """How many more attempts each tracker can run."""
         free = {tracker.id: tracker.workers for tracker in self.trackers.values()}
         for job in self.jobs.values():
-            if not job.active:
-                continue
-            for task in (*job.maps, *job.reduces):
-                for where in task.running.values():
-                    if where in free:
-                        free[where] -= 1
+            for tracker, running in job.running_on.items():
+                if tracker in free:
+                    free[tracker] -= running
         return free
 
     def _launch(self) -> list[ev.Instruction]:

@@ -159,7 +159,10 @@ class LaunchMap:
 
 @dataclass(frozen=True, slots=True)
 class Shuffle:
-    """``tracker`` shall get, from each output, the partitions named with it."""
+    """``tracker`` shall get, from each output, the partitions named with it.
+
+    It answers each with `SegmentsFetched` or `FetchFailed`, also if asked again for what it has.
+    """
 
     job: str
     tracker: str

@@ -10,23 +10,30 @@ A pure state machine: `JobState.handle` takes an event and returns instructions.
 - A map is done while its output can be had or is no longer needed. If its tracker is lost, or the
   output cannot be fetched, it goes back to pending if, and only if, a reduce still lacks it.
 - An attempt that fails counts against its task, up to ``max_attempts``; one that is lost with its
-  tracker, or that stumbled over somebody else's damaged output, does not.
+  tracker, or that stumbled over somebody else's damaged output, does not. Damage, and fetches that
+  fail, count against the map: its output may be lost ``max_attempts`` times, so that it ends.
 - Reports of attempts that are not running any more are ignored, so each may come twice or late.
+- A tracker that cannot initialise the job is not used, unless it is the last one left.
+- A job that commits cannot be killed: whether it succeeds is already being decided on disk.
 
 Which attempt goes where is decided by `next_launch`, which `plan.cluster` calls while workers are
-free. Reduces run at the home of their partition (see `plan.shuffleplan`) once every map's segment has
-arrived there, so that no worker ever waits for a fetch.
+free. Reduces run at the home of their partition (see `plan.shuffleplan`) once every map's segment
+has arrived there, so that no worker ever waits for a fetch. A job may have many thousands of maps,
+and several events of each, so only the loss of a tracker and the failure of a reduce look at all of
+them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pytxmr.errors import JobFailed, PytxmrError, SpillDamaged
 from pytxmr.model import MAP, REDUCE, AttemptId, MapOutput, TaskId
 from pytxmr.plan import events as ev
+from pytxmr.plan.pending import PendingTasks
 from pytxmr.plan.policy import choose_tracker, least_loaded
 from pytxmr.plan.shuffleplan import ShufflePlan
 
@@ -54,6 +61,7 @@ class Task:
     running: dict[AttemptId, str] = field(default_factory=dict)
     attempts: int = 0
     failures: int = 0
+    lost_outputs: int = 0
     failed_on: set[str] = field(default_factory=set)
     winner: AttemptId | None = None
     counters: dict[str, int] = field(default_factory=dict)
@@ -64,15 +72,10 @@ class Task:
     def pending(self) -> bool:
         return self.winner is None and not self.running
 
-    def launch(self, tracker: str) -> AttemptId:
-        attempt = AttemptId(self.id, self.attempts)
-        self.attempts += 1
-        self.running[attempt] = tracker
-        return attempt
-
 
 class JobState:
-    """One job. ``trackers`` maps each tracker that has initialised the job to its workers."""
+    """One job. ``trackers`` maps each tracker that has initialised the job to its workers;
+    ``running_on`` counts the running attempts by tracker."""
 
     def __init__(self, submitted: ev.JobSubmitted) -> None:
         self.job = submitted.job
@@ -81,14 +84,19 @@ class JobState:
         self.outcome: Outcome | None = None
         self.error: PytxmrError | None = None
         self.trackers: dict[str, int] = {}
+        self.running_on: Counter[str] = Counter()
         self.maps = [Task(TaskId(MAP, i)) for i in range(submitted.maps)]
         self.reduces: list[Task] = []
-        self.outputs: dict[int, MapOutput] = {}
         self._reducers = submitted.reducers
         self._max_attempts = submitted.max_attempts
         self._initialising: dict[str, int] = {}
+        self._refusing: dict[str, int] = {}
         self._addresses: dict[str, tuple[str, int]] = {}
-        self._shuffle = ShufflePlan(0)
+        self._pending_maps = PendingTasks()
+        for task in self.maps:
+            self._pending_maps.add(task.id.index)
+        self._maps_to_do = len(self.maps)
+        self._shuffle = ShufflePlan(0, 0)
 
     # ---- how far the job is
 
@@ -131,8 +139,7 @@ class JobState:
             case ev.AttemptEndedBadly():
                 return self._attempt_ended_badly(event)
             case ev.SegmentsFetched():
-                self._shuffle.fetched(event.tracker, event.attempt, event.partitions)
-                return []
+                return self._segments_fetched(event)
             case ev.FetchFailed():
                 return self._fetch_failed(event)
             case ev.JobCommitted():
@@ -140,69 +147,93 @@ class JobState:
             case ev.CommitFailed():
                 return self._end(Outcome.FAILED, event.error)
             case ev.KillJob():
-                return self._end(
-                    Outcome.KILLED, JobFailed(f"{self.job} was killed: {event.reason}")
-                )
+                return self._kill(event.reason)
             case ev.JobDestroyed():
                 self.phase = Phase.ENDED
                 return []
         raise TypeError(f"{self.job} knows no event {event!r}")
 
+    # ---- where the job can run
+
     def start(self, workers: int) -> list[ev.Instruction]:
         """Begin, on a cluster with so many workers."""
         assert self.phase is Phase.QUEUED
         self.reduces = [Task(TaskId(REDUCE, i)) for i in range(self._reducers or max(1, workers))]
-        self._shuffle = ShufflePlan(len(self.reduces))
+        self._shuffle = ShufflePlan(len(self.maps), len(self.reduces))
         self.phase = Phase.MAPPING if self.maps else Phase.REDUCING
         return [ev.InitJob(self.job, tracker) for tracker in self._initialising]
 
     def _tracker_joined(self, event: ev.TrackerJoined) -> list[ev.Instruction]:
+        if self.phase in (Phase.COMMITTING, Phase.ENDING):
+            return []
         self._addresses[event.tracker] = event.address
         self._initialising[event.tracker] = event.workers
         return [ev.InitJob(self.job, event.tracker)] if self.active else []
 
     def _initialised(self, tracker: str) -> list[ev.Instruction]:
-        workers = self._initialising.pop(tracker, None)
-        if workers is None or not self.active:
+        if not self.active or tracker not in self._initialising:
             return []
-        self.trackers[tracker] = workers
-        if any(self._shuffle.home):
+        self.trackers[tracker] = self._initialising.pop(tracker)
+        # To move a partition is worth a fetch, but not that maps run again.
+        if len(self._shuffle.outputs) == len(self.maps) - self._maps_to_do:
             movable = [task.id.index for task in self.reduces if task.pending]
-            self._shuffle.even_out(self.trackers, movable)
-        elif self.phase is Phase.REDUCING:
-            self._shuffle.settle(self.trackers, ())
+            self._shuffle.share_with(tracker, self.trackers, movable)
         return self._ask()
 
     def _init_failed(self, event: ev.InitFailed) -> list[ev.Instruction]:
-        self._initialising.pop(event.tracker, None)
-        if self.active and not self._initialising and not self.trackers:
+        if not self.active or event.tracker not in self._initialising:
+            return []
+        self._refusing[event.tracker] = self._initialising.pop(event.tracker)
+        if not self._initialising and not self.trackers:
             return self._end(Outcome.FAILED, event.error)
         return []
+
+    def _tracker_lost(self, tracker: str) -> list[ev.Instruction]:
+        for known in (self.trackers, self._initialising, self._refusing):
+            known.pop(tracker, None)
+        for task in (*self.maps, *self.reduces):
+            for attempt in [a for a, where in task.running.items() if where == tracker]:
+                self._stop(task, attempt)
+        if not self.active:
+            return []
+        for partition, home in enumerate(self._shuffle.home):
+            if home == tracker and partition not in self._shuffle.done:
+                self._move(partition)
+        for index in [i for i, out in self._shuffle.outputs.items() if out.tracker == tracker]:
+            self._shuffle.lose(index)
+        self._map_again(range(len(self.maps)))
+        return self._init_last_resort() + self._ask()
+
+    def _init_last_resort(self) -> list[ev.Instruction]:
+        if self.trackers or self._initialising:
+            return []
+        self._initialising, self._refusing = self._refusing, {}
+        return [ev.InitJob(self.job, tracker) for tracker in self._initialising]
+
+    # ---- how attempts end
 
     def _map_succeeded(self, event: ev.MapSucceeded) -> list[ev.Instruction]:
         task = self._running(event.attempt, event.tracker)
         if task is None or not self.active:
             return []
-        task.running.pop(event.attempt)
-        if task.winner is None:
-            task.winner, task.counters = event.attempt, event.counters
-        address = self._addresses[event.tracker]
-        self.outputs[task.id.index] = MapOutput(
-            event.attempt, event.tracker, address, event.partition_bytes
-        )
-        self._shuffle.settle(self.trackers, self._reduced())
-        if all(task.winner for task in self.maps):
+        task.winner, task.counters = event.attempt, event.counters
+        self._stop(task, event.attempt)
+        self._maps_to_do -= 1
+        if not self._maps_to_do:
             self.phase = Phase.REDUCING
+        address = self._addresses[event.tracker]
+        self._shuffle.add(MapOutput(event.attempt, event.tracker, address, event.partition_bytes))
         return self._ask()
 
     def _reduce_succeeded(self, event: ev.ReduceSucceeded) -> list[ev.Instruction]:
         task = self._running(event.attempt, event.tracker)
         if task is None or not self.active:
             return []
-        task.running.pop(event.attempt)
         task.winner, task.counters = event.attempt, event.counters
+        self._stop(task, event.attempt)
         task.size_bytes, task.digest = event.size_bytes, event.digest
-        if not all(reduce.winner for reduce in self.reduces):
+        self._shuffle.finish(task.id.index)
+        if len(self._shuffle.done) < len(self.reduces):
             return []
         self.phase = Phase.COMMITTING
         winners = tuple(
@@ -216,97 +247,110 @@ class JobState:
         task = self._running(event.attempt, event.tracker)
         if task is None:
             return []
-        task.running.pop(event.attempt)
+        damaged = self._damaged_maps(task, event.error)
+        if self.active and not damaged:
+            task.failures += 1
+            task.failed_on.add(event.tracker)
+        self._stop(task, event.attempt)
         if not self.active:
             return []
-        if isinstance(event.error, SpillDamaged) and task.id.kind == REDUCE:
-            return self._damaged(task.id.index, event.error)
-        task.failures += 1
-        task.failed_on.add(event.tracker)
+        if damaged:
+            return self._damaged(task.id.index, damaged, event.error)
         if event.error.details.get("final") or task.failures >= self._max_attempts:
-            return self._end(Outcome.FAILED, self._explained(task, event))
+            times = "once" if task.failures == 1 else f"{task.failures} times"
+            return self._fail(f"{task.id} failed {times}", event.error, event.attempt)
         if task.id.kind == REDUCE:
             self._move(task.id.index, avoid=task.failed_on)
+            self._map_again(range(len(self.maps)))
         return self._ask()
 
-    def _explained(self, task: Task, event: ev.AttemptEndedBadly) -> JobFailed:
-        times = "once" if task.failures == 1 else f"{task.failures} times"
-        return JobFailed(
-            f"{task.id} failed {times}: {event.error.message}",
-            **event.error.details | {"task": str(task.id), "attempt": str(event.attempt)},
-        )
+    # ---- how outputs come and go
 
-    def _damaged(self, partition: int, error: SpillDamaged) -> list[ev.Instruction]:
-        """A reduce found a bad block: fetch it again, from a new run of the map that wrote it."""
-        index = error.details.get("map_index")
-        found = self._shuffle.arrived[partition]
-        for attempt in [found[index]] if index in found else list(found.values()):
-            self._shuffle.forget(attempt, partition)
-            output = self.outputs.get(attempt.task.index)
-            if output is not None and output.attempt == attempt:
-                self._lose_output(attempt.task.index)
-        return self._ask()
+    def _segments_fetched(self, event: ev.SegmentsFetched) -> list[ev.Instruction]:
+        task = self._task(event.attempt)
+        if task is not None and task.id.kind == MAP and event.attempt.number < task.attempts:
+            self._shuffle.fetched(event.tracker, event.attempt, event.partitions)
+        return []
 
     def _fetch_failed(self, event: ev.FetchFailed) -> list[ev.Instruction]:
-        output = self.outputs.get(event.attempt.task.index)
+        output = self._shuffle.outputs.get(event.attempt.task.index)
         if not self.active or output is None or output.attempt != event.attempt:
             return []
-        self._shuffle.forget(event.attempt)
-        self._lose_output(event.attempt.task.index)
-        return self._ask()
+        return self._lose_output(output, event.error) or self._ask()
 
-    def _lose_output(self, index: int) -> None:
-        """Forget an output; its map goes back to pending if a reduce still lacks it."""
-        self.outputs.pop(index, None)
-        self._pend_if_needed(index)
-
-    def _pend_if_needed(self, index: int) -> None:
-        if index in self.outputs:
-            return
-        for reduce in self.reduces:
-            if reduce.winner is None and self._shuffle.lacks(index, reduce.id.index):
-                self.maps[index].winner = None
-                self.phase = Phase.MAPPING
-                return
-
-    def _tracker_lost(self, tracker: str) -> list[ev.Instruction]:
-        self._initialising.pop(tracker, None)
-        self.trackers.pop(tracker, None)
-        for task in (*self.maps, *self.reduces):
-            for attempt in [a for a, where in task.running.items() if where == tracker]:
-                task.running.pop(attempt)
-        if not self.active:
+    def _damaged_maps(self, task: Task, error: PytxmrError) -> list[int]:
+        """The maps whose segments a reduce found damaged; all, if it could not say which."""
+        if not isinstance(error, SpillDamaged) or task.id.kind != REDUCE:
             return []
-        for partition, home in enumerate(self._shuffle.home):
-            if home == tracker and self.reduces[partition].winner is None:
-                self._move(partition)
-        for index in [i for i, output in self.outputs.items() if output.tracker == tracker]:
-            self.outputs.pop(index)
-        for index in range(len(self.maps)):
-            self._pend_if_needed(index)
+        arrived = self._shuffle.arrived[task.id.index]
+        index = error.details.get("map_index")
+        return [index] if isinstance(index, int) and index in arrived else list(arrived)
+
+    def _damaged(self, partition: int, maps: list[int], error: PytxmrError) -> list[ev.Instruction]:
+        """A reduce found bad blocks: fetch again, from new runs of the maps that wrote them."""
+        for index in maps:
+            attempt = self._shuffle.arrived[partition][index]
+            self._shuffle.forget(partition, index)
+            output = self._shuffle.outputs.get(index)
+            if output is not None and output.attempt == attempt:
+                ended = self._lose_output(output, error)
+                if ended:
+                    return ended
+        self._map_again(maps)
         return self._ask()
+
+    def _lose_output(self, output: MapOutput, error: PytxmrError) -> list[ev.Instruction]:
+        """An output is of no use: run its map again, elsewhere, or end the job."""
+        index = output.attempt.task.index
+        task = self.maps[index]
+        task.lost_outputs += 1
+        task.failed_on.add(output.tracker)
+        if task.lost_outputs > self._max_attempts:
+            reason = f"the output of {task.id} was lost {task.lost_outputs} times"
+            return self._fail(reason, error, output.attempt)
+        self._shuffle.lose(index)
+        self._map_again([index])
+        return []
+
+    def _map_again(self, maps: Iterable[int]) -> None:
+        """Those of the maps whose output is gone go back to pending if a reduce still lacks it."""
+        for index in maps:
+            task = self.maps[index]
+            if (
+                task.winner is not None
+                and index not in self._shuffle.outputs
+                and self._shuffle.needs(index)
+            ):
+                # Its counters stay until others take their place: a late arrival may do without.
+                task.winner = None
+                self._maps_to_do += 1
+                self._pending_maps.add(index, task.failed_on)
+                self.phase = Phase.MAPPING
 
     def _move(self, partition: int, avoid: set[str] | frozenset[str] = frozenset()) -> None:
-        load: dict[str, int] = {}
-        for home in self._shuffle.home:
-            if home is not None:
-                load[home] = load.get(home, 0) + 1
-        chosen = least_loaded(load, self.trackers, avoid)
+        chosen = least_loaded(self._shuffle.load(), self.trackers, avoid)
         if chosen is None or chosen != self._shuffle.home[partition]:
             self._shuffle.move(partition, chosen)
-            for index in range(len(self.maps)):
-                self._pend_if_needed(index)
 
     def _ask(self) -> list[ev.Instruction]:
         """Tell the homes of what there is to fetch that they were not told of yet."""
-        done = self._reduced()
-        if any(home is None for home in self._shuffle.home) and any(self._shuffle.home):
-            self._shuffle.settle(self.trackers, done)
-        asked = self._shuffle.to_ask(self.outputs.values(), done)
+        if self._shuffle.outputs or not self.maps:
+            self._shuffle.settle(self.trackers)
+        asked = self._shuffle.to_ask()
         return [ev.Shuffle(self.job, tracker, wanted) for tracker, wanted in asked.items()]
 
-    def _reduced(self) -> set[int]:
-        return {task.id.index for task in self.reduces if task.winner is not None}
+    # ---- how the job ends
+
+    def _kill(self, reason: str) -> list[ev.Instruction]:
+        if self.phase is Phase.COMMITTING:
+            return []
+        return self._end(Outcome.KILLED, JobFailed(f"{self.job} was killed: {reason}"))
+
+    def _fail(self, what: str, error: PytxmrError, attempt: AttemptId) -> list[ev.Instruction]:
+        failed = JobFailed(f"{what}: {error.message}")
+        # Not as arguments: they came from a peer, and may have any names.
+        failed.details = error.details | {"task": str(attempt.task), "attempt": str(attempt)}
+        return self._end(Outcome.FAILED, failed)
 
     def _end(self, outcome: Outcome, error: PytxmrError | None = None) -> list[ev.Instruction]:
         if self.phase in (Phase.ENDING, Phase.ENDED):
@@ -314,35 +358,49 @@ class JobState:
         self.phase, self.outcome, self.error = Phase.ENDING, outcome, error
         for task in (*self.maps, *self.reduces):
             task.running.clear()
-        everywhere = tuple({*self.trackers, *self._initialising})
+        self.running_on.clear()
+        self._shuffle = ShufflePlan(0, 0)
+        everywhere = tuple(self.trackers | self._initialising | self._refusing)
         return [ev.DestroyJob(self.job, everywhere, self.keep)]
+
+    # ---- attempts
+
+    def _task(self, attempt: AttemptId) -> Task | None:
+        tasks = self.maps if attempt.task.kind == MAP else self.reduces
+        return tasks[attempt.task.index] if attempt.task.index < len(tasks) else None
 
     def _running(self, attempt: AttemptId, tracker: str) -> Task | None:
         """The task of an attempt that runs on that tracker; None if it no longer does."""
-        tasks = self.maps if attempt.task.kind == MAP else self.reduces
-        if attempt.task.index >= len(tasks):
-            return None
-        task = tasks[attempt.task.index]
-        return task if task.running.get(attempt) == tracker else None
+        task = self._task(attempt)
+        return task if task is not None and task.running.get(attempt) == tracker else None
 
-    # ---- decisions
+    def _launch(self, task: Task, tracker: str) -> AttemptId:
+        attempt = AttemptId(task.id, task.attempts)
+        task.attempts += 1
+        task.running[attempt] = tracker
+        self.running_on[tracker] += 1
+        return attempt
+
+    def _stop(self, task: Task, attempt: AttemptId) -> None:
+        """The attempt has ended; a map that none of its attempts has won waits for another one."""
+        self.running_on[task.running.pop(attempt)] -= 1
+        if task.pending and task.id.kind == MAP:
+            self._pending_maps.add(task.id.index, task.failed_on)
 
     def next_launch(self, free: Mapping[str, int]) -> ev.LaunchMap | ev.LaunchReduce | None:
         """The next attempt to start, given each tracker's free workers; None if there is none."""
         if not self.active:
             return None
-        for task in self.maps:
-            if task.pending:
-                tracker = choose_tracker(free, task.failed_on, self.trackers)
-                if tracker is not None:
-                    attempt = task.launch(tracker)
-                    return ev.LaunchMap(self.job, tracker, attempt, self.partitions)
-        for task in self.reduces:
-            partition = task.id.index
+        found = self._pending_maps.take(lambda avoid: choose_tracker(free, avoid, self.trackers))
+        if found is not None:
+            index, tracker = found
+            attempt = self._launch(self.maps[index], tracker)
+            return ev.LaunchMap(self.job, tracker, attempt, self.partitions)
+        for partition in sorted(self._shuffle.whole):
+            task = self.reduces[partition]
             home = self._shuffle.home[partition]
-            arrived = self._shuffle.arrived[partition]
-            if task.pending and home and free.get(home) and len(arrived) == len(self.maps):
-                attempt = task.launch(home)
+            if task.pending and home is not None and free.get(home, 0) > 0:
+                arrived = self._shuffle.arrived[partition]
                 maps = tuple(arrived[index] for index in range(len(self.maps)))
-                return ev.LaunchReduce(self.job, home, attempt, maps)
+                return ev.LaunchReduce(self.job, home, self._launch(task, home), maps)
         return None

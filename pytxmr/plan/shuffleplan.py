@@ -1,15 +1,17 @@
 """Where each partition is reduced, and which map outputs have arrived there.
 
 A partition has a *home*: the tracker that fetches its segments and will run its reduce. Homes are
-given out when the first map ends, so that trackers which join until then share in. A partition moves
-when its home is lost, when its reduce failed there, or to even out the load on a tracker that
+given out when the first map ends, so that trackers which join until then share in. A partition
+moves when its home is lost, when its reduce failed there, or to even out the load on a tracker that
 joined late; whatever had been fetched for it is then fetched again by its new home.
+
+If two attempts of one map arrive for a partition, the later arrival counts, here as on the tracker.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from pytxmr.model import AttemptId, MapOutput
 from pytxmr.plan.policy import least_loaded
@@ -18,71 +20,135 @@ Wanted = tuple[tuple[MapOutput, tuple[int, ...]], ...]
 
 
 class ShufflePlan:
-    """``home[p]``: the tracker of partition p. ``arrived[p]``: the attempt that p has of each map."""
+    """Partitions and maps by their index.
 
-    def __init__(self, partitions: int) -> None:
+    ``home[p]`` is the tracker of a partition, ``arrived[p]`` the attempt that it has of each map,
+    ``outputs[m]`` the output of a map that can be fetched. ``whole``: the partitions of which
+    every map has arrived; ``done``: those that are reduced, which need nothing any more.
+    """
+
+    def __init__(self, maps: int, partitions: int) -> None:
         self.home: list[str | None] = [None] * partitions
         self.arrived: list[dict[int, AttemptId]] = [{} for _ in range(partitions)]
-        self._asked: list[set[AttemptId]] = [set() for _ in range(partitions)]
+        self.outputs: dict[int, MapOutput] = {}
+        self.whole: set[int] = set()
+        self.done: set[int] = set()
+        self._maps = maps
+        self._untold: list[dict[int, MapOutput]] = [{} for _ in range(partitions)]
 
-    def settle(self, workers: Mapping[str, int], done: Collection[int]) -> None:
-        """Give every partition that is not ``done`` and has no home one of these trackers."""
-        load = Counter(home for home in self.home if home is not None)
-        for partition, home in enumerate(self.home):
-            if home is None and partition not in done:
-                chosen = least_loaded(load, workers)
-                if chosen is None:
-                    return
+    # ---- homes
+
+    def load(self) -> Counter[str]:
+        """How many partitions each tracker has yet to reduce."""
+        homes = enumerate(self.home)
+        return Counter(home for p, home in homes if home is not None and p not in self.done)
+
+    def settle(self, workers: Mapping[str, int]) -> None:
+        """Give every partition that needs a home, and has none, one of these trackers."""
+        homeless = [p for p, home in enumerate(self.home) if home is None and p not in self.done]
+        load = self.load() if homeless else Counter()
+        for partition in homeless:
+            chosen = least_loaded(load, workers)
+            if chosen is not None:
                 self.move(partition, chosen)
                 load[chosen] += 1
 
     def move(self, partition: int, home: str | None) -> None:
+        """Change the home. Nothing has arrived there, and it has been told of nothing."""
         self.home[partition] = home
         self.arrived[partition] = {}
-        self._asked[partition] = set()
+        self._untold[partition] = dict(self.outputs)
+        self._recount(partition)
 
-    def even_out(self, workers: Mapping[str, int], movable: Iterable[int]) -> None:
-        """Move partitions from the fullest trackers to the emptiest while that evens the load."""
-        load = Counter(home for home in self.home if home is not None)
+    def share_with(self, newcomer: str, workers: Mapping[str, int], movable: Iterable[int]) -> None:
+        """Move partitions from the fullest trackers to this one while that evens the load.
+
+        Of one tracker those with the highest numbers go: the others are nearer their reduce.
+        """
+        load = self.load()
+        by_home: dict[str, list[int]] = {}
         for partition in movable:
-            here = self.home[partition]
-            there = least_loaded(load, workers)
-            if here is None or here not in workers or there is None or here == there:
-                continue
-            if load[here] / workers[here] > (load[there] + 1) / workers[there]:
-                load[here] -= 1
-                load[there] += 1
-                self.move(partition, there)
+            home = self.home[partition]
+            if home is not None and home in workers and home != newcomer:
+                by_home.setdefault(home, []).append(partition)
+        while by_home:
+            fullest = max(by_home, key=lambda home: load[home] / workers[home])
+            if load[fullest] / workers[fullest] <= (load[newcomer] + 1) / workers[newcomer]:
+                return
+            self.move(by_home[fullest].pop(), newcomer)
+            load[fullest] -= 1
+            load[newcomer] += 1
+            if not by_home[fullest]:
+                del by_home[fullest]
 
-    def to_ask(self, outputs: Iterable[MapOutput], done: Collection[int]) -> dict[str, Wanted]:
-        """What each home has yet to be told of; asking for it now is taken as done."""
-        wanted: dict[str, dict[AttemptId, tuple[MapOutput, list[int]]]] = {}
-        for output in outputs:
-            for partition, home in enumerate(self.home):
-                if home is None or partition in done or output.attempt in self._asked[partition]:
-                    continue
-                if output.attempt.task.index in self.arrived[partition]:
-                    continue
-                self._asked[partition].add(output.attempt)
-                by_output = wanted.setdefault(home, {})
-                by_output.setdefault(output.attempt, (output, []))[1].append(partition)
+    # ---- outputs
+
+    def add(self, output: MapOutput) -> None:
+        """An output can be fetched, by every partition that lacks it."""
+        index = output.attempt.task.index
+        self.outputs[index] = output
+        for partition, untold in enumerate(self._untold):
+            if partition not in self.done and index not in self.arrived[partition]:
+                untold[index] = output
+
+    def lose(self, index: int) -> None:
+        """The output of a map cannot be fetched any more. What has arrived of it stays."""
+        del self.outputs[index]
+        for untold in self._untold:
+            untold.pop(index, None)
+
+    def needs(self, index: int) -> bool:
+        """Is there a partition to reduce that has no output of this map yet?"""
+        return any(
+            index not in arrived
+            for partition, arrived in enumerate(self.arrived)
+            if partition not in self.done
+        )
+
+    def to_ask(self) -> dict[str, Wanted]:
+        """What each home has yet to be told of. It counts as told from now on."""
+        wanted: dict[str, dict[int, tuple[MapOutput, list[int]]]] = {}
+        for partition, untold in enumerate(self._untold):
+            home = self.home[partition]
+            if home is None or not untold:
+                continue
+            by_output = wanted.setdefault(home, {})
+            for index, output in untold.items():
+                by_output.setdefault(index, (output, []))[1].append(partition)
+            untold.clear()
         return {
             home: tuple((output, tuple(parts)) for output, parts in by_output.values())
             for home, by_output in wanted.items()
         }
 
+    # ---- arrivals
+
     def fetched(self, tracker: str, attempt: AttemptId, partitions: Iterable[int]) -> None:
         for partition in partitions:
-            if 0 <= partition < len(self.home) and self.home[partition] == tracker:
-                self.arrived[partition].setdefault(attempt.task.index, attempt)
+            if (
+                partition in range(len(self.home))
+                and self.home[partition] == tracker
+                and partition not in self.done
+            ):
+                self.arrived[partition][attempt.task.index] = attempt
+                self._untold[partition].pop(attempt.task.index, None)
+                self._recount(partition)
 
-    def forget(self, attempt: AttemptId, partition: int | None = None) -> None:
-        """The output of ``attempt`` is no good, for one partition or wherever not yet fetched."""
-        for number, asked in enumerate(self._asked):
-            if partition in (None, number):
-                asked.discard(attempt)
-        if partition is not None and self.arrived[partition].get(attempt.task.index) == attempt:
-            del self.arrived[partition][attempt.task.index]
+    def forget(self, partition: int, index: int) -> None:
+        """What has arrived of a map is no good: the home is to be told of the map's output anew."""
+        del self.arrived[partition][index]
+        if index in self.outputs:
+            self._untold[partition][index] = self.outputs[index]
+        self._recount(partition)
 
-    def lacks(self, map_index: int, partition: int) -> bool:
-        return map_index not in self.arrived[partition]
+    def finish(self, partition: int) -> None:
+        """The partition is reduced."""
+        self.done.add(partition)
+        self._untold[partition].clear()
+        self.whole.discard(partition)
+
+    def _recount(self, partition: int) -> None:
+        if self.home[partition] is not None and len(self.arrived[partition]) == self._maps:
+            self.whole.add(partition)
+        else:
+            self.whole.discard(partition)

@@ -6,8 +6,10 @@ split (see `records.readers`), so a plan costs no reading, and any size of split
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -30,8 +32,11 @@ class InputFile:
 
 
 def list_inputs(paths: Iterable[str]) -> list[InputFile]:
-    """The files that the paths name: files, directories (their files, not hidden ones or those
-    that begin with ``_``) and globs, in order of the paths, then of the names.
+    """The files that the paths name, in order of the paths, then of the names.
+
+    A path is a file, a directory, for the files in it and below, or a glob, for the files and
+    directories that match; ``**`` matches at any depth. Names that begin with ``.`` or ``_``, such
+    as _SUCCESS, are left out unless named, or matched by a part of a glob that begins likewise.
 
     Raises `BadInput` for what is missing, unreadable or not a file.
     """
@@ -40,16 +45,32 @@ def list_inputs(paths: Iterable[str]) -> list[InputFile]:
 
 def _expand(path: str) -> Iterator[InputFile]:
     if glob.has_magic(path) and not os.path.lexists(path):
-        found = sorted(glob.glob(path, recursive=True))
-        if not found:
-            raise BadInput(f"no file matches {path}")
-        for name in found:
-            if not os.path.isdir(name):
-                yield _file(name)
+        yield from _matching(path)
     elif os.path.isdir(path):
         yield from _directory(path)
     else:
         yield _file(path)
+
+
+def _matching(pattern: str) -> Iterator[InputFile]:
+    named = [part for part in pattern.split(os.sep) if part.startswith("_")]
+    found = [
+        name
+        for name in sorted(glob.glob(pattern, recursive=True))
+        if all(
+            any(fnmatch.fnmatchcase(part, like) for like in named)
+            for part in name.split(os.sep)
+            if part.startswith("_")
+        )
+    ]
+    if not found:
+        raise BadInput(f"no file matches {pattern}")
+    # By path, since ``**`` matches directories and also what is in them.
+    files: dict[str, InputFile] = {}
+    for name in found:
+        below = _directory(name) if os.path.isdir(name) else [_file(name)]
+        files.update((file.path, file) for file in below)
+    yield from files.values()
 
 
 def _directory(path: str) -> Iterator[InputFile]:
@@ -68,6 +89,9 @@ def _directory(path: str) -> Iterator[InputFile]:
 
 
 def _file(path: str) -> InputFile:
+    # Paths travel as text: over the wire, and into messages.
+    if "\0" in path or not _is_unicode(path):
+        raise BadInput(f"cannot read {path!a}: rename it, without NUL and in UTF-8")
     try:
         # Opening is the one check of readability that is right for every user and filesystem.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -77,9 +101,17 @@ def _file(path: str) -> InputFile:
         status = os.fstat(fd)
     finally:
         os.close(fd)
-    if not os.path.isfile(path):
+    if not stat.S_ISREG(status.st_mode):
         raise BadInput(f"cannot read {path}: not a file")
     return InputFile(path, status.st_size)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def even_split_bytes(total_bytes: int, workers: int) -> int:
@@ -102,22 +134,19 @@ def plan_splits(files: Iterable[InputFile], split_bytes: int) -> list[InputSplit
         if not file.size_bytes:
             continue
         pieces = -(-file.size_bytes // split_bytes)
-        if pieces + len(splits) > MOST_SPLITS:
+        full = small_bytes + file.size_bytes > split_bytes or len(small) == MOST_FILES_PER_SPLIT
+        if small and full:
+            splits.append(InputSplit(tuple(small)))
+            small, small_bytes = [], 0
+        if len(splits) + pieces > MOST_SPLITS:
             raise BadInput(
                 f"{file.path}: splits of {split_bytes} bytes make more than {MOST_SPLITS} map "
                 f"tasks; give a larger --split-size"
             )
         if pieces == 1:
-            full = small_bytes + file.size_bytes > split_bytes
-            if small and (full or len(small) == MOST_FILES_PER_SPLIT):
-                splits.append(InputSplit(tuple(small)))
-                small, small_bytes = [], 0
             small.append(FileRange(file.path, 0, file.size_bytes))
             small_bytes += file.size_bytes
             continue
-        if small:
-            splits.append(InputSplit(tuple(small)))
-            small, small_bytes = [], 0
         cuts = [file.size_bytes * piece // pieces for piece in range(pieces + 1)]
         for start, end in zip(cuts, cuts[1:], strict=False):
             splits.append(InputSplit((FileRange(file.path, start, end),)))

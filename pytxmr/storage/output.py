@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from pytxmr.errors import BadInput, PytxmrError
 
 _TEMPORARY = "_temporary"
 SUCCESS = "_SUCCESS"
+_PART = re.compile(r"part-[0-9]{5,}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +43,17 @@ class OutputDirectory:
 
     def reserve(self) -> None:
         """Create the directory, which must not exist. Raises `BadInput`."""
-        try:
-            os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
-            os.mkdir(self.path)
-            os.mkdir(os.path.join(self.path, _TEMPORARY))
-        except FileExistsError as error:
+        if os.path.lexists(self.path):
             raise BadInput(
                 f"the output directory {self.path} exists already; remove it or name another"
-            ) from error
-        except OSError as error:
-            raise BadInput(f"cannot create {self.path}: {error.strerror}") from error
+            )
+        try:
+            os.makedirs(os.path.dirname(self.path.rstrip(os.sep)), exist_ok=True)
+            os.mkdir(self.path)
+            os.mkdir(os.path.join(self.path, _TEMPORARY))
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", error)
+            raise BadInput(f"cannot create {self.path!r}: {reason}") from error
 
     def attempt_path(self, attempt: str) -> str:
         return os.path.join(self.path, _TEMPORARY, attempt)
@@ -69,7 +72,9 @@ class OutputDirectory:
                 listed.append({"name": name, "bytes": size, "sha256": part.digest})
             shutil.rmtree(os.path.join(self.path, _TEMPORARY))
             _fsync_directory(self.path)
-            with open(os.path.join(self.path, SUCCESS), "x", encoding="utf-8") as file:
+            # What UTF-8 cannot say, a lone surrogate in a counter's name, becomes JSON's \udcff.
+            success = os.path.join(self.path, SUCCESS)
+            with open(success, "x", encoding="utf-8", errors="backslashreplace") as file:
                 json.dump(manifest | {"parts": listed}, file, indent=1, ensure_ascii=False)
                 file.write("\n")
                 file.flush()
@@ -83,7 +88,7 @@ class OutputDirectory:
         shutil.rmtree(os.path.join(self.path, _TEMPORARY), ignore_errors=True)
         try:
             for name in os.listdir(self.path):
-                if name.startswith("part-") or name == SUCCESS:
+                if _PART.fullmatch(name) or name == SUCCESS:
                     os.unlink(os.path.join(self.path, name))
             os.rmdir(self.path)
         except OSError:

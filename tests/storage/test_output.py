@@ -1,0 +1,205 @@
+"""Output is there whole, or it is not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+
+import pytest
+
+from pytxmr.errors import BadInput, PytxmrError
+from pytxmr.storage import output
+from pytxmr.storage.output import OutputDirectory, Part
+
+
+@pytest.fixture
+def out(tmp_path):
+    """A reserved output directory."""
+    directory = OutputDirectory(str(tmp_path / "out"))
+    directory.reserve()
+    return directory
+
+
+def write(out, attempt, content):
+    """The file of an attempt, as a `Part`."""
+    with open(out.attempt_path(attempt), "wb") as file:
+        file.write(content)
+    return Part(attempt, len(content), hashlib.sha256(content).hexdigest())
+
+
+def files(out):
+    return sorted(os.listdir(out.path))
+
+
+# ---- reserve
+
+
+def test_the_directory_and_those_above_are_made(tmp_path):
+    out = OutputDirectory(str(tmp_path / "a/b/out"))
+    out.reserve()
+    assert files(out) == ["_temporary"]
+
+
+def test_a_slash_at_the_end_makes_no_difference(tmp_path):
+    out = OutputDirectory(f"{tmp_path}/a/out/")
+    out.reserve()
+    assert files(out) == ["_temporary"]
+
+
+@pytest.mark.parametrize("kind", ["directory", "file", "dangling link"])
+def test_what_exists_is_refused_and_left_alone(tmp_path, kind):
+    path = tmp_path / "out"
+    match kind:
+        case "directory":
+            path.mkdir()
+            (path / "mine").touch()
+        case "file":
+            path.write_text("mine")
+        case "dangling link":
+            path.symlink_to("nowhere")
+    with pytest.raises(BadInput, match=r"out exists already; remove it or name another"):
+        OutputDirectory(str(path)).reserve()
+    assert os.path.lexists(path)
+    assert kind != "directory" or os.listdir(path) == ["mine"]
+
+
+def test_of_two_jobs_with_one_output_the_second_is_refused(out):
+    with pytest.raises(BadInput, match="exists already"):
+        OutputDirectory(out.path).reserve()
+
+
+@pytest.mark.parametrize("name", ["file/out", "a\0b"], ids=ascii)
+def test_a_directory_that_cannot_be_made_is_refused(tmp_path, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match="cannot create .*out|cannot create .*x00"):
+        OutputDirectory(f"{tmp_path}/{name}").reserve()
+
+
+# ---- commit
+
+
+def test_winners_become_parts_and_nothing_else_stays(out):
+    parts = [write(out, "Reduce000.1", b"zero\n"), write(out, "Reduce001.0", b"")]
+    write(out, "Reduce000.0", b"the loser's")
+    out.commit(parts, {"job": "Job001", "counters": {"lines": 3}})
+    assert files(out) == ["_SUCCESS", "part-00000", "part-00001"]
+    with open(os.path.join(out.path, "part-00000"), "rb") as file:
+        assert file.read() == b"zero\n"
+
+
+def test_the_manifest_tells_what_was_asked_and_of_each_part_name_size_and_digest(out):
+    parts = [write(out, "Reduce000.0", b"zero\n"), write(out, "Reduce001.3", b"one\n")]
+    out.commit(parts, {"job": "Job001", "name": "Wörter"})
+    with open(os.path.join(out.path, "_SUCCESS"), encoding="utf-8") as file:
+        text = file.read()
+    assert text.endswith("}\n")
+    assert "Wörter" in text
+    assert json.loads(text) == {
+        "job": "Job001",
+        "name": "Wörter",
+        "parts": [
+            {"name": "part-00000", "bytes": 5, "sha256": hashlib.sha256(b"zero\n").hexdigest()},
+            {"name": "part-00001", "bytes": 4, "sha256": hashlib.sha256(b"one\n").hexdigest()},
+        ],
+    }
+
+
+def test_a_counter_whose_name_utf8_cannot_say_does_not_spoil_the_commit(out):
+    manifest = {"counters": {"bad \udcff": 1}}
+    out.commit([write(out, "Reduce000.0", b"")], manifest)
+    with open(os.path.join(out.path, "_SUCCESS"), encoding="utf-8") as file:
+        assert json.load(file)["counters"] == manifest["counters"]
+
+
+def test_success_comes_last_when_every_part_has_its_name_on_disk(out, monkeypatch):
+    parts = [write(out, f"Reduce00{number}.0", b"x") for number in range(3)]
+    done = []
+
+    def noting(name):
+        real = getattr(os, name)
+
+        def noted(*args, **kwargs):
+            done.append((name, *(os.path.basename(a) for a in args if isinstance(a, str))))
+            assert name == "fsync" or not os.path.exists(os.path.join(out.path, "_SUCCESS"))
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(output.os, name, noted)
+
+    for name in ("rename", "fsync"):
+        noting(name)
+    out.commit(parts, {})
+    assert done == [
+        ("rename", "Reduce000.0", "part-00000"),
+        ("rename", "Reduce001.0", "part-00001"),
+        ("rename", "Reduce002.0", "part-00002"),
+        ("fsync",),  # the directory
+        ("fsync",),  # _SUCCESS
+        ("fsync",),  # the directory
+    ]
+
+
+def test_a_success_that_is_there_already_is_not_overwritten(out):
+    with open(os.path.join(out.path, "_SUCCESS"), "w") as file:
+        file.write("mine")
+    with pytest.raises(PytxmrError, match="cannot commit to .*File exists"):
+        out.commit([write(out, "Reduce000.0", b"x")], {})
+    with open(os.path.join(out.path, "_SUCCESS")) as file:
+        assert file.read() == "mine"
+
+
+@pytest.mark.parametrize("size", [0, 3, 5])
+def test_a_part_of_another_size_than_reported_is_not_committed(out, size):
+    good = write(out, "Reduce000.0", b"good")
+    part = write(out, "Reduce001.0", b"four")
+    with pytest.raises(PytxmrError, match=f"Reduce001.0 has 4 bytes, not {size}"):
+        out.commit([good, Part(part.attempt, size, part.digest)], {})
+    assert "_SUCCESS" not in files(out)
+
+
+def test_a_part_that_is_gone_is_an_error_that_names_it(out):
+    with pytest.raises(PytxmrError, match=r"cannot commit to .*Reduce000\.0"):
+        out.commit([Part("Reduce000.0", 1, "")], {})
+    assert files(out) == ["_temporary"]
+
+
+def test_parts_are_numbered_beyond_five_digits(out, monkeypatch):
+    monkeypatch.setattr(output.os, "rename", lambda source, target: names.append(target))
+    monkeypatch.setattr(output.os.path, "getsize", lambda path: 0)
+    names = []
+    out.commit((Part("Reduce000.0", 0, "") for _ in range(100_001)), {})
+    assert os.path.basename(names[-1]) == "part-100000"
+
+
+# ---- discard
+
+
+def test_to_discard_what_was_only_begun_leaves_nothing(out):
+    write(out, "Reduce000.0", b"x")
+    out.discard()
+    assert not os.path.exists(out.path)
+    out.discard()
+
+
+def test_to_discard_what_was_half_committed_leaves_nothing(out):
+    parts = [write(out, "Reduce000.0", b"x"), Part("Reduce001.0", 1, "")]
+    with pytest.raises(PytxmrError):
+        out.commit(parts, {})
+    assert "part-00000" in files(out)
+    out.discard()
+    assert not os.path.exists(out.path)
+
+
+def test_files_of_others_stay_when_output_is_discarded(out):
+    mine = ["part-00000", "part-123456", "_SUCCESS"]
+    others = ["part-time.txt", "part-0000", "part-00000.gz", "notes", "part-٠٠٠٠٠"]
+    for name in mine + others:
+        open(os.path.join(out.path, name), "w").close()
+    out.discard()
+    assert files(out) == sorted(others)
+
+
+def test_a_directory_of_others_that_is_named_like_a_part_stays(out):
+    os.makedirs(os.path.join(out.path, "part-00000", "below"))
+    out.discard()
+    assert files(out) == ["part-00000"]
