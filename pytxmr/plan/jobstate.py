@@ -89,6 +89,7 @@ class JobState:
         self.reduces: list[Task] = []
         self._reducers = submitted.reducers
         self._max_attempts = submitted.max_attempts
+        self._kill_reason: str | None = None
         self._initialising: dict[str, int] = {}
         self._refusing: dict[str, int] = {}
         self._addresses: dict[str, tuple[str, int]] = {}
@@ -143,7 +144,7 @@ class JobState:
             case ev.FetchFailed():
                 return self._fetch_failed(event)
             case ev.JobCommitted():
-                return self._end(Outcome.SUCCEEDED)
+                return self._committed()
             case ev.CommitFailed():
                 return self._end(Outcome.FAILED, event.error)
             case ev.KillJob():
@@ -341,10 +342,16 @@ class JobState:
 
     # ---- how the job ends
 
+    def _committed(self) -> list[ev.Instruction]:
+        return self._end(Outcome.SUCCEEDED) if self._kill_reason is None else self._killed()
+
     def _kill(self, reason: str) -> list[ev.Instruction]:
-        if self.phase is Phase.COMMITTING:
-            return []
-        return self._end(Outcome.KILLED, JobFailed(f"{self.job} was killed: {reason}"))
+        self._kill_reason = reason
+        # A commit is not disturbed half-way: it ends first, and is then undone.
+        return [] if self.phase is Phase.COMMITTING else self._killed()
+
+    def _killed(self) -> list[ev.Instruction]:
+        return self._end(Outcome.KILLED, JobFailed(f"{self.job} was killed: {self._kill_reason}"))
 
     def _fail(self, what: str, error: PytxmrError, attempt: AttemptId) -> list[ev.Instruction]:
         failed = JobFailed(f"{what}: {error.message}")

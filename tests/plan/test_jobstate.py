@@ -736,11 +736,20 @@ def test_a_job_that_waits_for_a_tracker_can_be_killed():
     assert story.job.outcome is Outcome.KILLED
 
 
-def test_a_job_that_commits_cannot_be_killed():
+def test_a_job_that_is_killed_while_it_commits_ends_as_killed_when_the_commit_is_over():
     story = Story(a=1)
     story.begin(maps=0)
     story.reduced("a", 0)
     assert story.kill() == []
+    assert story.committed() == [destroy("a")]
+    assert story.job.outcome is Outcome.KILLED
+    assert story.job.error is not None  # which has its output discarded
+
+
+def test_a_job_that_has_committed_cannot_be_killed():
+    story = Story(a=1)
+    story.begin(maps=0)
+    story.reduced("a", 0)
     assert story.committed() == [destroy("a")]
     assert story.kill() == []
     assert story.job.outcome is Outcome.SUCCEEDED
