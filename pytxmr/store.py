@@ -83,10 +83,7 @@ class KeyValueStore:
         for name, job in sorted(self._jobs.items()):
             lines.append(f"{name}  {len(job.finished)} maps")
             for index, attempt in sorted(job.finished.items()):
-                path = self.spill_path(name, attempt)
-                size = os.path.getsize(path) if os.path.exists(path) else 0
-                partitions = (os.path.getsize(index_path(path)) - 16) // 32 if size else 0
-                what = f"partitions 0 to {partitions - 1}, {size} bytes"
+                what = _describe_spill(self.spill_path(name, attempt))
                 lines.append(f"{name}@{TaskId(MAP, index)}  {what}")
         return lines
 
@@ -95,3 +92,11 @@ class KeyValueStore:
         if found is None:
             raise NotFound(f"{job} has nothing here; type jobs to see what there is")
         return found
+
+
+def _describe_spill(path: str) -> str:
+    try:
+        partitions = (os.path.getsize(index_path(path)) - 16) // 32
+        return f"partitions 0 to {partitions - 1}, {os.path.getsize(path)} bytes"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"

@@ -32,22 +32,19 @@ from pytxmr.errors import (
     Refused,
     SpillDamaged,
     Stale,
-    to_plain,
 )
 from pytxmr.interfaces import ITaskTracker
-from pytxmr.model import AttemptId, InputSplit, JobCode, Segment, checked_job_id, take
+from pytxmr.model import AttemptId, InputSplit, JobCode, checked_job_id, take
 from pytxmr.net.fetch import Fetcher
 from pytxmr.net.kvserver import KeyValueFactory
 from pytxmr.net.listening import described, listen
 from pytxmr.net.login import log_in
-from pytxmr.net.remote import Peer, answering
+from pytxmr.net.remote import Peer, answering, sendable_error
 from pytxmr.net.secret import inspection_token
 from pytxmr.net.workers import Task, WorkerPool
+from pytxmr.segments import Segments
 from pytxmr.store import KeyValueStore
 
-#: Tries of one fetch before it is reported as failed, and the pause before each further one.
-FETCH_TRIES = 3
-FETCH_PAUSE_SECONDS = 0.5
 #: Pauses between tries to connect to the jobtracker: doubled from the first up to the second.
 RECONNECT_SECONDS = (0.1, 5.0)
 LOG_TAIL_BYTES = 32 * 1024
@@ -70,14 +67,12 @@ class TrackerConfig:
 
 @dataclass(slots=True)
 class _Job:
-    """A job as this tracker knows it. ``segments``: by partition and map index."""
+    """A job as this tracker knows it. ``setup`` is what a worker needs to import it."""
 
     id: str
     directory: str
     setup: dict[str, Any]
-    key: bytes = field(repr=False)
-    segments: dict[int, dict[int, tuple[AttemptId, Segment]]] = field(default_factory=dict)
-    asked: set[tuple[AttemptId, int]] = field(default_factory=set)
+    segments: Segments
     running: dict[str, tuple[float, str]] = field(default_factory=dict)
     ended: bool = False
 
@@ -305,7 +300,15 @@ class TaskTracker(Service):
                 "params": take(setup, "params", dict),
                 "key_sample": take(setup, "key_sample", (bytes, type(None))),
             },
-            key,
+            Segments(
+                self._reactor,
+                job,
+                key,
+                os.path.join(directory, "fetched"),
+                self.store,
+                self._fetcher,
+                self.report,
+            ),
         )
 
     def execute_map(self, job: _Job, attempt: AttemptId, task: dict[str, Any]) -> None:
@@ -326,14 +329,7 @@ class TaskTracker(Service):
 
     def reduce(self, job: _Job, attempt: AttemptId, task: dict[str, Any]) -> None:
         """Start a reduce attempt over the segments named by ``maps``; its end is reported."""
-        arrived = job.segments.get(attempt.task.index, {})
-        segments = []
-        for name in take(task, "maps", list):
-            wanted = AttemptId.parse(name)
-            found, segment = arrived.get(wanted.task.index, (None, None))
-            if found != wanted or segment is None:
-                raise SpillDamaged(f"{wanted} is not here", map_index=wanted.task.index)
-            segments.append(segment)
+        segments = job.segments.of_partition(attempt.task.index, take(task, "maps", list))
         message = {
             "do": "reduce",
             "segments": [segment.to_plain() for segment in segments if segment.length],
@@ -372,11 +368,10 @@ class TaskTracker(Service):
             return succeeded(answer) | {"counters": answer["counters"] | counters}
 
         def failed(failure: Any) -> dict[str, Any]:
-            plain = to_plain(failure.value)
-            path = plain["details"].get("path")
-            for index, (_, segment) in job.segments.get(attempt.task.index, {}).items():
-                if isinstance(failure.value, SpillDamaged) and segment.path == path:
-                    plain["details"]["map_index"] = index
+            plain = sendable_error(failure.value)
+            index = job.segments.map_of(attempt.task.index, plain["details"].get("path"))
+            if isinstance(failure.value, SpillDamaged) and index is not None:
+                plain["details"]["map_index"] = index
             plain["details"].setdefault("log", self.read_log(job.id, name, LOG_TAIL_BYTES))
             return {"fact": "attempt-failed", "error": plain}
 
@@ -391,88 +386,14 @@ class TaskTracker(Service):
 
     def shuffle(self, job: _Job, wanted: list[Any]) -> None:
         """Start to fetch; what arrives, and what cannot be had, is reported."""
-        for item in wanted:
-            attempt = AttemptId.parse(take(item, "attempt", str))
-            partitions = tuple(take(item, "partitions", list))
-            new = tuple(p for p in partitions if (attempt, p) not in job.asked)
-            job.asked.update((attempt, p) for p in new)
-            address = (take(item, "host", str), take(item, "port", int))
-            local = take(item, "tracker", str) == (self.who or {}).get("tracker")
-            if not local:
-                self.store.note_elsewhere(job.id, attempt.task.index, address)
-            for start in range(0, len(new), 1000):
-                part = new[start : start + 1000]
-                fetched = Deferred.fromCoroutine(self._fetch(job, attempt, address, part, local))
-                fetched.addErrback(self._fetch_failed, job, attempt, part)
-
-    async def _fetch(
-        self,
-        job: _Job,
-        attempt: AttemptId,
-        address: tuple[str, int],
-        partitions: tuple[int, ...],
-        local: bool,
-    ) -> None:
-        if local:
-            segments = self._local_segments(job, attempt, partitions)
-        else:
-            segments = await self._remote_segments(job, attempt, address, partitions)
-        if job.ended:
-            return
-        for partition, segment in segments.items():
-            arrived = job.segments.setdefault(partition, {})
-            arrived[attempt.task.index] = (attempt, segment)
-        self.report(
-            {
-                "fact": "fetched",
-                "job": job.id,
-                "attempt": str(attempt),
-                "partitions": list(partitions),
-            }
-        )
-
-    def _local_segments(
-        self, job: _Job, attempt: AttemptId, partitions: tuple[int, ...]
-    ) -> dict[int, Segment]:
-        """The short cut: a map that ran here is read where it lies."""
-        fd, ranges = self.store.open_attempt(job.id, attempt)
-        os.close(fd)
-        path = self.store.spill_path(job.id, attempt)
-        return {p: Segment(path, ranges[p].offset, ranges[p].length) for p in partitions}
-
-    async def _remote_segments(
-        self, job: _Job, attempt: AttemptId, address: tuple[str, int], partitions: tuple[int, ...]
-    ) -> dict[int, Segment]:
-        path = os.path.join(job.directory, "fetched", f"{attempt}.{partitions[0]}")
-        tries = 0
-        while True:
-            try:
-                return await self._fetcher.fetch(
-                    address, job.key, job.id, attempt, partitions, path
-                )
-            except PytxmrError as error:
-                tries += 1
-                hopeless = isinstance(error, NotFound | Refused)
-                if tries == FETCH_TRIES or hopeless or job.ended:
-                    raise
-            await deferLater(self._reactor, FETCH_PAUSE_SECONDS * tries)
-
-    def _fetch_failed(
-        self, failure: Any, job: _Job, attempt: AttemptId, partitions: tuple[int, ...]
-    ) -> None:
-        if job.ended:
-            return
-        job.asked.difference_update((attempt, p) for p in partitions)
-        error = to_plain(failure.value)
-        self.report(
-            {"fact": "fetch-failed", "job": job.id, "attempt": str(attempt), "error": error}
-        )
+        job.segments.gather(wanted, str((self.who or {}).get("tracker")))
 
     def destroy_job(self, job_id: str, keep: bool) -> Deferred[Any]:
         """End the job's workers, then remove its files; with ``keep`` the spills stay served."""
         job = self._jobs.pop(job_id, None)
         if job is not None:
             job.ended = True
+            job.segments.close()
         directory = os.path.join(self._jobs_dir, job_id)
         if keep:
             names = ("files", "fetched", "scratch", "source.py")

@@ -32,6 +32,8 @@ from pytxmr.records.codec import unpack_column
 CONTROL_FD = 3
 ANSWER_FD = 4
 _PROGRESS_SECONDS = 0.2
+#: Characters of a user's exception that are told.
+_MOST_TEXT = 100_000
 
 
 def main() -> None:
@@ -46,7 +48,7 @@ def main() -> None:
     gc.set_threshold(50_000, 20, 50)
     tasks: SimpleQueue[dict[str, Any]] = SimpleQueue()
     threading.Thread(target=_read_control, args=(tasks,), daemon=True).start()
-    answer({"ready": os.getpid()})
+    send(pack({"ready": os.getpid()}))
     worker = Worker()
     while True:
         worker.handle(tasks.get())
@@ -61,10 +63,14 @@ def _read_control(tasks: SimpleQueue[dict[str, Any]]) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def answer(message: dict[str, Any]) -> None:
-    data = memoryview(msgpack.packb(message, unicode_errors="backslashreplace"))
-    while data:
-        data = data[os.write(ANSWER_FD, data) :]
+def pack(message: dict[str, Any]) -> bytes:
+    return msgpack.packb(message, unicode_errors="backslashreplace")  # type: ignore[no-any-return]
+
+
+def send(data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(ANSWER_FD, view) :]
 
 
 class Worker:
@@ -81,24 +87,14 @@ class Worker:
         context.begin_attempt()
         try:
             functions = self._functions or self._load(message["job"])
-            outcome = self._run(functions, message)
+            data = pack({"done": _done(self._run(functions, message))})
         except BaseException as error:
-            answer({"failed": to_plain(_explained(error))})
-        else:
-            answer(
-                {
-                    "done": {
-                        "counters": outcome.counters,
-                        "user_counters": context.counters(),
-                        "partition_bytes": [part.length for part in outcome.ranges],
-                        "size_bytes": outcome.size_bytes,
-                        "digest": outcome.digest,
-                    }
-                }
-            )
+            plain = to_plain(_explained(error))
+            data = pack({"failed": plain | {"message": plain["message"][:_MOST_TEXT]}})
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
+        send(data)
 
     def _load(self, job: dict[str, Any]) -> JobFunctions:
         """Import the job. Its directory is the working directory, for what its code may write."""
@@ -134,7 +130,17 @@ class Worker:
         now = time.monotonic()
         if now - self._told > _PROGRESS_SECONDS:
             self._told = now
-            answer({"progress": fraction, "status": context.current_status()})
+            send(pack({"progress": fraction, "status": context.current_status()}))
+
+
+def _done(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "counters": outcome.counters,
+        "user_counters": context.counters(),
+        "partition_bytes": [part.length for part in outcome.ranges],
+        "size_bytes": outcome.size_bytes,
+        "digest": outcome.digest,
+    }
 
 
 def _log_to(path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -10,8 +11,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process's own); returns the exit status.
 
     0: the job succeeded, or the question was answered; 1: the job failed; 2: the command line, the
-    job module, the input or the cluster is wrong, said before anything ran; 130: interrupted.
+    job module, the input or the cluster is wrong, said before anything ran; 130: interrupted;
+    141: nobody reads the output.
     """
+    try:
+        status = _run(argv)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone. Python flushes once more at its end, and must not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(argv: Sequence[str] | None) -> int:
     from pytxmr.cli.options import build_parser
     from pytxmr.cli.report import show_error
     from pytxmr.errors import JobFailed, PytxmrError
@@ -28,9 +43,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PytxmrError as error:
         show_error(error)
         return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # Whoever read our output has gone; so has the point of saying so.
-        sys.stderr.close()
-        return 1

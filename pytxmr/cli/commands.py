@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.task import deferLater
 
-from pytxmr.cli.reactor import Interrupts, run_in_reactor
+from pytxmr.cli.reactor import Interrupted, Interrupts, run_in_reactor
 from pytxmr.cli.report import ProgressShown, show_status, show_summary, show_table
 from pytxmr.client import JobOptions, connect, make_spec, submit
 from pytxmr.errors import BadConfiguration, JobFailed, PytxmrError
@@ -56,7 +56,7 @@ async def _stay_for_inspection(reactor: Any, interrupts: Interrupts, cluster: Lo
 async def _run_on_cluster(
     reactor: Any, interrupts: Interrupts, endpoint: str, secret: bytes, spec: JobSpec
 ) -> int:
-    jobtracker = await connect(reactor, endpoint, secret)
+    jobtracker = await interrupts.unless(connect(reactor, endpoint, secret))
     try:
         return await _submit_and_watch(jobtracker, interrupts, spec)
     finally:
@@ -66,35 +66,39 @@ async def _run_on_cluster(
 async def _submit_and_watch(jobtracker: Peer, interrupts: Interrupts, spec: JobSpec) -> int:
     job = await submit(jobtracker, spec)
     try:
-        return await _watch(jobtracker, interrupts, job)
-    except _Interrupted as interrupted:
-        await jobtracker.call("kill", job, "interrupted")
-        print(f"pytxmr: {job} was killed: interrupted", file=sys.stderr)
-        return interrupted.status
+        status = await _watch(jobtracker, interrupts, job)
+    except Interrupted as interrupted:
+        print(f"pytxmr: interrupted; ending {job}", file=sys.stderr)
+        await _asked(jobtracker.call("kill", job, "interrupted"))
+        status = await _watch(jobtracker, Interrupts(None), job)
+        # A job that was about to commit has its output, and has succeeded.
+        if status["outcome"] == "killed":
+            print(f"pytxmr: {job} was killed: interrupted", file=sys.stderr)
+            return interrupted.status
+    return _tell_end(status)
 
 
-class _Interrupted(Exception):
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
-
-
-async def _watch(jobtracker: Peer, interrupts: Interrupts, job: str) -> int:
-    """Show progress until the job has ended, then its summary. Raises `JobFailed`."""
+async def _watch(jobtracker: Peer, interrupts: Interrupts, job: str) -> dict[str, Any]:
+    """Show progress until the job has ended; its last status. Raises `Interrupted`."""
     shown = ProgressShown()
     try:
         while True:
             if interrupts.status:
-                raise _Interrupted(interrupts.status)
+                raise Interrupted(interrupts.status)
             status = await _asked(jobtracker.call("wait", job, _POLL_SECONDS))
             if status["outcome"]:
-                break
+                return status
             shown.show(status)
     finally:
         shown.close()
+
+
+def _tell_end(status: dict[str, Any]) -> int:
+    """An ended job's summary. Raises `JobFailed`."""
     if status["outcome"] != "succeeded":
         error = dict(status["error"] or {})
-        raise JobFailed(f"{job}: {error.pop('message', status['outcome'])}", **error)
+        message = error.pop("message", status["outcome"])
+        raise JobFailed(f"{status['job']}: {message}", **error)
     show_summary(status)
     return 0
 
@@ -129,10 +133,7 @@ def status(options: argparse.Namespace) -> int:
 def wait(options: argparse.Namespace) -> int:
     async def watch(jobtracker: Peer, interrupts: Interrupts) -> int:
         await jobtracker.call("status", options.job)
-        try:
-            return await _watch(jobtracker, interrupts, options.job)
-        except _Interrupted as interrupted:
-            return interrupted.status
+        return _tell_end(await _watch(jobtracker, interrupts, options.job))
 
     return _with_cluster(options, watch)
 
@@ -218,9 +219,9 @@ def _with_cluster(
     secret_text = _secret(options)
 
     async def connected(reactor: Any, interrupts: Interrupts) -> int:
-        jobtracker = await connect(reactor, options.jobtracker, secret_text)
+        jobtracker = await interrupts.unless(connect(reactor, options.jobtracker, secret_text))
         try:
-            return await ask(jobtracker, interrupts)
+            return await interrupts.unless(ask(jobtracker, interrupts))
         finally:
             jobtracker.disconnect()
 

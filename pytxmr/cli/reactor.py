@@ -4,27 +4,61 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 
 from pytxmr.net.clock import use_monotonic_clock
 
 _SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+_Result = TypeVar("_Result")
+
+
+class Interrupted(Exception):
+    """The user wants to stop. ``status``: the exit status for it."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 class Interrupts:
     """Remembers that the user wants to stop. ``status``: the exit status for it, 0 until then."""
 
-    def __init__(self) -> None:
+    def __init__(self, reactor: Any) -> None:
         self.status = 0
+        self._reactor = reactor
+        self._waiting: Deferred[Any] | None = None
 
     def install(self) -> None:
+        """Take over the signals, but for those that are to be ignored (see nohup(1))."""
         for number in _SIGNALS:
-            signal.signal(number, self._received)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._received)
 
     def _received(self, number: int, frame: object) -> None:
         self.status = self.status or _SIGNALS[signal.Signals(number)]
+        self._reactor.callFromThread(self._give_up)
+
+    def _give_up(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    async def unless(self, doing: Coroutine[Any, Any, _Result]) -> _Result:
+        """Do that to its end, but no longer than until a signal comes. Raises `Interrupted`."""
+        if self.status:
+            doing.close()
+            raise Interrupted(self.status)
+        self._waiting = Deferred.fromCoroutine(doing)
+        try:
+            result: _Result = await self._waiting
+        except Exception:
+            if self.status:
+                raise Interrupted(self.status) from None
+            raise
+        finally:
+            self._waiting = None
+        return result
 
 
 def run_in_reactor(command: Callable[[Any, Interrupts], Coroutine[Any, Any, int]]) -> int:
@@ -32,7 +66,7 @@ def run_in_reactor(command: Callable[[Any, Interrupts], Coroutine[Any, Any, int]
     from twisted.internet import reactor
 
     use_monotonic_clock(reactor)
-    interrupts = Interrupts()
+    interrupts = Interrupts(reactor)
     results: list[int] = []
     errors: list[BaseException] = []
 
@@ -45,6 +79,9 @@ def run_in_reactor(command: Callable[[Any, Interrupts], Coroutine[Any, Any, int]
 
     reactor.callWhenRunning(begin)  # type: ignore[attr-defined]
     reactor.run()  # type: ignore[attr-defined]
-    if errors:
-        raise errors[0]
+    match errors:
+        case [Interrupted() as interrupted]:
+            return interrupted.status
+        case [error]:
+            raise error
     return results[0] if results else 1

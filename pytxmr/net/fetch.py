@@ -1,13 +1,14 @@
 """Getting segments from other trackers' KeyValueStores.
 
 One connection per source, opened when there is something to ask and kept until the source ends
-it; requests are pipelined on it and answered in order. What arrives goes to a file at once, block checksums
-checked on the way, so memory holds one read of the socket per connection.
+it; requests are pipelined on it and answered in order. What arrives goes to a file at once, block
+checksums checked on the way, so memory holds one read of the socket per connection.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from twisted.internet.protocol import Factory, connectionDone
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
-from pytxmr.errors import PeerBroke, PytxmrError, Unreachable, from_plain
+from pytxmr.errors import PeerBroke, PytxmrError, SpillDamaged, Unreachable, from_plain
 from pytxmr.model import AttemptId, Segment
 from pytxmr.net.secret import sign
 from pytxmr.records.spill import BlockChecker
@@ -30,6 +31,8 @@ STALL_SECONDS = 60.0
 #: Requests under way on a connection; more wait, so that the answer's deadline means something.
 PIPELINED = 16
 
+_LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
+
 
 @dataclass(slots=True, eq=False)
 class _Request:
@@ -37,6 +40,10 @@ class _Request:
     partitions: tuple[int, ...]
     path: str
     answer: Deferred[dict[int, Segment]] = field(default_factory=Deferred)
+
+    def fail(self, error: PytxmrError) -> None:
+        if not self.answer.called:
+            self.answer.errback(error)
 
 
 class FetchProtocol(LineReceiver):
@@ -67,6 +74,8 @@ class FetchProtocol(LineReceiver):
         self._extend_deadline()
 
     def lineReceived(self, line: bytes) -> None:
+        if not self.alive:
+            return
         self._extend_deadline()
         if not self._asked:
             return self._break(PeerBroke("an answer came without a request"))
@@ -75,54 +84,67 @@ class FetchProtocol(LineReceiver):
         if text.startswith("! "):
             code, _, message = text[2:].partition(": ")
             self._asked.popleft()
-            request.answer.errback(from_plain({"code": code, "message": message}))
+            request.fail(from_plain({"code": code, "message": message}))
             return self._answered()
-        fields = text.split(" ")
-        if fields[0] != "=" or len(fields) != len(request.partitions) + 1:
+        sign, *lengths = text.split(" ")
+        if (
+            sign != "="
+            or len(lengths) != len(request.partitions)
+            or not all(map(_LENGTH.fullmatch, lengths))
+        ):
             return self._break(PeerBroke(f"{text!r:.80} is no answer to fetch"))
-        self._lengths = [int(field) for field in fields[1:] if field.isdecimal()]
+        self._lengths = [int(length) for length in lengths]
         self._left = sum(self._lengths)
+        self._checker = BlockChecker()
         try:
             self._file = open(request.path, "wb", buffering=0)
         except OSError as error:
-            return self._break(PytxmrError(f"cannot write {request.path}: {error.strerror}"))
-        self._checker = BlockChecker()
+            self._cannot_write(error)
         if self._left:
             self.setRawMode()
         else:
             self._whole()
 
     def rawDataReceived(self, data: bytes) -> None:
-        if self._file is None:
+        if not self.alive:
             return
         self._extend_deadline()
         part, rest = data[: self._left], data[self._left :]
+        self._left -= len(part)
         try:
             self._checker.feed(part)
-            self._file.write(part)
-            self._left -= len(part)
             if self._left == 0:
                 self._checker.finish()
-        except (PytxmrError, OSError) as error:
-            failed = (
-                error if isinstance(error, PytxmrError) else PytxmrError(f"cannot write: {error}")
-            )
-            return self._break(failed)
+            self._write(memoryview(part))
+        except SpillDamaged as error:
+            return self._break(error)
+        except OSError as error:
+            self._cannot_write(error)
         if self._left == 0:
             self._whole()
             self.setLineMode(rest)
 
+    def _write(self, data: memoryview) -> None:
+        while data and self._file is not None:
+            data = data[self._file.write(data) :]
+
+    def _cannot_write(self, error: OSError) -> None:
+        """Fail the request at hand; its bytes are passed over, for the sake of those behind it."""
+        request = self._asked[0]
+        self._close_file()
+        request.fail(PytxmrError(f"cannot write {request.path}: {error.strerror}"))
+
     def _whole(self) -> None:
-        assert self._file is not None
-        self._file.close()
-        self._file = None
         request = self._asked.popleft()
-        found: dict[int, Segment] = {}
-        offset = 0
-        for partition, length in zip(request.partitions, self._lengths, strict=True):
-            found[partition] = Segment(request.path, offset, length)
-            offset += length
-        request.answer.callback(found)
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            found: dict[int, Segment] = {}
+            offset = 0
+            for partition, length in zip(request.partitions, self._lengths, strict=True):
+                found[partition] = Segment(request.path, offset, length)
+                offset += length
+            request.answer.callback(found)
         self._answered()
 
     def _answered(self) -> None:
@@ -156,8 +178,10 @@ class FetchProtocol(LineReceiver):
         if self._file is not None:
             self._file.close()
             self._file = None
-            if self._asked:
+            try:
                 os.unlink(self._asked[0].path)
+            except FileNotFoundError:
+                pass
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.alive = False
@@ -167,9 +191,9 @@ class FetchProtocol(LineReceiver):
         failed, self._asked = self._asked, deque()
         for number, request in enumerate(failed):
             if number == 0 and self._broken is not None:
-                request.answer.errback(self._broken)
+                request.fail(self._broken)
             else:
-                request.answer.errback(Unreachable(f"connection lost: {reason.getErrorMessage()}"))
+                request.fail(Unreachable(f"connection lost: {reason.getErrorMessage()}"))
         self._on_ready()
 
 
@@ -213,13 +237,15 @@ class _Source:
 
     def _failed(self, failure: Failure) -> None:
         self._connecting = None
+        self._fail_waiting(f"cannot connect to {self._address}: {failure.getErrorMessage()}")
+
+    def _fail_waiting(self, message: str) -> None:
         failed, self._waiting = self._waiting, deque()
         for request in failed:
-            request.answer.errback(
-                Unreachable(f"cannot connect to {self._address}: {failure.getErrorMessage()}")
-            )
+            request.fail(Unreachable(message))
 
     def close(self) -> None:
+        self._fail_waiting("the tasktracker stopped")
         if self._connecting is not None:
             self._connecting.cancel()
         if self._protocol is not None and self._protocol.alive:
@@ -232,6 +258,7 @@ class Fetcher:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._sources: dict[tuple[str, int], _Source] = {}
+        self._closed = False
 
     def fetch(
         self,
@@ -250,6 +277,9 @@ class Fetcher:
         text = f"{job} {attempt} {','.join(map(str, partitions))}"
         line = f"fetch {text} {sign(key, text)}".encode()
         request = _Request(line, partitions, path)
+        if self._closed:
+            request.fail(Unreachable("the tasktracker stopped"))
+            return request.answer
         source = self._sources.get(address)
         if source is None:
             source = self._sources[address] = _Source(self._reactor, address)
@@ -257,6 +287,8 @@ class Fetcher:
         return request.answer
 
     def close(self) -> None:
+        """Fail what is under way, and whatever is asked from now on."""
+        self._closed = True
         for source in self._sources.values():
             source.close()
         self._sources.clear()

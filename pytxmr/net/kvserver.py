@@ -22,7 +22,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IReactorTime
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
@@ -51,6 +51,10 @@ HELP = [
     "auth TOKEN        needed from other machines; `pytxmr token --secret-file FILE` prints it",
     "quit              end the connection",
 ]
+
+_WRITABLE = (str, int, float, type(None))
+#: Python does not write ints of more than 4300 digits in decimal, unless told to.
+_MOST_DECIMAL_BITS = 14_000
 
 _PARTITION = re.compile(r"[0-9]{1,9}", re.ASCII)
 _log = Logger()
@@ -89,7 +93,11 @@ class SpillProducer:
     def pauseProducing(self) -> None:
         self._paused = True
         if self._stall is None:
-            self._stall = self._clock.callLater(STALL_SECONDS, self._transport.abortConnection)
+            self._stall = self._clock.callLater(STALL_SECONDS, self._stalled)
+
+    def _stalled(self) -> None:
+        self._stall = None
+        self._transport.abortConnection()
 
     def resumeProducing(self) -> None:
         self._paused = False
@@ -126,6 +134,7 @@ class SpillProducer:
             self._stall = None
 
 
+@implementer(IHalfCloseableProtocol)
 class KeyValueProtocol(LineReceiver):
     """One connection, of a tracker or of a person."""
 
@@ -149,6 +158,13 @@ class KeyValueProtocol(LineReceiver):
         self.factory.connections -= 1
         if self._idle.active():
             self._idle.cancel()
+
+    def readConnectionLost(self) -> None:
+        # ``echo jobs | nc`` closes its half at once; it wants the answer all the same.
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        pass
 
     def lineLengthExceeded(self, line: bytes) -> None:
         self._refuse(NotFound(f"a request has at most {self.MAX_LENGTH} bytes"))
@@ -304,7 +320,7 @@ def inspected_lines(fd: int, part: PartitionRange) -> Iterator[bytes]:
             lines = []
             for key, count in zip(block.keys, block.counts or [1] * len(block.keys), strict=True):
                 for value in block.values[at : at + count]:
-                    lines.append(json.dumps([key, value], ensure_ascii=False, default=_shown))
+                    lines.append(_line(key, value))
                 at += count
             pairs += len(lines)
             keys += len(block.keys) - (last == block.keys[:1])
@@ -315,6 +331,27 @@ def inspected_lines(fd: int, part: PartitionRange) -> Iterator[bytes]:
         yield f"# {pairs} pairs, {keys} keys, {part.length} bytes\n".encode()
     finally:
         os.close(fd)
+
+
+def _line(key: Any, value: Any) -> str:
+    try:
+        return json.dumps([key, value], ensure_ascii=False, default=_shown)
+    except (TypeError, ValueError):
+        return json.dumps(_showable([key, value]), ensure_ascii=False, default=_shown)
+
+
+def _showable(value: Any) -> Any:
+    """What JSON has no way to write as something that it has: keys of dicts, very large ints."""
+    if isinstance(value, dict):
+        return {
+            key if isinstance(key, str) else repr(_showable(key)): _showable(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_showable(item) for item in value]
+    if isinstance(value, int) and value.bit_length() > _MOST_DECIMAL_BITS:
+        return hex(value)
+    return value if isinstance(value, _WRITABLE) else _showable(_shown(value))
 
 
 def _escaped(text: str) -> bool:

@@ -42,7 +42,7 @@ def check_listen(description: str, insecure: bool) -> None:
 
 def _fields(description: str) -> list[str]:
     """The fields of an endpoint description, in which a backslash quotes what follows it."""
-    fields = re.findall(r"((?:[^\\:]|\\.|\\$)*)(?::|$)", description, re.DOTALL)
+    fields = re.findall(r"(?:^|:)((?:[^\\:]|\\.|\\$)*)", description, re.DOTALL)
     return [re.sub(r"\\(.)", r"\1", field, flags=re.DOTALL) for field in fields]
 
 

@@ -18,6 +18,7 @@ from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import TimeoutError, maybeDeferred
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.spread import pb
 from zope.interface import implementer
@@ -30,6 +31,12 @@ ROLES = (b"tasktracker", b"client")
 
 #: Given the peer's own reference (its mind) and the clock, the avatar that serves a role.
 AvatarMaker = Callable[[Peer], pb.Avatar]
+
+_log = Logger()
+
+
+class LoginRefused(UnauthorizedLogin, pb.Error):
+    """What the peer is told; as a `pb.Error`, it does not put a traceback into the log."""
 
 
 @implementer(ICredentialsChecker)
@@ -52,7 +59,8 @@ class SecretChecker:
     def _avatar_id(matches: bool, role: bytes) -> bytes:
         if matches and role in ROLES:
             return role
-        raise UnauthorizedLogin("wrong secret")
+        _log.warn("a login as {role} was refused: wrong secret", role=role[:40])
+        raise LoginRefused("wrong secret")
 
 
 @implementer(IRealm)
@@ -65,7 +73,7 @@ class Realm:
 
     def requestAvatar(self, avatarId: Any, mind: Any, *interfaces: Any) -> tuple[Any, ...]:
         if pb.IPerspective not in interfaces or not isinstance(mind, pb.RemoteReference):
-            raise UnauthorizedLogin("a login must bring a reference to call back")
+            raise LoginRefused("a login must bring a reference to call back")
         mind.broker.logged_in()
         avatar = self._avatars[avatarId](Peer(mind, self._clock, avatarId.decode()))
         return pb.IPerspective, avatar, lambda: None
@@ -129,7 +137,7 @@ async def log_in(
         avatar = await login
     except Exception as error:
         broker.transport.abortConnection()
-        if b"UnauthorizedLogin" in _remote_type(error):
+        if _remote_type(error).endswith(b".LoginRefused"):
             raise Refused(
                 f"{name} refused the secret: is it the secret file of that cluster?"
             ) from error
@@ -139,8 +147,6 @@ async def log_in(
         raise Unreachable(f"{name} {how}: is it a jobtracker?") from error
     if on_lost is not None:
         broker.notifyOnDisconnect(on_lost)
-        if broker.disconnected:
-            on_lost()
     return Peer(avatar, clock, name)
 
 

@@ -3,8 +3,8 @@
 What Perspective Broker does by itself, and what stands here instead:
 
 - No deadline, and a stopped peer keeps its connection open for ever: every call has a deadline.
-- A string over 640 KiB makes ``callRemote`` raise at once and leak a pending answer; one in an
-  answer is never sent at all: both sides check sizes first (`TooLarge`).
+- A string over 640 KiB, or an int over 448 bits, makes ``callRemote`` raise at once and leak a
+  pending answer; one in an answer is never sent at all: both sides check sizes first (`TooLarge`).
 - A dead broker raises ``DeadReferenceError`` at once, a lost connection fails the Deferred: both
   become `Unreachable`.
 - A remote exception arrives as a name and a text: methods under `answering` return
@@ -28,6 +28,10 @@ from twisted.spread.banana import SIZE_LIMIT
 from pytxmr.errors import InternalError, PytxmrError, TooLarge, Unreachable, from_plain, to_plain
 
 CALL_SECONDS = 30.0
+#: The largest int that Perspective Broker sends: 64 digits of 7 bits.
+INT_BITS = 448
+#: Characters of an error's texts that are sent.
+MOST_TEXT = 100_000
 
 _log = Logger()
 
@@ -112,17 +116,26 @@ def _error_answer(failure: Failure, name: str) -> list[Any]:
     error: Any = failure.value
     if not isinstance(error, PytxmrError) or isinstance(error, InternalError):
         _log.failure("a call of {name} failed", failure, name=name)
+    return ["error", sendable_error(error)]
+
+
+def sendable_error(error: BaseException) -> dict[str, Any]:
+    """The error as plain values (`to_plain`), cut to what Perspective Broker can send."""
     plain = to_plain(error)
+    plain["message"] = plain["message"][:MOST_TEXT]
     plain["details"] = {
-        key: value[-200_000:] if isinstance(value, str) else value
+        key: value[-MOST_TEXT:] if isinstance(value, str) else value
         for key, value in plain["details"].items()
     }
-    plain["message"] = plain["message"][:100_000]
-    return ["error", plain]
+    try:
+        check_size(plain)
+    except TooLarge:
+        plain["details"] = {}
+    return plain
 
 
 def check_size(value: Any) -> None:
-    """Raise `TooLarge` for a string or list that Perspective Broker would refuse."""
+    """Raise `TooLarge` for a string, list or int that Perspective Broker would refuse."""
     stack = [value]
     while stack:
         item = stack.pop()
@@ -140,3 +153,5 @@ def check_size(value: Any) -> None:
             if len(item) > SIZE_LIMIT:
                 raise TooLarge(f"a list of {len(item)} items is too long to be sent")
             stack.extend(item)
+        elif isinstance(item, int) and item.bit_length() > INT_BITS:
+            raise TooLarge(f"an int of {item.bit_length()} bits is too large to be sent")

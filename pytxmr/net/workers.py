@@ -62,9 +62,9 @@ class WorkerProcess(ProcessProtocol):
         self._unpacker = msgpack.Unpacker(max_buffer_size=1 << 26)
         self._leads_group = False
 
-    def run(self, task: Task, idle: Callable[[WorkerProcess], None]) -> None:
+    def run(self, task: Task, data: bytes, idle: Callable[[WorkerProcess], None]) -> None:
         self.job, self.task, self._idle = task.job, task, idle
-        self.transport.writeToChild(3, msgpack.packb(task.message, unicode_errors="surrogatepass"))
+        self.transport.writeToChild(3, data)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         self._unpacker.feed(data)
@@ -82,7 +82,8 @@ class WorkerProcess(ProcessProtocol):
             task.progress(message["progress"], message["status"])
             return
         self.task = None
-        self._idle(self)
+        if not self._killed:
+            self._idle(self)
         if "done" in message:
             task.done.callback(message["done"])
         else:
@@ -163,7 +164,7 @@ class WorkerPool:
         self.size = workers
         self._processes: list[WorkerProcess] = []
         self._idle: list[WorkerProcess] = []
-        self._waiting: deque[Task] = deque()
+        self._waiting: deque[tuple[Task, bytes]] = deque()
         self._stopping = False
 
     def start(self) -> None:
@@ -194,13 +195,22 @@ class WorkerPool:
         Fires with the worker's answer. Fails with `AttemptFailed`, `Uncarryable`, `SpillDamaged` or
         `WorkerDied`.
         """
-        self._waiting.append(task)
+        try:
+            data = msgpack.packb(task.message, unicode_errors="surrogatepass")
+        except (OverflowError, ValueError, TypeError) as error:
+            text = f"a worker cannot be given this task: {error}"
+            task.done.errback(AttemptFailed(text, final=True))
+            return task.done
+        if self._stopping:
+            task.done.errback(AttemptFailed("the attempt was ended: the tasktracker stopped"))
+            return task.done
+        self._waiting.append((task, data))
         self._hand_out()
         return task.done
 
     def _hand_out(self) -> None:
         while self._waiting and self._idle and not self._stopping:
-            job = self._waiting[0].job
+            job = self._waiting[0][0].job
             process = next((p for p in self._idle if p.job == job), None)
             process = process or next((p for p in self._idle if p.job is None), None)
             if process is None:
@@ -208,7 +218,7 @@ class WorkerPool:
                 self._idle.pop(0).kill("its worker was needed by another job")
                 return
             self._idle.remove(process)
-            process.run(self._waiting.popleft(), self._became_idle)
+            process.run(*self._waiting.popleft(), self._became_idle)
 
     def _became_idle(self, process: WorkerProcess) -> None:
         self._idle.append(process)
@@ -232,24 +242,26 @@ class WorkerPool:
 
     def kill_attempt(self, job: str, attempt: str, why: str) -> None:
         """End one attempt, wherever it is."""
-        for task in [t for t in self._waiting if (t.job, t.attempt) == (job, attempt)]:
-            self._waiting.remove(task)
-            task.done.errback(AttemptFailed(f"the attempt was ended: {why}"))
+        self._drop_waiting(lambda task: (task.job, task.attempt) == (job, attempt), why)
         for process in self._processes:
             if process.task and (process.task.job, process.task.attempt) == (job, attempt):
                 process.kill(why)
 
     def retire(self, job: str) -> Deferred[Any]:
         """Kill the job's workers and all they started; fires when they are dead."""
-        for task in [task for task in self._waiting if task.job == job]:
-            self._waiting.remove(task)
-            task.done.errback(AttemptFailed("the attempt was ended: the job ended"))
+        self._drop_waiting(lambda task: task.job == job, "the job ended")
         return self._kill([p for p in self._processes if p.job == job], "the job ended")
 
     def stop(self) -> Deferred[Any]:
         """Kill all workers, for good; fires when they are dead."""
         self._stopping = True
+        self._drop_waiting(lambda task: True, "the tasktracker stopped")
         return self._kill(list(self._processes), "the tasktracker stopped")
+
+    def _drop_waiting(self, ended: Callable[[Task], bool], why: str) -> None:
+        for item in [item for item in self._waiting if ended(item[0])]:
+            self._waiting.remove(item)
+            item[0].done.errback(AttemptFailed(f"the attempt was ended: {why}"))
 
     @staticmethod
     def _kill(processes: list[WorkerProcess], why: str) -> Deferred[Any]:

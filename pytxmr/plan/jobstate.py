@@ -14,7 +14,7 @@ A pure state machine: `JobState.handle` takes an event and returns instructions.
   fail, count against the map: its output may be lost ``max_attempts`` times, so that it ends.
 - Reports of attempts that are not running any more are ignored, so each may come twice or late.
 - A tracker that cannot initialise the job is not used, unless it is the last one left.
-- A job that commits cannot be killed: whether it succeeds is already being decided on disk.
+- A commit is not disturbed: a job that is killed while it commits ends as killed thereafter.
 
 Which attempt goes where is decided by `next_launch`, which `plan.cluster` calls while workers are
 free. Reduces run at the home of their partition (see `plan.shuffleplan`) once every map's segment

@@ -1,0 +1,146 @@
+"""The segments of a job that a tracker gathers for the partitions that it will reduce."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from pytxmr.errors import NotFound, PytxmrError, Refused, SpillDamaged
+from pytxmr.model import AttemptId, Segment, take
+from pytxmr.net.fetch import Fetcher
+from pytxmr.net.remote import sendable_error
+from pytxmr.store import KeyValueStore
+
+#: Tries of one fetch before it is reported as failed, and the pause before each further one.
+FETCH_TRIES = 3
+FETCH_PAUSE_SECONDS = 0.5
+#: Partitions asked for in one request.
+_PARTITIONS_PER_FETCH = 1000
+
+
+class Segments:
+    """What has arrived here of one job, by partition and map.
+
+    Outputs of maps that ran on this tracker are read where they lie in the store; all others are
+    fetched into ``directory``. ``report`` takes the facts that come of it: ``fetched`` and
+    ``fetch-failed``.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        job: str,
+        key: bytes,
+        directory: str,
+        store: KeyValueStore,
+        fetcher: Fetcher,
+        report: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self._reactor = reactor
+        self._job = job
+        self._key = key
+        self._directory = directory
+        self._store = store
+        self._fetcher = fetcher
+        self._report = report
+        self._arrived: dict[int, dict[int, tuple[AttemptId, Segment]]] = {}
+        self._asked: set[tuple[AttemptId, int]] = set()
+        self._closed = False
+
+    def gather(self, wanted: list[Any], here: str) -> None:
+        """Start to get the partitions of the map outputs named; ``here`` is this tracker's id.
+
+        What is under way or here already is not asked for again.
+        """
+        for item in wanted:
+            attempt = AttemptId.parse(take(item, "attempt", str))
+            partitions = take(item, "partitions", list)
+            address = (take(item, "host", str), take(item, "port", int))
+            local = take(item, "tracker", str) == here
+            if not local:
+                self._store.note_elsewhere(self._job, attempt.task.index, address)
+            new = tuple(p for p in partitions if (attempt, p) not in self._asked)
+            self._asked.update((attempt, p) for p in new)
+            for start in range(0, len(new), _PARTITIONS_PER_FETCH):
+                part = new[start : start + _PARTITIONS_PER_FETCH]
+                getting = Deferred.fromCoroutine(self._get(attempt, address, part, local))
+                getting.addErrback(self._failed, attempt, part)
+
+    def of_partition(self, partition: int, maps: list[Any]) -> list[Segment]:
+        """The segments of these map attempts, in their order; `SpillDamaged` if one is not here."""
+        arrived = self._arrived.get(partition, {})
+        segments = []
+        for name in maps:
+            wanted = AttemptId.parse(name)
+            found, segment = arrived.get(wanted.task.index, (None, None))
+            if found != wanted or segment is None:
+                raise SpillDamaged(f"{wanted} is not here", map_index=wanted.task.index)
+            segments.append(segment)
+        return segments
+
+    def map_of(self, partition: int, path: object) -> int | None:
+        """The index of the map whose segment for ``partition`` lies in the file ``path``."""
+        for index, (_, segment) in self._arrived.get(partition, {}).items():
+            if segment.path == path:
+                return index
+        return None
+
+    def close(self) -> None:
+        """The job is over: what still arrives is not reported."""
+        self._closed = True
+
+    async def _get(
+        self, attempt: AttemptId, address: tuple[str, int], partitions: tuple[int, ...], local: bool
+    ) -> None:
+        if local:
+            segments = self._from_store(attempt, partitions)
+        else:
+            segments = await self._from_tracker(attempt, address, partitions)
+        if self._closed:
+            return
+        for partition, segment in segments.items():
+            self._arrived.setdefault(partition, {})[attempt.task.index] = (attempt, segment)
+        self._report(
+            {
+                "fact": "fetched",
+                "job": self._job,
+                "attempt": str(attempt),
+                "partitions": list(partitions),
+            }
+        )
+
+    def _from_store(self, attempt: AttemptId, partitions: tuple[int, ...]) -> dict[int, Segment]:
+        fd, ranges = self._store.open_attempt(self._job, attempt)
+        os.close(fd)
+        path = self._store.spill_path(self._job, attempt)
+        return {p: Segment(path, ranges[p].offset, ranges[p].length) for p in partitions}
+
+    async def _from_tracker(
+        self, attempt: AttemptId, address: tuple[str, int], partitions: tuple[int, ...]
+    ) -> dict[int, Segment]:
+        path = os.path.join(self._directory, f"{attempt}.{partitions[0]}")
+        tries = 0
+        while True:
+            try:
+                return await self._fetcher.fetch(
+                    address, self._key, self._job, attempt, partitions, path
+                )
+            except PytxmrError as error:
+                tries += 1
+                hopeless = isinstance(error, NotFound | Refused)
+                if tries == FETCH_TRIES or hopeless or self._closed:
+                    raise
+            await deferLater(self._reactor, FETCH_PAUSE_SECONDS * tries)
+
+    def _failed(self, failure: Any, attempt: AttemptId, partitions: tuple[int, ...]) -> None:
+        if self._closed:
+            return
+        self._asked.difference_update((attempt, p) for p in partitions)
+        error = sendable_error(failure.value)
+        self._report(
+            {"fact": "fetch-failed", "job": self._job, "attempt": str(attempt), "error": error}
+        )
