@@ -48,13 +48,13 @@ class Segments:
         self._fetcher = fetcher
         self._report = report
         self._arrived: dict[int, dict[int, tuple[AttemptId, Segment]]] = {}
-        self._asked: set[tuple[AttemptId, int]] = set()
+        self._under_way: set[tuple[AttemptId, int]] = set()
         self._closed = False
 
     def gather(self, wanted: list[Any], here: str) -> None:
         """Start to get the partitions of the map outputs named; ``here`` is this tracker's id.
 
-        What is under way or here already is not asked for again.
+        What is here already is reported at once; what is under way is not asked for again.
         """
         for item in wanted:
             attempt = AttemptId.parse(take(item, "attempt", str))
@@ -63,8 +63,13 @@ class Segments:
             local = take(item, "tracker", str) == here
             if not local:
                 self._store.note_elsewhere(self._job, attempt.task.index, address)
-            new = tuple(p for p in partitions if (attempt, p) not in self._asked)
-            self._asked.update((attempt, p) for p in new)
+            ready = tuple(p for p in partitions if self._has(p, attempt))
+            if ready:
+                self._report_fetched(attempt, ready)
+            new = tuple(
+                p for p in partitions if p not in ready and (attempt, p) not in self._under_way
+            )
+            self._under_way.update((attempt, p) for p in new)
             for start in range(0, len(new), _PARTITIONS_PER_FETCH):
                 part = new[start : start + _PARTITIONS_PER_FETCH]
                 getting = Deferred.fromCoroutine(self._get(attempt, address, part, local))
@@ -100,10 +105,17 @@ class Segments:
             segments = self._from_store(attempt, partitions)
         else:
             segments = await self._from_tracker(attempt, address, partitions)
-        if self._closed:
-            return
+        self._under_way.difference_update((attempt, p) for p in partitions)
         for partition, segment in segments.items():
             self._arrived.setdefault(partition, {})[attempt.task.index] = (attempt, segment)
+        if not self._closed:
+            self._report_fetched(attempt, partitions)
+
+    def _has(self, partition: int, attempt: AttemptId) -> bool:
+        found, _ = self._arrived.get(partition, {}).get(attempt.task.index, (None, None))
+        return found == attempt
+
+    def _report_fetched(self, attempt: AttemptId, partitions: tuple[int, ...]) -> None:
         self._report(
             {
                 "fact": "fetched",
@@ -137,9 +149,9 @@ class Segments:
             await deferLater(self._reactor, FETCH_PAUSE_SECONDS * tries)
 
     def _failed(self, failure: Any, attempt: AttemptId, partitions: tuple[int, ...]) -> None:
+        self._under_way.difference_update((attempt, p) for p in partitions)
         if self._closed:
             return
-        self._asked.difference_update((attempt, p) for p in partitions)
         error = sendable_error(failure.value)
         self._report(
             {"fact": "fetch-failed", "job": self._job, "attempt": str(attempt), "error": error}

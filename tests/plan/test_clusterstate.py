@@ -59,8 +59,9 @@ def test_time_is_only_looked_at_when_it_is_said_to_have_passed():
 
 def test_of_trackers_that_expire_together_none_is_given_the_work_of_another():
     story = Story(a=1, b=1)
-    story.begin(maps=1, reducers=2)
-    story.mapped("a", 0)
+    story.begin(maps=2, reducers=2)
+    # As a is lost, its partition would go to b, and be told of what b has.
+    story.mapped("b", 1)
     story.now = 20.0
     assert story.tell(ev.Tick()) == []
     assert story.join("c") == [init("c")]

@@ -217,8 +217,9 @@ def test_what_is_said_of_attempts_that_never_were_is_ignored():
     assert story.cannot_fetch("a", map_attempt(9)) == []
     assert story.ended_badly("a", map_attempt(9)) == []
     story.mapped("a", 0)
+    assert story.fetched("a", map_attempt(1, 5), 0) == []
     assert story.mapped("b", 1) == [shuffle("a", ("b", M1, (0,)))]
-    story.fetched("a", M0, 0)
+    assert story.fetched("a", M0, 0) == []
     assert story.fetched("a", M1, 0) == [launch_reduce("a", 0, maps=(M0, M1))]
 
 
@@ -337,6 +338,21 @@ def test_a_reduce_that_moves_back_is_told_of_its_segments_again():
     story.fetched("b", M0, 0)
     assert story.ended_badly("b", reduce_attempt(0, 1)) == [shuffle("a", ("a", M0, (0,)))]
     assert story.fetched("a", M0, 0) == [launch_reduce("a", 0, number=2, maps=(M0,))]
+
+
+def test_a_reduce_that_moves_makes_maps_run_again_whose_output_is_gone():
+    story = Story(a=1, b=1)
+    story.begin(maps=2)
+    story.mapped("b", 1)
+    story.mapped("a", 0)
+    story.fetched("a", M0, 0)
+    story.fetched("a", M1, 0)
+    assert story.lose("b") == []
+    story.join("c")
+    story.ready("c")
+    orders = story.ended_badly("a", R0)
+    assert orders[0] == shuffle("c", ("a", M0, (0,)))
+    assert [order.attempt for order in orders[1:]] == [map_attempt(1, 1)]
 
 
 def test_a_reduce_that_fails_max_attempts_times_fails_the_job():
@@ -586,6 +602,18 @@ def test_damage_that_a_reduce_finds_is_blamed_on_the_map_and_not_on_the_reduce()
     again = map_attempt(1, 1)
     assert story.mapped("a", 1, 1) == [shuffle("a", ("a", again, (0,)))]
     assert story.fetched("a", again, 0) == [launch_reduce("a", 0, number=1, maps=(M0, again))]
+
+
+def test_damage_in_what_came_from_a_tracker_that_is_lost_makes_its_map_run_again():
+    story = Story(a=1, b=1)
+    story.begin(maps=2, reducers=1)
+    story.mapped("b", 1)
+    story.mapped("a", 0)
+    story.fetched("a", M0, 0)
+    story.fetched("a", M1, 0)
+    assert story.lose("b") == []
+    assert story.damaged("a", R0, map_index=1) == [launch_map("a", 1, number=1)]
+    assert story.job.phase is Phase.MAPPING
 
 
 @pytest.mark.parametrize("map_index", [None, 9, "1", [1]])
