@@ -39,7 +39,7 @@ from pytxmr.net.fetch import Fetcher
 from pytxmr.net.kvserver import KeyValueFactory
 from pytxmr.net.listening import described, listen
 from pytxmr.net.login import log_in
-from pytxmr.net.remote import Peer, answering, sendable_error
+from pytxmr.net.remote import Peer, answering, check_size, sendable_error
 from pytxmr.net.secret import inspection_token
 from pytxmr.net.workers import Task, WorkerPool
 from pytxmr.segments import Segments
@@ -76,6 +76,11 @@ class _Job:
     running: dict[str, tuple[float, str]] = field(default_factory=dict)
     ended: bool = False
 
+    def end(self) -> None:
+        """From now on nothing of it is reported."""
+        self.ended = True
+        self.segments.close()
+
 
 class TaskTracker(Service):
     """One machine's part of the cluster. ``jobtracker`` is where to log in."""
@@ -111,7 +116,11 @@ class TaskTracker(Service):
         self._take_work_dir()
         token = inspection_token(self._config.secret)
         factory = KeyValueFactory(self.store, token, self._reactor)
-        self.kv_port = await listen(self._reactor, self._config.kv_listen, factory)
+        try:
+            self.kv_port = await listen(self._reactor, self._config.kv_listen, factory)
+        except BaseException:
+            self._lock.close()
+            raise
 
     @property
     def address(self) -> str:
@@ -149,6 +158,8 @@ class TaskTracker(Service):
             try:
                 lost = await self._register()
             except PytxmrError as error:
+                if not self.running:
+                    return
                 if not refused or not isinstance(error, Refused):
                     _log.warn("not registered: {error}", error=error)
                 refused = isinstance(error, Refused)
@@ -233,6 +244,8 @@ class TaskTracker(Service):
             except PytxmrError:
                 pass
             peer.disconnect()
+        for job in self._jobs.values():
+            job.end()
         self._fetcher.close()
         await self.pool.stop()
         if self.kv_port is not None:
@@ -365,7 +378,9 @@ class TaskTracker(Service):
 
         def done(answer: dict[str, Any]) -> dict[str, Any]:
             counters = {f"job: {k}": v for k, v in answer["user_counters"].items()}
-            return succeeded(answer) | {"counters": answer["counters"] | counters}
+            counters |= answer["counters"]
+            check_size(counters)
+            return succeeded(answer) | {"counters": counters}
 
         def failed(failure: Any) -> dict[str, Any]:
             plain = sendable_error(failure.value)
@@ -392,8 +407,7 @@ class TaskTracker(Service):
         """End the job's workers, then remove its files; with ``keep`` the spills stay served."""
         job = self._jobs.pop(job_id, None)
         if job is not None:
-            job.ended = True
-            job.segments.close()
+            job.end()
         directory = os.path.join(self._jobs_dir, job_id)
         if keep:
             names = ("files", "fetched", "scratch", "source.py")

@@ -91,9 +91,7 @@ class Worker:
         except BaseException as error:
             plain = to_plain(_explained(error))
             data = pack({"failed": plain | {"message": plain["message"][:_MOST_TEXT]}})
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+        _flush()
         send(data)
 
     def _load(self, job: dict[str, Any]) -> JobFunctions:
@@ -134,9 +132,12 @@ class Worker:
 
 
 def _done(outcome: Outcome) -> dict[str, Any]:
+    counters: dict[str, int] = {}
+    for name, count in context.counters().items():  # users name counters by ints, too
+        counters[str(name)] = counters.get(str(name), 0) + count
     return {
         "counters": outcome.counters,
-        "user_counters": context.counters(),
+        "user_counters": counters,
         "partition_bytes": [part.length for part in outcome.ranges],
         "size_bytes": outcome.size_bytes,
         "digest": outcome.digest,
@@ -148,6 +149,14 @@ def _log_to(path: str) -> None:
     os.dup2(fd, 1)
     os.dup2(fd, 2)
     os.close(fd)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, ValueError, OSError):
+            pass  # the user's code has closed or replaced it, or the disk is full
 
 
 def _explained(error: BaseException) -> PytxmrError:

@@ -67,8 +67,14 @@ class WorkerProcess(ProcessProtocol):
         self.transport.writeToChild(3, data)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        self._unpacker.feed(data)
-        for message in self._unpacker:
+        try:
+            self._unpacker.feed(data)
+            messages = list(self._unpacker)
+        except (msgpack.UnpackException, ValueError):
+            messages = [None]
+        for message in messages:
+            if not isinstance(message, dict):
+                return self.kill("its worker wrote nonsense where its answer belongs")
             self._message(message)
 
     def _message(self, message: dict[str, Any]) -> None:
@@ -129,12 +135,19 @@ class WorkerProcess(ProcessProtocol):
         value = reason.value
         number = getattr(value, "signal", None)
         if number is not None:
-            how = f"was killed by signal {number} ({signal.Signals(number).name})"
+            how = f"was killed by signal {number} ({_signal_name(number)})"
         elif isinstance(value, ProcessDone):
             how = "exited with status 0 in the middle of the attempt"
         else:
             how = f"exited with status {getattr(value, 'exitCode', '?')}"
         return WorkerDied(f"the worker process {how}")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "a real-time signal"
 
 
 def kill_strays(cookie: str) -> None:

@@ -1,0 +1,564 @@
+"""Fetching: what arrives is what was stored, or there is an error in time and no file."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone, TimeoutError
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
+from wires import Scripted, Stock, attempt, open_files, result_of, serve, soon, until
+
+from pytxmr.errors import NotFound, PeerBroke, PytxmrError, Refused, SpillDamaged, Unreachable
+from pytxmr.net import fetch
+from pytxmr.net.fetch import CONNECT_SECONDS, PIPELINED, STALL_SECONDS, Fetcher, FetchProtocol
+from pytxmr.net.kvserver import KeyValueFactory
+from pytxmr.net.secret import sign
+from pytxmr.records.spill import pack_block, read_blocks
+
+KEY = b"the key of the first job"
+
+
+class Counting(KeyValueFactory):
+    """Counts the connections ever made."""
+
+    made = 0
+
+    def buildProtocol(self, address: Any) -> Any:
+        self.made += 1
+        return super().buildProtocol(address)
+
+
+class Site:
+    """A store served on loopback, and a `Fetcher` that fetches from it into a directory."""
+
+    def __init__(self, reactor: Any, directory: Any) -> None:
+        self.reactor = reactor
+        self.stock = Stock(directory / "there")
+        self.server = Counting(self.stock.store, "token", reactor)
+        self.here = directory / "here"
+        self.here.mkdir()
+        self.fetcher = Fetcher(reactor)
+        self.port: Any = None
+        self.address = ("127.0.0.1", 0)
+
+    async def open(self, factory: Any = None) -> None:
+        self.port = await soon(serve(factory or self.server))
+        self.address = ("127.0.0.1", self.port.getHost().port)
+
+    def fetch(
+        self, made: Any, partitions: Any = (0,), name: str | None = None, **more: Any
+    ) -> Deferred[Any]:
+        path = str(self.here / (name or f"{made}.{partitions[0]}"))
+        wanted = {"key": KEY, "job": "Job001"} | more
+        return soon(
+            self.fetcher.fetch(
+                self.address, wanted["key"], wanted["job"], made, tuple(partitions), path
+            )
+        )
+
+    def files(self) -> list[str]:
+        return sorted(os.listdir(self.here))
+
+    async def close(self) -> None:
+        self.fetcher.close()
+        if self.port is not None:
+            await soon(self.port.stopListening())
+
+
+@pytest.fixture
+def site(reactor, tmp_path) -> Any:
+    made = Site(reactor, tmp_path)
+    yield made
+    pytest_twisted.blockon(Deferred.fromCoroutine(made.close()))
+    here = str(made.here)
+    assert [path for path in open_files() if path.startswith(here)] == []
+
+
+def words(count: int, start: int = 0) -> list[tuple[Any, list[Any]]]:
+    return [(f"{start + n:08d}", [n, os.urandom(50)]) for n in range(count)]
+
+
+def content(segment: Any) -> bytes:
+    with open(segment.path, "rb") as file:
+        file.seek(segment.offset)
+        return file.read(segment.length)
+
+
+@pytest_twisted.ensureDeferred
+async def test_segments_arrive_as_they_were_stored(site):
+    groups = [words(5000), [], words(3), words(20_000)]
+    made = site.stock.add(groups)
+    await site.open()
+    found = await site.fetch(made, (3, 1, 0))
+    assert list(found) == [3, 1, 0]
+    for partition, segment in found.items():
+        assert content(segment) == site.stock.stored(made, partition)
+    with open(found[3].path, "rb") as file:
+        part = found[3]
+        blocks = list(read_blocks(file.fileno(), part.offset, part.length))
+    assert [key for block in blocks for key in block.keys] == [key for key, _ in groups[3]]
+
+
+@pytest_twisted.ensureDeferred
+async def test_partitions_without_pairs_are_segments_of_no_bytes(site):
+    made = site.stock.add([[], [], []])
+    await site.open()
+    found = await site.fetch(made, (0, 2))
+    assert [(partition, part.length) for partition, part in found.items()] == [(0, 0), (2, 0)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_attempts_come_over_one_connection(site):
+    count = 5 * PIPELINED
+    for index in range(count):
+        site.stock.add([words(200, index), words(3)], map_index=index)
+    await site.open()
+    answers = [site.fetch(attempt(index), (0, 1)) for index in range(count)]
+    for index, answer in enumerate(answers):
+        found = await answer
+        for partition in (0, 1):
+            assert content(found[partition]) == site.stock.stored(attempt(index), partition)
+    assert site.server.made == 1
+    assert content((await site.fetch(attempt(7), name="again"))[0]) == site.stock.stored(
+        attempt(7), 0
+    )
+    assert site.server.made == 1, "the connection is kept"
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_cannot_be_answered_fails_alone(site):
+    made = site.stock.add([words(10)])
+    await site.open()
+    answers = {
+        "missing": site.fetch(attempt(7)),
+        "good": site.fetch(made),
+        "unsigned": site.fetch(made, name="x", key=b"another key"),
+        "partition": site.fetch(made, (0, 9), name="y"),
+        "job": site.fetch(made, name="z", job="Job002"),
+        "good too": site.fetch(made, name="last"),
+    }
+    for name, kind in {
+        "missing": NotFound,
+        "unsigned": Refused,
+        "partition": NotFound,
+        "job": Refused,
+    }.items():
+        with pytest.raises(kind):
+            await answers[name]
+    for name in ("good", "good too"):
+        assert content((await answers[name])[0]) == site.stock.stored(made, 0)
+    assert site.files() == ["Map001.0.0", "last"]
+    assert site.server.made == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_damaged_block_fails_its_request_and_leaves_no_file(site):
+    good = site.stock.add([words(10)])
+    bad = site.stock.add([words(5000), words(5000)], map_index=1)
+    part = site.stock.ranges["Job001", bad][0]
+    with open(site.stock.store.spill_path("Job001", bad), "r+b") as file:
+        file.seek(part.offset + part.length // 2)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1]))
+    await site.open()
+    with pytest.raises(SpillDamaged):
+        await site.fetch(bad, (0, 1))
+    assert site.files() == []
+    found = await site.fetch(good)
+    assert content(found[0]) == site.stock.stored(good, 0)
+    found = await site.fetch(bad, (1,))
+    assert content(found[1]) == site.stock.stored(bad, 1)
+    assert site.server.made == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_requests_behind_a_damaged_one_fail_as_unreachable_and_those_that_wait_succeed(site):
+    bad = site.stock.add([words(20_000)], map_index=1)
+    part = site.stock.ranges["Job001", bad][0]
+    with open(site.stock.store.spill_path("Job001", bad), "r+b") as file:
+        file.seek(part.offset)
+        file.write(b"\xff" * 4)
+    good = site.stock.add([words(10)])
+    await site.open()
+    first = site.fetch(bad)
+    others = [site.fetch(good, name=f"{n}") for n in range(PIPELINED + 4)]
+    with pytest.raises(SpillDamaged):
+        await first
+    for other in others[: PIPELINED - 1]:
+        with pytest.raises(Unreachable, match="connection lost"):
+            await other
+    for other in others[PIPELINED - 1 :]:
+        assert content((await other)[0]) == site.stock.stored(good, 0)
+    assert len(site.files()) == 5
+    assert site.server.made == 2
+
+
+class Failing(Scripted):
+    """A server that answers the first requests as it is told to, and then closes."""
+
+    answers: list[bytes] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        while b"\n" in self.heard:
+            self.heard = self.heard.partition(b"\n")[2]
+            if not self.answers:
+                self.transport.loseConnection()
+                return
+            answer = self.answers.pop(0)
+            self.transport.write(answer)
+            if not answer:
+                self.transport.abortConnection()
+
+
+def failing(*answers: bytes) -> Factory:
+    class Told(Failing):
+        pass
+
+    Told.answers = list(answers)
+    return Factory.forProtocol(Told)
+
+
+BLOCK = pack_block(["k"], None, [1])
+SHORT = f"= {len(BLOCK)}\n".encode() + BLOCK[:-1]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [SHORT, f"= {len(BLOCK)}\n".encode(), f"= {2 * len(BLOCK)}\n".encode() + BLOCK, b"= 1", b""],
+    ids=["in a block", "before the first", "between two", "in the line", "at once"],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_source_that_closes_in_the_middle_is_unreachable_and_leaves_no_file(site, answer):
+    await site.open(failing(answer))
+    first, second = site.fetch(attempt(0)), site.fetch(attempt(1))
+    for request in (first, second):
+        with pytest.raises(Unreachable, match="connection lost"):
+            await request
+    assert site.files() == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\n",
+        b"= \n",
+        b"= x\n",
+        b"= -1\n",
+        b"= 1 2\n",
+        "= ٣\n".encode(),
+        b"= 1e3\n",
+        b"=\n",
+        b"hello\n",
+        b"= 9999999999999999999999\n",
+        b"\xff\xff\n",
+        b"hello\n= 0\n= 0\n",
+        b"= x\n= 0\n",
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_source_that_speaks_nonsense_broke_the_protocol(site, answer):
+    await site.open(failing(answer))
+    with pytest.raises(PeerBroke, match="is no answer to fetch"):
+        await site.fetch(attempt(0))
+    assert site.files() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_endless_line_is_not_collected(site):
+    await site.open(failing(b"x" * 300_000))
+    with pytest.raises(Unreachable):
+        await site.fetch(attempt(0))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_source_that_is_not_there_is_unreachable_at_once_and_one_that_returns_is_used(
+    site, reactor
+):
+    made = site.stock.add([words(3)])
+    await site.open()
+    host, number = site.address
+    await soon(site.port.stopListening())
+    with pytest.raises(Unreachable, match="cannot connect to .*refused"):
+        await site.fetch(made)
+    assert site.files() == []
+    site.port = reactor.listenTCP(number, site.server, interface=host)
+    assert content((await site.fetch(made))[0]) == site.stock.stored(made, 0)
+
+
+def test_a_source_that_does_not_answer_the_connection_is_unreachable_in_time():
+    reactor = MemoryReactorClock()
+    answer = Fetcher(reactor).fetch(("192.0.2.1", 8993), KEY, "Job001", attempt(0), (0,), "/none")
+    reactor.advance(0)
+    (_, port, _, timeout, _) = reactor.tcpClients[0]
+    assert (port, timeout) == (8993, CONNECT_SECONDS)
+    assert not answer.called
+    reactor.tcpClients[0][2].clientConnectionFailed(None, Failure(TimeoutError()))
+    reactor.advance(1)
+    with pytest.raises(Unreachable):
+        result_of(answer)
+
+
+@pytest_twisted.ensureDeferred
+async def test_where_a_file_cannot_be_written_its_request_fails_and_the_others_do_not(site):
+    made = site.stock.add([words(5000)])
+    await site.open()
+    lost = site.fetch(made, name="no/such/directory")
+    good = site.fetch(made, name="good")
+    with pytest.raises(PytxmrError, match="cannot write .*No such file or directory") as caught:
+        await lost
+    assert type(caught.value) is PytxmrError
+    assert content((await good)[0]) == site.stock.stored(made, 0)
+    assert site.server.made == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_file_whose_directory_goes_meanwhile_harms_nobody(site, monkeypatch):
+    bad = site.stock.add([words(20_000)])
+    good = site.stock.add([words(10)], map_index=1)
+    await site.open()
+    (site.here / "job").mkdir()
+    real = FetchProtocol.rawDataReceived
+
+    def remove_then(self: Any, data: bytes) -> None:
+        real(self, data)
+        for path in (site.here / "job").glob("*"):
+            path.unlink()
+
+    monkeypatch.setattr(FetchProtocol, "rawDataReceived", remove_then)
+    first = site.fetch(bad, name="job/bad")
+    second = site.fetch(good, name="good")
+    await first
+    assert content((await second)[0]) == site.stock.stored(good, 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_closed_fetcher_fails_what_is_under_way_and_connects_no_more(site):
+    silent: list[Any] = []
+
+    def build() -> Scripted:
+        silent.append(Scripted())
+        return silent[-1]
+
+    await site.open(Factory.forProtocol(build))
+    answers = [site.fetch(attempt(n)) for n in range(3 * PIPELINED)]
+    await soon(until(lambda: silent and silent[0].heard.count(b"\n") == PIPELINED))
+    site.fetcher.close()
+    answers.append(site.fetch(attempt(99)))
+    for answer in answers:
+        with pytest.raises(Unreachable):
+            await answer
+    await soon(silent[0].lost)
+    assert len(silent) == 1
+    assert site.files() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_fetcher_closed_while_it_connects_fails_what_waits(site):
+    await site.open()
+    answer = site.fetch(attempt(0))
+    site.fetcher.close()
+    with pytest.raises(Unreachable):
+        await answer
+
+
+# ---- one connection in memory, by the clock
+
+
+class Line:
+    """A `FetchProtocol` on a transport in memory."""
+
+    def __init__(self, directory: Any) -> None:
+        self.directory = directory
+        self.clock = Clock()
+        self.ready = 0
+        self.protocol = FetchProtocol(self.clock, self._ready)
+        self.transport = StringTransport()
+        self.protocol.makeConnection(self.transport)
+        self.receive: Callable[[bytes], None] = self.protocol.dataReceived
+
+    def _ready(self) -> None:
+        self.ready += 1
+
+    def ask(self, name: str = "segment", partitions: tuple[int, ...] = (0,)) -> Deferred[Any]:
+        request = fetch._Request(b"fetch ...", partitions, str(self.directory / name))
+        self.protocol.ask(request)
+        return request.answer
+
+    def lose(self) -> None:
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+
+
+@pytest.fixture
+def line(tmp_path) -> Line:
+    return Line(tmp_path)
+
+
+ANSWER = f"= {len(BLOCK)}\n".encode() + BLOCK
+
+
+def test_an_answer_is_understood_whatever_pieces_it_arrives_in(line, tmp_path):
+    first, second, third = line.ask("1"), line.ask("2"), line.ask("3")
+    for number in range(2 * len(ANSWER) + 4):
+        line.receive((ANSWER + b"= 0\n" + ANSWER)[number : number + 1])
+    assert [result_of(answer)[0].length for answer in (first, second, third)] == [
+        len(BLOCK),
+        0,
+        len(BLOCK),
+    ]
+    assert (tmp_path / "1").read_bytes() == (tmp_path / "3").read_bytes() == BLOCK
+    assert line.clock.getDelayedCalls() == []
+
+
+def test_answers_that_arrive_together_are_told_apart(line, tmp_path):
+    answers = [line.ask(str(n)) for n in range(4)]
+    line.receive(ANSWER + b"! not-found: no such map\n" + b"= 0\n" + ANSWER)
+    assert content(result_of(answers[0])[0]) == BLOCK
+    with pytest.raises(NotFound, match="^no such map$"):
+        result_of(answers[1])
+    assert result_of(answers[2])[0].length == 0
+    assert content(result_of(answers[3])[0]) == BLOCK
+
+
+@pytest.mark.parametrize("heard", [b"", b"= ", ANSWER[:10], SHORT])
+def test_a_source_that_stops_sending_has_failed_in_time(line, tmp_path, heard):
+    first, second = line.ask("1"), line.ask("2")
+    line.clock.advance(STALL_SECONDS - 1)
+    line.receive(heard)
+    line.clock.advance(1)
+    assert line.transport.disconnected == (b"\n" not in heard)
+    line.clock.advance(STALL_SECONDS - 1)
+    assert line.transport.disconnected
+    line.lose()
+    with pytest.raises(Unreachable, match="nothing arrived for 60 s"):
+        result_of(first)
+    with pytest.raises(Unreachable):
+        result_of(second)
+    assert os.listdir(tmp_path) == []
+    assert line.clock.getDelayedCalls() == []
+
+
+def test_a_source_that_sends_slowly_has_not_failed(line):
+    answer = line.ask()
+    for byte in ANSWER:
+        line.clock.advance(STALL_SECONDS - 1) if byte == ANSWER[-1] else None
+        line.receive(bytes([byte]))
+    assert result_of(answer)[0].length == len(BLOCK)
+
+
+def test_a_connection_without_requests_has_no_deadline(line):
+    answer = line.ask()
+    line.receive(ANSWER)
+    result_of(answer)
+    assert line.clock.getDelayedCalls() == []
+    assert not line.transport.disconnected
+    line.lose()
+    assert not line.protocol.alive
+
+
+def test_a_source_that_answers_what_nobody_asked_is_dropped(line, tmp_path):
+    answer = line.ask()
+    line.receive(ANSWER + ANSWER)
+    assert content(result_of(answer)[0]) == BLOCK
+    assert line.transport.disconnected
+    assert not line.protocol.alive
+    line.lose()
+    assert os.listdir(tmp_path) == ["segment"]
+    assert line.clock.getDelayedCalls() == []
+
+
+def test_after_nonsense_nothing_more_is_believed(line, tmp_path):
+    first, second = line.ask("1"), line.ask("2")
+    line.receive(b"nonsense\n" + ANSWER + ANSWER)
+    line.receive(ANSWER)
+    assert not first.called
+    assert not second.called
+    line.lose()
+    with pytest.raises(PeerBroke):
+        result_of(first)
+    with pytest.raises(Unreachable):
+        result_of(second)
+    assert os.listdir(tmp_path) == []
+    assert line.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("at", [4, 12, len(BLOCK) - 1])
+def test_after_damage_nothing_more_is_believed(line, tmp_path, at):
+    damaged = bytearray(BLOCK)
+    damaged[at] ^= 1
+    first, second = line.ask("1"), line.ask("2")
+    line.receive(f"= {len(BLOCK)}\n".encode() + bytes(damaged) + ANSWER)
+    line.receive(ANSWER)
+    line.lose()
+    with pytest.raises(SpillDamaged):
+        result_of(first)
+    with pytest.raises(Unreachable):
+        result_of(second)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_length_that_cuts_a_block_is_damage(line, tmp_path):
+    answer = line.ask()
+    line.receive(f"= {len(BLOCK) - 1}\n".encode() + BLOCK)
+    line.lose()
+    with pytest.raises(SpillDamaged, match="cut short"):
+        result_of(answer)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_disk_that_is_full_fails_the_request_and_not_those_behind_it(line, tmp_path, monkeypatch):
+    class Full:
+        """Takes a few bytes, as a raw file does, and then none."""
+
+        def __init__(self, file: Any) -> None:
+            self._file = file
+            self._room = 10
+
+        def write(self, data: Any) -> int:
+            if not self._room:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            taken, self._room = min(self._room, len(data)), 0
+            return self._file.write(data[:taken])
+
+        def close(self) -> None:
+            self._file.close()
+
+    def open_full(path: str, *args: Any, **more: Any) -> Any:
+        return Full(open(path, *args, **more))
+
+    first, second = line.ask("1"), line.ask("2")
+    with monkeypatch.context() as patch:
+        patch.setattr(fetch, "open", open_full, raising=False)
+        line.receive(ANSWER[:-1])
+    line.receive(ANSWER[-1:])
+    with pytest.raises(PytxmrError, match="cannot write .*No space left on device"):
+        result_of(first)
+    assert os.listdir(tmp_path) == []
+    line.receive(ANSWER)
+    assert content(result_of(second)[0]) == BLOCK
+
+
+def test_a_request_is_signed_for_what_it_asks():
+    reactor = MemoryReactorClock()
+    answer = Fetcher(reactor).fetch(
+        ("192.0.2.1", 1), KEY, "Job001", attempt(4), (3, 0, 17), "/none"
+    )
+    reactor.advance(0)
+    protocol = reactor.tcpClients[0][2].buildProtocol(None)
+    transport = StringTransport()
+    protocol.makeConnection(transport)
+    text = "Job001 Map005.0 3,0,17"
+    assert transport.value() == f"fetch {text} {sign(KEY, text)}\n".encode()
+    protocol.connectionLost(Failure(ConnectionDone()))
+    with pytest.raises(Unreachable):
+        result_of(answer)

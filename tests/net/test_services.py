@@ -1,0 +1,834 @@
+"""Jobtracker and tasktracker in this process: they find each other, part, and leave nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import clientFromString
+from twisted.internet.protocol import Factory
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import globalLogPublisher
+from twisted.spread import pb
+from wires import (
+    MemoryEndpoint,
+    Mute,
+    Scripted,
+    await_death,
+    is_alive,
+    result_of,
+    serve,
+    soon,
+    turns,
+    until,
+)
+
+from pytxmr.client import JobOptions, connect, make_spec, submit
+from pytxmr.errors import (
+    BadConfiguration,
+    BadInput,
+    NotFound,
+    PeerBroke,
+    PytxmrError,
+    Refused,
+    Stale,
+    Unreachable,
+)
+from pytxmr.jobtracker import JobTracker, JobTrackerConfig
+from pytxmr.net.login import log_in
+from pytxmr.net.remote import Peer, answering
+from pytxmr.runners.local import LocalCluster
+from pytxmr.tasktracker import TaskTracker, TaskTrackerVerbs, TrackerConfig
+
+SECRET = b"5e" * 32
+
+WORDCOUNT = """
+def mapper(key, value):
+    for word in value.split():
+        yield word, 1
+
+def reducer(key, values):
+    yield key, sum(values)
+
+combiner = reducer
+"""
+
+
+class Site:
+    """A directory with jobs; the services that were opened in it are stopped at the end."""
+
+    def __init__(self, reactor: Any, directory: Path) -> None:
+        self.reactor = reactor
+        self.directory = directory
+        self.endpoint = f"unix:{directory / 'jobtracker'}"
+        self._opened: list[Any] = []
+
+    async def jobtracker(self, **more: Any) -> JobTracker:
+        config = JobTrackerConfig(
+            self.endpoint, SECRET, **{"heartbeat_seconds": 0.1, "lease_seconds": 5.0} | more
+        )
+        return await self._open(JobTracker(self.reactor, config))
+
+    def new_tasktracker(self, name: str = "one", workers: int = 1, **more: Any) -> TaskTracker:
+        config = TrackerConfig(
+            name=name,
+            work_dir=str(self.directory / f"work-{name}"),
+            workers=workers,
+            kv_listen="tcp:0:interface=127.0.0.1",
+            **{"secret": SECRET} | more,
+        )
+        place = clientFromString(self.reactor, self.endpoint)
+        return TaskTracker(self.reactor, config, place)
+
+    async def tasktracker(self, name: str = "one", **more: Any) -> TaskTracker:
+        return await self._open(self.new_tasktracker(name, **more))
+
+    async def _open(self, service: Any) -> Any:
+        await soon(service.open())
+        self._opened.append(service)
+        service.startService()
+        return service
+
+    async def client(self) -> Peer:
+        peer = await soon(connect(self.reactor, self.endpoint, SECRET))
+        self._opened.append(peer)
+        return peer
+
+    async def stop(self, service: Any) -> None:
+        self._opened.remove(service)
+        await soon(service.stopService())
+
+    async def close(self) -> None:
+        for opened in reversed(self._opened):
+            if isinstance(opened, Peer):
+                opened.disconnect()
+            else:
+                await soon(opened.stopService())
+
+    def spec(self, source: str = WORDCOUNT, text: str = "a b a\n", name: str = "job", **more: Any):
+        job = self.directory / f"{name}.py"
+        job.write_text(source)
+        given = self.directory / f"{name}.input"
+        given.write_text(text)
+        output = str(self.directory / f"{name}.output")
+        return make_spec(JobOptions(str(job), (str(given),), output, **more))
+
+    def output(self, name: str = "job") -> list[str]:
+        parts = sorted((self.directory / f"{name}.output").glob("part-*"))
+        return sorted(line for part in parts for line in part.read_text().splitlines())
+
+
+@pytest.fixture
+def site(reactor, tmp_path) -> Any:
+    made = Site(reactor, tmp_path)
+    yield made
+    pytest_twisted.blockon(Deferred.fromCoroutine(made.close()))
+
+
+async def ended(jobtracker: Peer, job: str) -> dict[str, Any]:
+    """The status of the job once it has ended."""
+    status = await soon(jobtracker.call("wait", job, 20.0), 25)
+    assert status["phase"] == "ended"
+    return status
+
+
+async def trackers(jobtracker: Peer) -> list[str]:
+    return [one["tracker"] for one in await soon(jobtracker.call("trackers"))]
+
+
+async def joined(client: Peer, count: int, but: Any = ()) -> list[str]:
+    """The ids of the trackers once there are so many, none of them one of ``but``."""
+    while True:
+        found = await trackers(client)
+        if len(found) == count and not set(found) & set(but):
+            return found
+
+
+def noted(path: Path) -> Any:
+    return soon(until(lambda: path.exists() and path.read_text(), what=f"a note in {path}"))
+
+
+def endless(path: Path, also: str = "") -> str:
+    """A job that notes its pid, and never ends."""
+    return f"""
+import os, signal, subprocess
+
+def mapper(key, value):
+    {also}
+    with open({str(path)!r} + ".new", "a") as file:
+        file.write(f"{{os.getpid()}}\\n")
+    os.rename({str(path)!r} + ".new", {str(path)!r})
+    while True:
+        signal.pause()
+    yield
+
+def reducer(key, values):
+    yield key, 1
+"""
+
+
+# ---- whole jobs
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_local_cluster_counts_words_and_leaves_nothing(reactor, site):
+    cluster = LocalCluster(reactor, 2)
+    try:
+        jobtracker = await soon(cluster.start())
+        spec = site.spec(text="b a b\n" * 1000 + "c\n", split_bytes=1000, reducers=3)
+        job = await soon(submit(jobtracker, spec))
+        assert job == "Job001"
+        status = await ended(jobtracker, job)
+        assert status["outcome"] == "succeeded"
+        assert site.output() == ["a\t1000", "b\t2000", "c\t1"]
+        assert (site.directory / "job.output" / "_SUCCESS").exists()
+        assert status["counters"]["map input records"] == 1001
+        jobtracker.disconnect()
+    finally:
+        await soon(cluster.stop())
+    assert not os.path.exists(cluster.directory)
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_trackers_share_a_job_and_fetch_from_each_other(site):
+    await site.jobtracker()
+    client = await site.client()
+    for name in ("one", "two"):
+        await site.tasktracker(name)
+    await joined(client, 2)
+    spec = site.spec(text="b a b\n" * 2000 + "c\n", split_bytes=1000, reducers=4)
+    status = await ended(client, await soon(submit(client, spec)))
+    assert status["outcome"] == "succeeded"
+    assert site.output() == ["a\t2000", "b\t4000", "c\t1"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_kept_job_can_be_inspected_until_it_is_destroyed(reactor, site):
+    await site.jobtracker()
+    tracker = await site.tasktracker()
+    client = await site.client()
+    job = await soon(submit(client, site.spec(keep=True, reducers=1)))
+    await ended(client, job)
+    host = tracker.kv_port.getHost()
+    person = await soon(
+        clientFromString(reactor, f"tcp:{host.host}:{host.port}").connect(
+            Factory.forProtocol(Scripted)
+        )
+    )
+    person.transport.write(b"Job001@Map001@0\n")
+    await soon(until(lambda: b"#" in person.heard))
+    lines = person.heard.decode().splitlines()
+    assert [json.loads(line) for line in lines[:-1]] == [["a", 2], ["b", 1]]
+    assert lines[-1].startswith("# 2 pairs, 2 keys, ")
+    directory = Path(tracker.store.spill_path(job, "x")).parent.parent
+    assert [path.name for path in directory.iterdir()] == ["spills"]
+    await soon(client.call("destroy", job))
+    person.transport.write(b"Job001@Map001@0\nquit\n")
+    await soon(person.lost)
+    assert person.heard.decode().splitlines()[-1].startswith("! not-found: Job001 ")
+    assert not directory.exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("raise ValueError('x' * 3_000_000)", "ValueError: xxx"),
+        ("raise ValueError('\U0001f600' * 300_000)", "ValueError: "),
+        ("pytxmr.counter('x' * 3_000_000)", "too"),
+        ("print('x' * 3_000_000); raise ValueError('short')", "ValueError: short"),
+        ("pytxmr.status('x' * 3_000_000); raise ValueError('short')", "ValueError: short"),
+    ],
+    ids=["message", "wide message", "counter", "log", "status"],
+)
+@pytest_twisted.ensureDeferred
+async def test_whatever_a_job_says_at_length_costs_the_job_and_not_the_tracker(site, line, message):
+    await site.jobtracker()
+    await site.tasktracker()
+    client = await site.client()
+    before = await joined(client, 1)
+    source = f"import pytxmr\ndef mapper(key, value):\n    {line}\n    yield 1, 1\n"
+    source += "def reducer(key, values):\n    yield key, 1\n"
+    job = await soon(submit(client, site.spec(source)))
+    status = await ended(client, job)
+    assert status["outcome"] == "failed"
+    assert message in status["error"]["message"]
+    assert await trackers(client) == before
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_parameter_that_no_worker_can_be_given_fails_the_job_with_a_reason(site):
+    await site.jobtracker()
+    await site.tasktracker()
+    client = await site.client()
+    await joined(client, 1)
+    spec = site.spec(f"params = {{'n': 1}}\n{WORDCOUNT}", params={"n": str(2**70)})
+    try:
+        job = await soon(submit(client, spec))
+    except PytxmrError:
+        return
+    status = await ended(client, job)
+    assert status["outcome"] == "failed"
+    assert "cannot be given this task" in status["error"]["message"]
+
+
+# ---- endings
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_jobtracker_that_stops_ends_its_running_jobs(site, tmp_path):
+    jobtracker = await site.jobtracker()
+    await site.tasktracker()
+    client = await site.client()
+    child = "subprocess.Popen(['sleep', '1000'])"
+    job = await soon(submit(client, site.spec(endless(tmp_path / "pid", child))))
+    pid = int(await noted(tmp_path / "pid"))
+    waiting = soon(client.call("wait", job, 20.0))
+    await site.stop(jobtracker)
+    assert not is_alive(pid)
+    assert not (site.directory / "job.output").exists()
+    try:
+        assert (await waiting)["outcome"] == "killed"
+    except Unreachable:
+        pass  # the answer crossed the end of the connection
+    with pytest.raises(Unreachable):
+        await soon(connect(site.reactor, site.endpoint, SECRET))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_tasktracker_that_stops_ends_all_its_jobs_started(site, tmp_path):
+    await site.jobtracker()
+    tracker = await site.tasktracker()
+    client = await site.client()
+    child = f"""
+    daemon = subprocess.Popen(['sleep', '1000'], start_new_session=True)
+    print(daemon.pid, file=open({str(tmp_path / "child")!r}, "w"))
+"""
+    job = await soon(submit(client, site.spec(endless(tmp_path / "pid", child))))
+    pid = int(await noted(tmp_path / "pid"))
+    await site.stop(tracker)
+    assert not is_alive(pid)
+    assert await_death(int((tmp_path / "child").read_text()))
+    assert await trackers(client) == []
+    assert os.listdir(site.directory / "work-one" / "logs") == [job]
+    assert not (site.directory / "work-one" / "jobs").exists()
+    killed = await soon(client.call("kill", job, "no tracker is left"))
+    assert killed["outcome"] == "killed"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_job_that_is_killed_leaves_neither_process_nor_output(site, tmp_path):
+    await site.jobtracker()
+    await site.tasktracker()
+    client = await site.client()
+    job = await soon(submit(client, site.spec(endless(tmp_path / "pid"))))
+    pid = int(await noted(tmp_path / "pid"))
+    status = await soon(client.call("kill", job, "not wanted any more"))
+    assert status["outcome"] == "killed"
+    assert "not wanted any more" in status["error"]["message"]
+    assert not is_alive(pid)
+    assert not (site.directory / "job.output").exists()
+    assert (await soon(client.call("kill", job, "again")))["outcome"] == "killed"
+    # And the worker is free again.
+    job = await soon(submit(client, site.spec(name="next")))
+    assert (await ended(client, job))["outcome"] == "succeeded"
+
+
+# ---- connections that come and go
+
+
+def warnings() -> tuple[list[str], Callable[[], None]]:
+    """What is logged from now on, as formats; and what ends that."""
+    seen: list[str] = []
+
+    def observe(event: dict[str, Any]) -> None:
+        seen.append(f"{event.get('log_format')} {event.get('error')}")
+
+    globalLogPublisher.addObserver(observe)
+    return seen, lambda: globalLogPublisher.removeObserver(observe)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_tasktracker_keeps_trying_until_the_jobtracker_is_there(site):
+    seen, enough = warnings()
+    try:
+        await site.tasktracker()
+        await soon(until(lambda: len([text for text in seen if "not registered" in text]) >= 2))
+    finally:
+        enough()
+    assert "No such file or directory" in " ".join(seen)
+    await site.jobtracker()
+    client = await site.client()
+    assert await joined(client, 1) == ["one.1"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_tasktracker_with_another_secret_is_refused_and_says_so_once(site):
+    await site.jobtracker()
+    client = await site.client()
+    seen, enough = warnings()
+    try:
+        await site.tasktracker(secret=b"00" * 32)
+        await soon(until(lambda: len([t for t in seen if "was refused" in t]) >= 3))
+    finally:
+        enough()
+    assert len([text for text in seen if "not registered" in text]) == 1
+    assert await trackers(client) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_tracker_that_lost_its_connection_comes_back_as_another_and_its_job_goes_on(
+    site, tmp_path
+):
+    jobtracker = await site.jobtracker()
+    await site.tasktracker()
+    client = await site.client()
+    (before,) = await joined(client, 1)
+    gate = tmp_path / "gate"
+    source = f"""
+import os, signal
+
+def mapper(key, value):
+    if not os.path.exists({str(gate)!r}):
+        print(os.getpid(), file=open({str(tmp_path / "pid")!r}, "w"), flush=True)
+        signal.pause()
+    yield value, 1
+
+def reducer(key, values):
+    yield key, sum(values)
+"""
+    job = await soon(submit(client, site.spec(source)))
+    pid = int(await noted(tmp_path / "pid"))
+    gate.touch()
+    jobtracker._peers[before].disconnect()
+    (after,) = await joined(client, 1, but=[before])
+    assert after != before
+    assert await_death(pid)
+    assert (await ended(client, job))["outcome"] == "succeeded"
+    assert site.output() == ["a b a\t1"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_jobtracker_that_restarts_is_found_again_under_the_next_epoch(site):
+    state = str(site.directory / "state")
+    jobtracker = await site.jobtracker(state_dir=state)
+    tracker = await site.tasktracker()
+    client = await site.client()
+    await joined(client, 1)
+    assert await soon(submit(client, site.spec(name="first"))) == "Job001"
+    await ended(client, "Job001")
+    assert jobtracker.epoch == 1
+    await site.stop(jobtracker)
+    await soon(until(lambda: tracker.who is None))
+    again = await site.jobtracker(state_dir=state)
+    assert again.epoch == 2
+    client = await site.client()
+    await joined(client, 1)
+    assert tracker.who["epoch"] == 2
+    assert await soon(submit(client, site.spec(name="second"))) == "Job002"
+    assert (await ended(client, "Job002"))["outcome"] == "succeeded"
+    with pytest.raises(NotFound):
+        await soon(client.call("status", "Job001"))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_tasktracker_can_be_stopped_before_it_is_registered(site, reactor):
+    for factory in (None, Factory.forProtocol(Mute)):
+        port = None
+        if factory is not None:
+            port = await soon(serve(factory))
+            site.endpoint = f"tcp:127.0.0.1:{port.getHost().port}"
+        before = set(reactor.getDelayedCalls())
+        tracker = await site.tasktracker()
+        await soon(turns(10))
+        await site.stop(tracker)
+        await soon(turns(3))
+        assert set(reactor.getDelayedCalls()) - before == set()
+        if port is not None:
+            await soon(port.stopListening())
+
+
+# ---- one owner
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_work_directory_has_one_tasktracker(site):
+    first = await site.tasktracker()
+    with pytest.raises(BadConfiguration, match="another tasktracker uses .*work-one"):
+        await soon(site.new_tasktracker().open())
+    await site.stop(first)
+    await site.stop(await site.tasktracker())
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_tasktracker_whose_port_is_taken_leaves_the_directory_free(site):
+    port = await soon(serve(Factory.forProtocol(Mute)))
+    taken = f"tcp:{port.getHost().port}:interface=127.0.0.1"
+    config = TrackerConfig("one", str(site.directory / "work-one"), 1, taken, SECRET)
+    place = clientFromString(site.reactor, site.endpoint)
+    failed = TaskTracker(site.reactor, config, place)
+    try:
+        with pytest.raises(BadConfiguration, match="already in use"):
+            await soon(failed.open())
+        await site.tasktracker()
+    finally:
+        await soon(port.stopListening())
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_state_directory_has_one_jobtracker(site):
+    state = str(site.directory / "state")
+    await site.jobtracker(state_dir=state)
+    config = JobTrackerConfig("tcp:0:interface=127.0.0.1", SECRET, state)
+    with pytest.raises(BadConfiguration, match="does another jobtracker"):
+        await soon(JobTracker(site.reactor, config).open())
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_jobtracker_whose_port_is_taken_leaves_the_state_free(site):
+    port = await soon(serve(Factory.forProtocol(Mute)))
+    taken = f"tcp:{port.getHost().port}:interface=127.0.0.1"
+    state = str(site.directory / "state")
+    try:
+        with pytest.raises(BadConfiguration, match="already in use"):
+            await soon(JobTracker(site.reactor, JobTrackerConfig(taken, SECRET, state)).open())
+    finally:
+        await soon(port.stopListening())
+    await site.jobtracker(state_dir=state)
+
+
+# ---- what is asked of the jobtracker
+
+
+def without(name: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda plain: {k: v for k, v in plain.items() if k != name}
+
+
+def with_code(**changes: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda plain: plain | {"code": plain["code"] | changes}
+
+
+BAD_SPECS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "nothing": lambda plain: None,
+    "a list": lambda plain: [],
+    "an empty dict": lambda plain: {},
+    "no name": without("name"),
+    "no code": without("code"),
+    "no inputs": without("inputs"),
+    "no output": without("output"),
+    "bytes for a name": lambda plain: plain | {"name": b"x"},
+    "a number for code": lambda plain: plain | {"code": 7},
+    "another digest": with_code(digest="00" * 32),
+    "other source": with_code(source=b"import os\n"),
+    "text for source": with_code(source="def mapper"),
+    "a number for a class": with_code(class_name=1),
+    "text for inputs": lambda plain: plain | {"inputs": "/etc/passwd"},
+    "numbers for inputs": lambda plain: plain | {"inputs": [1, 2]},
+    "None for output": lambda plain: plain | {"output": None},
+    "no reducers": lambda plain: plain | {"reducers": 0},
+    "too many reducers": lambda plain: plain | {"reducers": 100_001},
+    "half a reducer": lambda plain: plain | {"reducers": 0.5},
+    "True reducers": lambda plain: plain | {"reducers": True},
+    "negative splits": lambda plain: plain | {"split_bytes": -1},
+    "splits of nothing": lambda plain: plain | {"split_bytes": 0},
+    "no attempts": lambda plain: plain | {"max_attempts": 0},
+    "text for keep": lambda plain: plain | {"keep": "yes"},
+    "text for a sample": lambda plain: plain | {"key_sample": "x"},
+    "a list of params": lambda plain: plain | {"params": []},
+}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_submission_of_bad_values_is_refused_and_takes_nothing(site):
+    jobtracker = await site.jobtracker()
+    client = await site.client()
+    good = site.spec().to_plain()
+    for kind, change in BAD_SPECS.items():
+        with pytest.raises(PeerBroke):
+            pytest.fail(f"{kind}: {await soon(client.call('submit', change(good)))}")
+    assert jobtracker.lives == {}
+    assert not os.path.exists(good["output"])
+    assert await soon(client.call("submit", good)) == "Job001"
+
+
+@pytest_twisted.ensureDeferred
+async def test_input_and_output_that_cannot_be_used_are_refused_before_there_is_a_job(site):
+    await site.jobtracker()
+    client = await site.client()
+    good = site.spec().to_plain()
+    with pytest.raises(BadInput):
+        await soon(client.call("submit", good | {"inputs": ["/no/such/file"]}))
+    assert not os.path.exists(good["output"])
+    os.mkdir(good["output"])
+    with pytest.raises(BadInput, match="exists already"):
+        await soon(client.call("submit", good))
+    os.rmdir(good["output"])
+    assert await soon(client.call("submit", good)) == "Job001"
+    with pytest.raises(BadInput, match="exists already"):
+        await soon(client.call("submit", good))
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_what_there_is_not_clients_are_told_so(site):
+    await site.jobtracker()
+    client = await site.client()
+    for verb, args in {
+        "status": (),
+        "wait": (0.1,),
+        "kill": ("why",),
+        "destroy": (),
+        "logs": (None, False),
+    }.items():
+        for job in ("Job001", "../Job001", "Job٠٠١", None, 7, ["Job001"]):
+            with pytest.raises(NotFound):
+                await soon(client.call(verb, job, *args))
+    assert await soon(client.call("jobs")) == []
+
+
+# ---- trackers, by hand and by the clock
+
+
+class Mind(pb.Referenceable):
+    @answering
+    def remote_ping(self) -> str:
+        return "pong"
+
+
+class ByHand:
+    """A jobtracker on a reactor in memory, to which trackers are connected in memory."""
+
+    def __init__(self) -> None:
+        self.reactor: Any = MemoryReactorClock()
+        config = JobTrackerConfig("tcp:0:interface=127.0.0.1", SECRET, lease_seconds=10.0)
+        self.jobtracker = JobTracker(self.reactor, config)
+        result_of(Deferred.fromCoroutine(self.jobtracker.open()))
+        self.jobtracker.startService()
+        self._ends: list[MemoryEndpoint] = []
+
+    def turn(self, seconds: float = 0.0) -> None:
+        self.reactor.advance(seconds)
+        for end in self._ends:
+            end.flush()
+        self.reactor.advance(0)
+        for end in self._ends:
+            end.flush()
+
+    def log_in(self, role: str = "tasktracker") -> tuple[Peer, MemoryEndpoint]:
+        end = MemoryEndpoint(self.reactor.tcpServers[0][1])
+        self._ends.append(end)
+        login = Deferred.fromCoroutine(
+            log_in(end, role, SECRET, Mind(), self.reactor, "the jobtracker")
+        )
+        self.turn()
+        return result_of(login), end
+
+    def call(self, peer: Peer, verb: str, *args: Any) -> Any:
+        answer = peer.call(verb, *args)
+        self.turn()
+        return result_of(answer)
+
+    def register(self, peer: Peer, **card: Any) -> dict[str, Any]:
+        """Register; returns who one is then."""
+        whole = {"name": "one", "workers": 2, "host": "127.0.0.1", "port": 8993} | card
+        return self.call(peer, "register", whole)["who"]
+
+    @property
+    def trackers(self) -> list[str]:
+        return [one["tracker"] for one in self.jobtracker.trackers()]
+
+    def close(self) -> None:
+        result_of(Deferred.fromCoroutine(self.jobtracker.stopService()))
+
+
+@pytest.fixture
+def by_hand() -> Any:
+    made = ByHand()
+    yield made
+    made.close()
+
+
+def test_a_lease_is_renewed_by_heartbeats_and_ends_without(by_hand):
+    peer, end = by_hand.log_in()
+    who = by_hand.register(peer)
+    assert by_hand.trackers == [who["tracker"]]
+    for _ in range(10):
+        by_hand.turn(9.0)
+        assert by_hand.call(peer, "heartbeat", who, []) is None
+    assert by_hand.trackers == [who["tracker"]]
+    for _ in range(9):
+        by_hand.turn(1.0)
+    assert by_hand.trackers == [who["tracker"]]
+    by_hand.turn(1.0)
+    by_hand.turn(1.0)
+    assert by_hand.trackers == []
+    assert end.client_transport.disconnected
+
+
+def test_who_is_not_a_live_incarnation_is_stale(by_hand):
+    peer, _ = by_hand.log_in()
+    who = by_hand.register(peer)
+    for stale in (
+        who | {"epoch": who["epoch"] + 1},
+        who | {"epoch": None},
+        who | {"tracker": "one.99"},
+        who | {"tracker": "../one.1"},
+        who | {"more": 1},
+        {"tracker": who["tracker"]},
+    ):
+        for verb, args in {"heartbeat": ([],), "report": ([],), "unregister": ()}.items():
+            with pytest.raises(Stale):
+                by_hand.call(peer, verb, stale, *args)
+    for nonsense in (None, [], {}, {"tracker": 1}, "one.1"):
+        with pytest.raises(PeerBroke):
+            by_hand.call(peer, "heartbeat", nonsense, [])
+    assert by_hand.call(peer, "heartbeat", who, []) is None
+
+
+def test_the_next_incarnation_replaces_the_one_before(by_hand):
+    first, first_end = by_hand.log_in()
+    before = by_hand.register(first)
+    second, _ = by_hand.log_in()
+    after = by_hand.register(second)
+    assert by_hand.trackers == [after["tracker"]]
+    assert before["tracker"] != after["tracker"]
+    assert first_end.client_transport.disconnected
+    with pytest.raises(Stale):
+        by_hand.call(second, "heartbeat", before, [])
+
+
+def test_one_that_unregisters_is_gone_at_once(by_hand):
+    peer, end = by_hand.log_in()
+    who = by_hand.register(peer)
+    answer = peer.call("unregister", who)
+    by_hand.turn()
+    assert by_hand.trackers == []
+    assert end.client_transport.disconnected
+    assert answer.called
+    answer.addErrback(lambda failure: failure.trap(Unreachable))
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        {"name": ""},
+        {"name": "../one"},
+        {"name": "one\n"},
+        {"name": "x" * 101},
+        {"name": "öne"},
+        {"name": 1},
+        {"name": None},
+        {"workers": 0},
+        {"workers": -1},
+        {"workers": 5000},
+        {"workers": "2"},
+        {"workers": True},
+        {"host": None},
+        {"port": "8993"},
+    ],
+    ids=str,
+)
+def test_a_card_that_is_not_a_tracker_s_is_refused(by_hand, card):
+    peer, _ = by_hand.log_in()
+    with pytest.raises(PeerBroke):
+        by_hand.register(peer, **card)
+    assert by_hand.trackers == []
+
+
+def test_a_client_is_no_tracker_and_a_tracker_no_client(by_hand, logged):
+    client, _ = by_hand.log_in("client")
+    with pytest.raises(PytxmrError):
+        by_hand.register(client)
+    tracker, _ = by_hand.log_in()
+    for verb in ("submit", "jobs", "kill"):
+        with pytest.raises(PytxmrError):
+            by_hand.call(tracker, verb)
+    logged.flush()
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        None,
+        {},
+        {"job": "Job001"},
+        {"job": "Job001", "attempt": "Map001.0", "fact": "nonsense"},
+        {"job": "../Job", "attempt": "Map001.0", "fact": "fetched", "partitions": [0]},
+        {"job": "Job001", "attempt": "Map001", "fact": "fetched", "partitions": [0]},
+        {"job": "Job001", "attempt": "Map001.0", "fact": "fetched"},
+    ],
+)
+def test_a_report_that_is_none_is_refused(by_hand, fact):
+    peer, _ = by_hand.log_in()
+    who = by_hand.register(peer)
+    with pytest.raises((PeerBroke, NotFound)):
+        by_hand.call(peer, "report", who, [fact])
+
+
+def test_facts_of_unknown_jobs_change_nothing(by_hand):
+    peer, _ = by_hand.log_in()
+    who = by_hand.register(peer)
+    fact = {"job": "Job001", "attempt": "Map001.0", "fact": "fetched", "partitions": [0]}
+    assert by_hand.call(peer, "report", who, [fact]) is None
+    assert by_hand.trackers == [who["tracker"]]
+
+
+# ---- what is asked of a tasktracker
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_call_for_another_incarnation_is_stale(site):
+    await site.jobtracker()
+    tracker = await site.tasktracker()
+    await joined(await site.client(), 1)
+    verbs = TaskTrackerVerbs(tracker)
+    calls = {
+        "initJob": ("Job001", {}),
+        "executeMap": ("Job001", {}),
+        "shuffle": ("Job001", []),
+        "reduce": ("Job001", {}),
+        "killAttempt": ("Job001", "Map001.0"),
+        "destroyJob": ("Job001", False),
+        "listLogs": ("Job001",),
+        "readLog": ("Job001", "Map001.0"),
+        "dropLogs": ("Job001",),
+    }
+    stale = [
+        tracker.who | {"epoch": tracker.who["epoch"] + 1},
+        tracker.who | {"tracker": "one.99"},
+        {},
+        None,
+    ]
+    for verb, args in calls.items():
+        for who in stale:
+            kind, plain = result_of(getattr(verbs, f"remote_{verb}")(who, *args))
+            assert (kind, plain["code"]) == ("error", Stale.code), verb
+        for job in ("../jobs", "Job٠٠١", "", None, 7):
+            kind, plain = result_of(getattr(verbs, f"remote_{verb}")(tracker.who, job, *args[1:]))
+            assert kind == "error", verb
+            assert plain["code"] in (NotFound.code, PeerBroke.code), verb
+    assert result_of(verbs.remote_ping()) == ["ok", "pong"]
+    for attempt in ("../../x", "Map001", "Map001.0/..", None):
+        kind, plain = result_of(verbs.remote_readLog(tracker.who, "Job001", attempt))
+        assert (kind, plain["code"]) == ("error", NotFound.code)
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["", "tcp", "tcp:host", "tcp:host:port", "smoke:signals", "tcp:a:1:b=2"]
+)
+@pytest_twisted.ensureDeferred
+async def test_what_is_no_endpoint_cannot_be_connected_to(reactor, endpoint):
+    with pytest.raises(BadConfiguration, match="is no endpoint") as caught:
+        await soon(connect(reactor, endpoint, SECRET))
+    assert repr(endpoint) in str(caught.value)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_with_another_secret_is_refused(site):
+    await site.jobtracker()
+    with pytest.raises(Refused):
+        await soon(connect(site.reactor, site.endpoint, b"00" * 32))

@@ -1,0 +1,577 @@
+"""Worker processes: each ends when it should, with all that it started, and it is told of what."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+import pytest_twisted
+from twisted.internet.error import ProcessTerminated
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from wires import await_death, is_alive, result_of, soon, until
+
+import pytxmr
+from pytxmr.errors import AttemptFailed, PytxmrError, WorkerDied
+from pytxmr.model import JobCode
+from pytxmr.net.workers import COOKIE, Task, WorkerPool
+from pytxmr.records.spill import open_spill, read_blocks
+
+WORDCOUNT = """
+def mapper(key, value):
+    for word in value.split():
+        yield word, 1
+
+def reducer(key, values):
+    yield key, sum(values)
+"""
+
+#: A job that can be told by its input what to do.
+TOLD = '''
+import os, signal, subprocess, sys, threading, time
+import pytxmr
+
+imported = []
+imported.append(os.getpid())
+
+def mapper(key, value):
+    exec(value, globals())
+    yield "pid", os.getpid()
+
+def note(text):
+    """Write it whole, so that a reader sees nothing or all."""
+    with open(target + ".new", "w") as file:
+        file.write(str(text))
+    os.rename(target + ".new", target)
+
+def wait_for_ever():
+    while True:
+        signal.pause()
+
+def reducer(key, values):
+    yield key, list(values)
+'''
+
+
+class Site:
+    """A directory with jobs, and tasks for them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.number = 0
+
+    def job(self, source: str, name: str = "Job001", **params: Any) -> dict[str, Any]:
+        directory = self.directory / name
+        directory.mkdir(exist_ok=True)
+        (directory / "source.py").write_text(source)
+        code = JobCode("/somewhere/job.py", source.encode())
+        return {
+            "directory": str(directory),
+            "source_path": str(directory / "source.py"),
+            "code": {k: v for k, v in code.to_plain().items() if k != "source"},
+            "params": params,
+            "key_sample": None,
+        }
+
+    def map_task(
+        self, text: str, source: str = TOLD, job: str = "Job001", attempt: str = "", **params: Any
+    ) -> Task:
+        self.number += 1
+        name = attempt or f"Map{self.number:03d}.0"
+        path = self.directory / f"{job}-{name}.input"
+        path.write_text(text)
+        message = {
+            "do": "map",
+            "split": [[str(path), 0, path.stat().st_size]],
+            "partitions": 1,
+            "spill_path": str(self.directory / f"{job}-{name}"),
+            "buffer_bytes": 1 << 20,
+            "job": self.job(source, job, **params),
+            "log": str(self.log(job, name)),
+        }
+        return Task(job, name, message, lambda fraction, status: None)
+
+    def log(self, job: str, attempt: str) -> Path:
+        return self.directory / f"{job}-{attempt}.log"
+
+    def told(self, target: Path, what: str, **more: Any) -> Task:
+        """A map that knows where to `note` something, and does what it is told, on one line."""
+        return self.map_task(f"target = {str(target)!r}; {what}\n", **more)
+
+    def pairs(self, task: Task) -> list[Any]:
+        fd, ranges = open_spill(task.message["spill_path"])
+        with open(fd, "rb"):
+            blocks = [b for part in ranges for b in read_blocks(fd, part.offset, part.length)]
+        return [(key, b.values[n]) for b in blocks for n, key in enumerate(b.keys)]
+
+
+@pytest.fixture
+def site(tmp_path) -> Site:
+    return Site(tmp_path)
+
+
+@pytest.fixture
+def pool(reactor) -> Any:
+    """A pool with one worker; afterwards no process is left."""
+    made = WorkerPool(reactor, 1)
+    made.start()
+    yield made
+    pytest_twisted.blockon(soon(made.stop()))
+
+
+def noted(path: Path) -> Any:
+    """Fires with what a worker has noted in a file, once it has."""
+    return soon(until(lambda: path.exists() and path.read_text(), what=f"a note in {path}"))
+
+
+async def pid_of(pool: WorkerPool, site: Site, **more: Any) -> int:
+    """The process that runs the next task."""
+    task = site.map_task("pass\n", **more)
+    await soon(pool.run(task))
+    return dict(site.pairs(task))["pid"]
+
+
+# ---- tasks
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_map_and_a_reduce_run(pool, site):
+    task = site.map_task("a b a\nc b a\n", WORDCOUNT)
+    done = await soon(pool.run(task))
+    assert done["counters"]["map input records"] == 2
+    assert done["user_counters"] == {}
+    spill = task.message["spill_path"]
+    fd, ranges = open_spill(spill)
+    os.close(fd)
+    assert done["partition_bytes"] == [ranges[0].length]
+
+    output = site.directory / "part"
+    reduce = Task(
+        "Job001",
+        "Reduce000.0",
+        {
+            "do": "reduce",
+            "segments": [[spill, ranges[0].offset, ranges[0].length]],
+            "output_path": str(output),
+            "scratch": str(site.directory / "scratch"),
+            "job": task.message["job"],
+            "log": str(site.log("Job001", "Reduce000.0")),
+        },
+        lambda fraction, status: None,
+    )
+    done = await soon(pool.run(reduce))
+    assert output.read_text() == "a\t3\nb\t2\nc\t1\n"
+    assert done["size_bytes"] == len("a\t3\nb\t2\nc\t1\n")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_the_user_prints_goes_to_the_attempt_s_log(pool, site):
+    task = site.map_task("print('out'); print('err', file=sys.stderr); os.system('echo child')\n")
+    await soon(pool.run(task))
+    lines = site.log("Job001", task.attempt).read_text().splitlines()
+    assert sorted(lines) == ["child", "err", "out"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_task_whose_code_closes_its_output_ends_well(pool, site):
+    task = site.map_task("sys.stdout.close(); sys.stderr = None\n")
+    await soon(pool.run(task))
+    assert dict(site.pairs(task))["pid"] == await pid_of(pool, site)
+
+
+@pytest_twisted.ensureDeferred
+async def test_counters_status_and_progress_are_told(pool, site):
+    seen: list[tuple[float, str]] = []
+    # The clock of the worker is set so that each step of it is time to tell.
+    text = (
+        "pytxmr.counter('ü', 2); pytxmr.counter('ü'); pytxmr.counter(404); pytxmr.counter('404')\n"
+        "pytxmr.status('half-way'); time.monotonic = lambda: 1e12\n"
+    )
+    task = site.map_task(text + "pass\n" * 20_000)
+    task.progress = lambda fraction, status: seen.append((fraction, status))
+    done = await soon(pool.run(task))
+    assert done["user_counters"] == {"ü": 3, "404": 2}
+    assert "half-way" in {status for _, status in seen}
+    assert all(0 <= fraction <= 1 for fraction, _ in seen)
+
+
+@pytest_twisted.ensureDeferred
+async def test_counters_and_imports_do_not_leak_into_the_next_attempt_nor_the_job_run_twice(
+    pool, site
+):
+    await soon(pool.run(site.map_task("pytxmr.counter('a'); imported.append(1)\n")))
+    task = site.map_task("pytxmr.counter(f'imported {len(imported)}')\n")
+    assert (await soon(pool.run(task)))["user_counters"] == {"imported 2": 1}
+
+
+@pytest_twisted.ensureDeferred
+async def test_tasks_wait_for_a_worker_and_all_run(reactor, site):
+    pool = WorkerPool(reactor, 2)
+    pool.start()
+    try:
+        tasks = [site.map_task("pass\n") for _ in range(12)]
+        for answer in [pool.run(task) for task in tasks]:
+            await soon(answer)
+        assert 1 <= len({dict(site.pairs(task))["pid"] for task in tasks}) <= 2
+    finally:
+        await soon(pool.stop())
+
+
+# ---- failures
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_user_s_exception_comes_with_its_traceback_and_where(pool, site):
+    task = site.map_task("pass\nraise ValueError('bad record')\n")
+    with pytest.raises(AttemptFailed, match="the mapper raised ValueError: bad record") as caught:
+        await soon(pool.run(task))
+    details = caught.value.details
+    assert "job.py" in details["traceback"]
+    assert "pytxmr/records" not in details["traceback"]
+    assert "offset 5" in details["where"]
+    assert await pid_of(pool, site), "the worker stays"
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("sys.exit(3)", "the mapper raised SystemExit: 3"),
+        ("raise KeyboardInterrupt", "the mapper raised KeyboardInterrupt: "),
+        ("raise ValueError('x' * 10**7)", "the mapper raised ValueError: xxx"),
+        ("raise ValueError('\\udcff')", "the mapper raised ValueError: \\udcff"),
+        ("pytxmr.counter('a', 2**70)", "OverflowError"),
+        ("pytxmr.counter('a', {1})", "TypeError"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_whatever_the_code_raises_is_told_and_the_worker_stays(pool, site, what, message):
+    before = await pid_of(pool, site)
+    with pytest.raises(AttemptFailed) as caught:
+        await soon(pool.run(site.map_task(what + "\n")))
+    assert message in str(caught.value)
+    assert not isinstance(caught.value, WorkerDied)
+    assert len(str(caught.value)) <= 100_000
+    assert await pid_of(pool, site) == before
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "was killed by signal 11 (SIGSEGV)"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "was killed by signal 9 (SIGKILL)"),
+        ("os.kill(os.getpid(), 40)", "was killed by signal 40 (a real-time signal)"),
+        ("os._exit(3)", "exited with status 3"),
+        ("os._exit(0)", "exited with status 0 in the middle of the attempt"),
+        ("subprocess.Popen(['sleep', '1000']); os._exit(5)", "exited with status 5"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_what_a_worker_died_of_is_told_at_once_and_another_takes_its_place(
+    pool, site, what, message
+):
+    with pytest.raises(WorkerDied) as caught:
+        await soon(pool.run(site.map_task(what + "\n")), 10)
+    assert message in str(caught.value)
+    assert await pid_of(pool, site)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_job_that_does_not_load_fails_for_good(pool, site):
+    for _ in range(2):
+        with pytest.raises(AttemptFailed, match="ZeroDivisionError") as caught:
+            await soon(pool.run(site.map_task("pass\n", "1 / 0\n")))
+        assert caught.value.details["final"] is True
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_task_that_cannot_be_sent_to_a_worker_fails_for_good_and_costs_none(pool, site):
+    with pytest.raises(AttemptFailed, match="cannot be given this task") as caught:
+        await soon(pool.run(site.map_task("pass\n", big=2**70)))
+    assert caught.value.details["final"] is True
+    assert await pid_of(pool, site)
+
+
+@pytest.mark.parametrize("what", ["os.write(4, b'A' * 100)", "os.write(4, b'\\xc1')"])
+@pytest_twisted.ensureDeferred
+async def test_a_worker_whose_answers_make_no_sense_is_killed(pool, site, what):
+    with pytest.raises(AttemptFailed, match="nonsense"):
+        await soon(pool.run(site.map_task(what + "; wait_for_ever()\n")))
+    assert await pid_of(pool, site)
+
+
+# ---- ends
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_attempt_can_be_killed_and_its_worker_is_replaced(pool, site, tmp_path):
+    task = site.told(tmp_path / "pid", "note(os.getpid()); wait_for_ever()")
+    ended = pool.run(task)
+    pid = int(await noted(tmp_path / "pid"))
+    waiting = pool.run(site.map_task("pass\n", attempt="Map900.0"))
+    pool.kill_attempt("Job001", "Map999.0", "no such attempt")
+    pool.kill_attempt("Job002", task.attempt, "another job's")
+    assert is_alive(pid)
+    pool.kill_attempt("Job001", "Map900.0", "not needed")
+    pool.kill_attempt("Job001", task.attempt, "another attempt was faster")
+    with pytest.raises(AttemptFailed, match="was ended: not needed"):
+        await soon(waiting)
+    with pytest.raises(AttemptFailed, match="was ended: another attempt was faster") as caught:
+        await soon(ended)
+    assert not isinstance(caught.value, WorkerDied)
+    assert not is_alive(pid)
+    assert await pid_of(pool, site) != pid
+
+
+CHILDREN = {
+    "a child": "note(subprocess.Popen(['sleep', '1000']).pid)",
+    "a child of a shell": (
+        "note(subprocess.check_output('sleep 1000 >&- 2>&- & echo $!', shell=True, text=True))"
+    ),
+    "a child in a session of its own": (
+        "note(subprocess.Popen(['sleep', '1000'], start_new_session=True).pid)"
+    ),
+    "a daemon": (
+        "r, w = os.pipe(); "
+        "os.fork() or (os.setsid(), os.fork() and os._exit(0), "
+        "os.write(w, str(os.getpid()).encode()), os.execvp('sleep', ['sleep', '1000'])); "
+        "note(os.read(r, 100).decode()); os.wait()"
+    ),
+    "a forked child that ignores signals": (
+        "pid = os.fork(); "
+        "pid or ([signal.signal(n, signal.SIG_IGN) for n in (1, 2, 15)], wait_for_ever()); "
+        "note(pid)"
+    ),
+}
+
+
+@pytest.mark.parametrize("child", CHILDREN)
+@pytest_twisted.ensureDeferred
+async def test_when_a_job_is_retired_all_that_it_started_is_gone(pool, site, tmp_path, child):
+    await soon(pool.run(site.told(tmp_path / "pid", CHILDREN[child])))
+    pid = int(await noted(tmp_path / "pid"))
+    worker = await pid_of(pool, site)
+    assert is_alive(pid)
+    await soon(pool.retire("Job001"))
+    assert not is_alive(worker)
+    assert await_death(pid)
+
+
+@pytest.mark.parametrize("child", ["a child", "a daemon"])
+@pytest_twisted.ensureDeferred
+async def test_when_a_worker_dies_all_that_it_started_is_gone(pool, site, tmp_path, child):
+    task = site.told(tmp_path / "pid", CHILDREN[child] + "; os._exit(1)")
+    with pytest.raises(WorkerDied):
+        await soon(pool.run(task))
+    assert await_death(int(await noted(tmp_path / "pid")))
+
+
+@pytest_twisted.ensureDeferred
+async def test_retiring_a_job_ends_its_attempts_and_no_other_job_s(reactor, site, tmp_path):
+    pool = WorkerPool(reactor, 2)
+    pool.start()
+    try:
+        one = pool.run(site.told(tmp_path / "1", "note(os.getpid()); wait_for_ever()"))
+        two = pool.run(
+            site.told(tmp_path / "2", "note(os.getpid()); wait_for_ever()", job="Job002")
+        )
+        waiting = pool.run(site.map_task("pass\n"))
+        first, second = int(await noted(tmp_path / "1")), int(await noted(tmp_path / "2"))
+        await soon(pool.retire("Job001"))
+        for answer in (one, waiting):
+            with pytest.raises(AttemptFailed, match="was ended: the job ended"):
+                await soon(answer)
+        assert not is_alive(first)
+        assert is_alive(second)
+        assert not two.called
+        assert await pid_of(pool, site, job="Job003") not in (first, second)
+        two.addErrback(lambda failure: None)
+    finally:
+        await soon(pool.stop())
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_worker_works_for_one_job_only(pool, site):
+    first = await pid_of(pool, site)
+    assert await pid_of(pool, site) == first
+    other = await pid_of(pool, site, job="Job002")
+    assert other != first
+    assert not is_alive(first)
+    assert await pid_of(pool, site) not in (first, other)
+
+
+@pytest_twisted.ensureDeferred
+async def test_stop_ends_every_worker_and_fails_every_task(reactor, site, tmp_path):
+    pool = WorkerPool(reactor, 2)
+    pool.start()
+    running = [
+        pool.run(site.told(tmp_path / f"{n}", "note(os.getpid()); wait_for_ever()"))
+        for n in range(2)
+    ]
+    pids = [int(await noted(tmp_path / f"{n}")) for n in range(2)]
+    waiting = pool.run(site.map_task("pass\n"))
+    stopped = pool.stop()
+    late = pool.run(site.map_task("pass\n"))
+    for answer in [*running, waiting, late]:
+        with pytest.raises(AttemptFailed, match="was ended: the tasktracker stopped"):
+            await soon(answer)
+    await soon(stopped)
+    assert [pid for pid in pids if is_alive(pid)] == []
+    await soon(pool.stop())
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_pool_can_be_stopped_before_its_workers_are_ready(reactor):
+    pool = WorkerPool(reactor, 2)
+    pool.start()
+    await soon(pool.stop())
+
+
+PARENT = """
+import os, sys
+from twisted.internet import reactor
+from pytxmr.net.workers import Task, WorkerPool
+
+pool = WorkerPool(reactor, 2)
+pool.start()
+for message in {messages!r}:
+    pool.run(Task("Job001", message["log"], message, print))
+reactor.run()
+"""
+
+
+@pytest_twisted.ensureDeferred
+async def test_workers_end_when_their_parent_is_killed(site, tmp_path):
+    tasks = [site.told(tmp_path / "busy", "note(os.getpid()); wait_for_ever()")]
+    tasks += [site.told(tmp_path / "idle", "note(os.getpid())")]
+    source = PARENT.format(messages=[task.message for task in tasks])
+    where = str(Path(pytxmr.__file__).parent.parent)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", source], env=os.environ | {"PYTHONPATH": where}
+    )
+    try:
+        pids = [int(await noted(tmp_path / name)) for name in ("busy", "idle")]
+        assert all(map(is_alive, pids))
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    for pid in pids:
+        assert await_death(pid)
+
+
+# ---- by hand, without processes
+
+
+class Spawned:
+    """A process that is none: remembers what it is told, and ends when the test says so."""
+
+    pid = None
+
+    def __init__(self, protocol: Any, env: dict[str, str]) -> None:
+        self.protocol = protocol
+        self.cookie = env[COOKIE]
+        self.heard: list[Any] = []
+        self.killed = False
+        protocol.makeConnection(self)
+
+    def writeToChild(self, fd: int, data: bytes) -> None:
+        assert fd == 3
+        self.heard.append(msgpack.unpackb(data))
+
+    def signalProcess(self, name: str) -> None:
+        assert name == "KILL"
+        self.killed = True
+
+    def loseConnection(self) -> None:
+        pass
+
+    def answer(self, message: Any) -> None:
+        self.protocol.childDataReceived(4, msgpack.packb(message))
+
+    def die(self) -> None:
+        self.protocol.processExited(Failure(ProcessTerminated(signal=9)))
+
+
+class Spawner(Clock):
+    def __init__(self) -> None:
+        super().__init__()
+        self.spawned: list[Spawned] = []
+
+    def spawnProcess(
+        self, protocol: Any, executable: str, args: Any, env: Any, childFDs: Any
+    ) -> None:
+        assert json.dumps(args)
+        self.spawned.append(Spawned(protocol, env))
+
+
+@pytest.fixture
+def spawner() -> Spawner:
+    return Spawner()
+
+
+def task(job: str = "Job001", attempt: str = "Map001.0") -> Task:
+    return Task(job, attempt, {"attempt": attempt}, lambda fraction, status: None)
+
+
+def test_a_worker_that_is_being_killed_gets_no_other_task(spawner):
+    pool = WorkerPool(spawner, 1)
+    pool.start()
+    first, second = pool.run(task()), pool.run(task(attempt="Map002.0"))
+    (process,) = spawner.spawned
+    pool.kill_attempt("Job001", "Map001.0", "not needed")
+    assert process.killed
+    process.answer({"done": {}})  # it had ended before the signal came
+    spawner.advance(0)
+    assert result_of(first) == {}
+    assert process.heard == [{"attempt": "Map001.0"}]
+    process.die()
+    assert spawner.spawned[1].heard == [{"attempt": "Map002.0"}]
+    spawner.spawned[1].answer({"done": {"a": 1}})
+    assert result_of(second) == {"a": 1}
+
+
+def test_an_idle_worker_makes_room_for_another_job(spawner):
+    pool = WorkerPool(spawner, 1)
+    pool.start()
+    first = pool.run(task())
+    spawner.spawned[0].answer({"done": {}})
+    result_of(first)
+    second = pool.run(task("Job002"))
+    assert spawner.spawned[0].killed
+    spawner.spawned[0].die()
+    spawner.spawned[1].answer({"failed": {"code": "worker-died", "message": "x"}})
+    with pytest.raises(WorkerDied):
+        result_of(second)
+
+
+def test_workers_that_die_blank_are_not_replaced_in_a_storm(spawner, logged):
+    pool = WorkerPool(spawner, 2)
+    pool.start()
+    spawner.spawned[0].die()
+    assert len(spawner.spawned) == 2
+    spawner.advance(1.0)
+    assert len(spawner.spawned) == 3
+    assert len(logged.flush()) == 1
+
+
+def test_each_worker_has_a_cookie_of_its_own(spawner):
+    WorkerPool(spawner, 3).start()
+    assert len({process.cookie for process in spawner.spawned}) == 3
+
+
+def test_errors_of_workers_arrive_as_themselves(spawner):
+    pool = WorkerPool(spawner, 1)
+    pool.start()
+    ended = pool.run(task())
+    plain = {"code": "uncarryable", "message": "no", "details": {"final": True}}
+    spawner.spawned[0].answer({"failed": plain})
+    with pytest.raises(PytxmrError, match="^no$") as caught:
+        result_of(ended)
+    assert caught.value.code == "uncarryable"
+    assert caught.value.details == {"final": True}
