@@ -71,7 +71,7 @@ async def _submit_and_watch(jobtracker: Peer, interrupts: Interrupts, spec: JobS
         print(f"pytxmr: interrupted; ending {job}", file=sys.stderr)
         await _asked(jobtracker.call("kill", job, "interrupted"))
         status = await _watch(jobtracker, Interrupts(None), job)
-        # A job that was about to commit has its output, and has succeeded.
+        # It may have ended just before that, in success or failure.
         if status["outcome"] == "killed":
             print(f"pytxmr: {job} was killed: interrupted", file=sys.stderr)
             return interrupted.status
