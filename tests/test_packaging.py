@@ -173,7 +173,7 @@ def test_twistd_lists_both_daemons(tmp_path: Path) -> None:
 @pytest.mark.parametrize("daemon", ["jobtracker", "tasktracker"])
 def test_twistd_knows_the_options_of_each_daemon(daemon: str, tmp_path: Path) -> None:
     options = twistd(daemon, "--help", cwd=tmp_path)
-    assert f" {daemon} [options]" in options
+    assert f" {daemon} --secret-file FILE" in options
     assert "--secret-file" in options
 
 

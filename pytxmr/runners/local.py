@@ -1,7 +1,7 @@
 """A cluster in this process: the same services and the same calls as the daemons'.
 
 The jobtracker listens on a UNIX socket in a directory of its own, mode 0700, which also holds the
-tasktracker's spills and is removed at the end.
+tasktracker's spills and is removed at the end; on loopback if that directory's path is too long.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from pytxmr.net.remote import Peer
 from pytxmr.tasktracker import TaskTracker, TrackerConfig
 
 _START_SECONDS = 30.0
+#: A UNIX socket's path is bounded, by 104 bytes on some systems (unix(7), unix(4)).
+_MOST_SOCKET_PATH_BYTES = 103
 
 
 class LocalCluster:
@@ -31,17 +33,21 @@ class LocalCluster:
         self._services: list[Any] = []
         self.directory = tempfile.mkdtemp(prefix="pytxmr-")
         self.secret = secrets.token_hex(32).encode()
-        self.endpoint = f"unix:{os.path.join(self.directory, 'jobtracker')}"
+        self.endpoint = ""
         self.tracker: TaskTracker | None = None
+        self._client: Peer | None = None
 
     async def start(self) -> Peer:
         """Start both, and log in. Call `stop` afterwards, also if this fails."""
+        socket = os.path.join(self.directory, "jobtracker")
+        fits = len(os.fsencode(socket)) <= _MOST_SOCKET_PATH_BYTES
+        where = f"unix:{socket}" if fits else "tcp:0:interface=127.0.0.1"
         jobtracker = JobTracker(
-            self._reactor,
-            JobTrackerConfig(self.endpoint, self.secret, heartbeat_seconds=0.25),
+            self._reactor, JobTrackerConfig(where, self.secret, heartbeat_seconds=0.25)
         )
         await jobtracker.open()
         self._services.append(jobtracker)
+        self.endpoint = jobtracker.address
         jobtracker.startService()
         self.tracker = tracker = TaskTracker(
             self._reactor,
@@ -58,10 +64,13 @@ class LocalCluster:
         self._services.append(tracker)
         tracker.startService()
         await tracker.registered.addTimeout(_START_SECONDS, self._reactor)
-        return await connect(self._reactor, self.endpoint, self.secret)
+        self._client = await connect(self._reactor, self.endpoint, self.secret)
+        return self._client
 
     async def stop(self) -> None:
-        """End both, and every worker, and remove the directory."""
+        """End both, every worker and the connection, and remove the directory."""
+        if self._client is not None:
+            self._client.disconnect()
         for started in self._services:
             await started.stopService()
         shutil.rmtree(self.directory, ignore_errors=True)

