@@ -97,8 +97,10 @@ def _tell_end(status: dict[str, Any]) -> int:
     """An ended job's summary. Raises `JobFailed`."""
     if status["outcome"] != "succeeded":
         error = dict(status["error"] or {})
-        message = error.pop("message", status["outcome"])
-        raise JobFailed(f"{status['job']}: {message}", **error)
+        message = error.pop("message", "it did not succeed")
+        if status["outcome"] == "failed":
+            message = f"{status['job']}: {message}"
+        raise JobFailed(message, **error)
     show_summary(status)
     return 0
 

@@ -30,6 +30,17 @@ from pytxmr.errors import AttemptFailed, PytxmrError, WorkerDied, from_plain
 #: Set in a worker's environment, so that whatever it started can be found again (Linux: /proc).
 COOKIE = "PYTXMR_WORKER"
 
+#: What a worker runs. It finds pytxmr where we did: `python -m pytxmr` in a checkout looks in the
+#: working directory, which a worker does not.
+_BOOT = f"""\
+import sys
+where = {os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir))!r}
+if where not in sys.path:
+    sys.path.insert(0, where)
+from pytxmr.worker import main
+main()
+"""
+
 #: Called with the fraction done and the user's status.
 Progress = Callable[[float, str], None]
 
@@ -193,7 +204,7 @@ class WorkerPool:
             self._reactor.spawnProcess(
                 process,
                 sys.executable,
-                [sys.executable, "-P", "-m", "pytxmr.worker"],
+                [sys.executable, "-P", "-c", _BOOT],
                 env=environment,
                 childFDs={0: devnull, 1: 2, 2: 2, 3: "w", 4: "r"},
             )

@@ -140,7 +140,7 @@ def test_killed_job_leaves_nothing_but_its_line(
     assert on_cluster.pytxmr("kill", job).status == 0
     waited = on_cluster.pytxmr("wait", job)
     assert waited.status == 1
-    assert "was killed: by `pytxmr kill`" in waited.err
+    assert waited.err == f"pytxmr: {job} was killed: by `pytxmr kill`\n"
 
 
 def test_job_has_the_workers_of_every_tracker(

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import pytest
-from processes import PYTXMR, Cluster, Gate, Site
+from processes import IMPORTED_FROM, PYTXMR, WORDCOUNT, Cluster, Gate, Site, word_counts
 
 TEXT = "a b\nbb a\nccc bb a\n"
+
+
+def test_package_that_is_found_in_the_working_directory_need_not_be_installed(site: Site) -> None:
+    site.write("in.txt", TEXT)
+    words = [WORDCOUNT, site.directory / "in.txt", "--output", site.directory / "out"]
+    there = ["env", "--unset", "PYTHONPATH", "--chdir", IMPORTED_FROM]
+    running = site.start(*there, *PYTXMR, "run", *words, "--workers", 1)
+    assert running.ended() == 0, running.err
+    assert word_counts(site.parts()) == Counter(TEXT.split())
 
 
 def test_class_has_the_parameters_that_are_given_and_the_defaults_of_others(site: Site) -> None:
