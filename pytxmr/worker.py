@@ -79,10 +79,12 @@ class Worker:
     def __init__(self) -> None:
         self._functions: JobFunctions | None = None
         self._told = 0.0
+        self._fraction = 0.0
+        context.on_status(self._tell)
 
     def handle(self, message: dict[str, Any]) -> None:
         """Run one task and answer ``{"done": ...}`` or ``{"failed": plain error}``."""
-        self._told = time.monotonic()
+        self._told = self._fraction = 0.0
         _log_to(message["log"])
         context.begin_attempt()
         try:
@@ -125,10 +127,15 @@ class Worker:
         )
 
     def _progress(self, fraction: float) -> None:
+        self._fraction = fraction
+        self._tell()
+
+    def _tell(self) -> None:
+        """Send progress and status, unless that was done just now."""
         now = time.monotonic()
         if now - self._told > _PROGRESS_SECONDS:
             self._told = now
-            send(pack({"progress": fraction, "status": context.current_status()}))
+            send(pack({"progress": self._fraction, "status": context.current_status()}))
 
 
 def _done(outcome: Outcome) -> dict[str, Any]:

@@ -7,6 +7,7 @@ and the fastest thing that a mapper can call for every record.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 #: The job's parameters by name: the declared defaults, with those given by ``-D`` on top.
@@ -14,6 +15,7 @@ params: dict[str, Any] = {}
 
 _counters: dict[str, int] = defaultdict(int)
 _status: list[str] = [""]
+_listeners: list[Callable[[], None]] = []
 
 
 def counter(name: str, n: int = 1) -> None:
@@ -24,6 +26,13 @@ def counter(name: str, n: int = 1) -> None:
 def status(text: str) -> None:
     """Say in a few words what this attempt is doing; shown by ``pytxmr status``."""
     _status[0] = text[:200]
+    for listener in _listeners:
+        listener()
+
+
+def on_status(listener: Callable[[], None]) -> None:
+    """Call ``listener`` whenever the user's code sets the status."""
+    _listeners.append(listener)
 
 
 def begin_job(values: dict[str, Any]) -> None:

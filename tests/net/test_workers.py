@@ -13,6 +13,7 @@ from typing import Any
 import msgpack
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -200,6 +201,18 @@ async def test_counters_status_and_progress_are_told(pool, site):
     assert done["user_counters"] == {"ü": 3, "404": 2}
     assert "half-way" in {status for _, status in seen}
     assert all(0 <= fraction <= 1 for fraction, _ in seen)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_status_is_told_while_its_record_is_still_being_mapped(pool, site):
+    task = site.map_task("pytxmr.status('thinking'); wait_for_ever()\n")
+    told: Deferred[str] = Deferred()
+    task.progress = lambda fraction, status: told.callback(status)
+    ended = pool.run(task)
+    assert await soon(told) == "thinking"
+    pool.kill_attempt(task.job, task.attempt, "enough")
+    with pytest.raises(AttemptFailed):
+        await soon(ended)
 
 
 @pytest_twisted.ensureDeferred
