@@ -23,7 +23,6 @@ from twisted.python.failure import Failure
 
 from pytxmr.errors import InternalError, PytxmrError, TrackerLost, Unreachable
 from pytxmr.model import InputSplit, JobSpec, TaskId
-from pytxmr.net.remote import Peer
 from pytxmr.plan import events as ev
 from pytxmr.plan.jobstate import JobState, Phase
 from pytxmr.storage.output import OutputDirectory, Part
@@ -243,11 +242,3 @@ def _error(failure: Failure) -> PytxmrError:
     if isinstance(failure.value, PytxmrError):
         return failure.value
     return InternalError(f"{type(failure.value).__name__}: {failure.value}")
-
-
-def peer_named(peers: dict[str, Peer], tracker: str) -> Peer:
-    """The tracker's connection. Raises `TrackerLost` if it has none."""
-    peer = peers.get(tracker)
-    if peer is None:
-        raise TrackerLost(f"the tasktracker {tracker} is gone")
-    return peer

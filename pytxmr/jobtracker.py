@@ -28,7 +28,7 @@ from pytxmr.errors import (
     TrackerLost,
     from_plain,
 )
-from pytxmr.joblife import JobLife, peer_named
+from pytxmr.joblife import JobLife
 from pytxmr.model import (
     AttemptId,
     InputSplit,
@@ -159,10 +159,9 @@ class JobTracker(Service):
             life.notice_phase()
 
     def _call(self, tracker: str, verb: str, *args: Any) -> Deferred[Any]:
-        try:
-            peer = peer_named(self._peers, tracker)
-        except TrackerLost as error:
-            return fail(error)
+        peer = self._peers.get(tracker)
+        if peer is None:
+            return fail(TrackerLost(f"the tasktracker {tracker} is gone"))
         return peer.call(verb, self._who(tracker), *args)
 
     def _who(self, tracker: str) -> dict[str, Any]:

@@ -180,13 +180,6 @@ class LaunchReduce:
 
 
 @dataclass(frozen=True, slots=True)
-class KillAttempt:
-    job: str
-    tracker: str
-    attempt: AttemptId
-
-
-@dataclass(frozen=True, slots=True)
 class CommitJob:
     """``winners``: of each partition the attempt that counts, its bytes and its SHA-256."""
 
