@@ -6,7 +6,6 @@ import os
 import random
 import struct
 import tempfile
-from zlib import crc32
 
 import msgpack
 import pytest
@@ -23,6 +22,7 @@ from carried import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from xxhash import xxh3_64_intdigest as xxh3
 
 from pytxmr.errors import SpillDamaged, Uncarryable
 from pytxmr.records import spill
@@ -91,6 +91,14 @@ def test_an_empty_spill_is_a_spill(tmp_path):
     assert read_spill(path) == [[], []]
 
 
+def short(data):
+    return struct.pack("<I", xxh3(data) & 0xFFFFFFFF)
+
+
+def header(keys, pairs):
+    return spill.BlockHeader(0, 0, keys, pairs, 0)
+
+
 def test_the_layout_on_disk_is_the_documented_one(tmp_path):
     path = write_spill(tmp_path / "spill", [[("a", [1]), ("b", [2])], [], [("c", [3, 4])]])
 
@@ -100,21 +108,21 @@ def test_the_layout_on_disk_is_the_documented_one(tmp_path):
     def block(keys, pairs, packed_keys, counts, packed_values):
         payload = struct.pack("<II", len(packed_keys), len(counts))
         payload += packed_keys + counts + packed_values
-        head = struct.pack("<IBBHIII", len(payload), 0, 0, 0, keys, pairs, crc32(payload))
-        return head + struct.pack("<I", crc32(head)) + payload
+        head = struct.pack("<IBBHIIQ", len(payload), 0, 0, 0, keys, pairs, xxh3(payload))
+        return head + short(head) + payload
 
     first = block(2, 2, column("a", "b"), b"", column(1, 2))
     second = block(1, 2, column("c"), struct.pack("<I", 2), column(3, 4))
-    footer = b"PXSPEND\x01" + struct.pack("<Q", 8 + len(first + second))
-    expected = b"PXSPILL\x01" + first + second + footer + struct.pack("<I", crc32(footer))
+    footer = b"PXSPEND\x02" + struct.pack("<Q", 8 + len(first + second))
+    expected = b"PXSPILL\x02" + first + second + footer + short(footer)
     with open(path, "rb") as file:
         assert file.read() == expected
-    index = b"PXINDEX\x01" + struct.pack("<I", 3)
+    index = b"PXINDEX\x02" + struct.pack("<I", 3)
     index += struct.pack("<QQQQ", 8, len(first), 2, 2)
     index += struct.pack("<QQQQ", 0, 0, 0, 0)
     index += struct.pack("<QQQQ", 8 + len(first), len(second), 1, 2)
     with open(index_path(path), "rb") as file:
-        assert file.read() == index + struct.pack("<I", crc32(index))
+        assert file.read() == index + short(index)
 
 
 @pytest.mark.parametrize("part", ["spill", "spill.index"])
@@ -183,11 +191,13 @@ def test_a_range_that_ends_inside_a_block_shows(tmp_path):
                 list(read_blocks(fd, ranges[0].offset, length))
 
 
-def test_a_codec_of_a_later_version_is_refused():
+def test_a_codec_of_a_later_version_is_refused(tmp_path):
     block = pack_block(["a"], None, [1])
-    head = block[:4] + b"\x01" + block[5:20]
-    with pytest.raises(SpillDamaged, match="unknown codec 1"):
-        spill.check_header(head + struct.pack("<I", crc32(head)))
+    head = block[:4] + b"\x09" + block[5:24]
+    (tmp_path / "block").write_bytes(head + short(head) + block[28:])
+    with open(tmp_path / "block", "rb") as file:
+        with pytest.raises(SpillDamaged, match="unknown codec 9"):
+            list(read_blocks(file.fileno(), 0, len(block)))
 
 
 @pytest.mark.parametrize(
@@ -197,19 +207,19 @@ def test_a_block_that_does_not_hold_what_its_header_says_shows(keys, pairs):
     for counts in (None, [1, 1]):
         payload = pack_block(["a", "b"], counts, [1, 2])[BLOCK_HEADER.size :]
         with pytest.raises(SpillDamaged):
-            spill.unpack_payload(payload, keys, pairs)
+            spill.unpack_payload(payload, header(keys, pairs))
 
 
 def test_counts_that_do_not_fit_the_keys_show():
     for counts in ([2], [1, 1, 1], [3, 1], [0, 2, 0]):
         payload = pack_block(["a", "b"], counts, [1, 2])[BLOCK_HEADER.size :]
         with pytest.raises(SpillDamaged):
-            spill.unpack_payload(payload, 2, 2)
+            spill.unpack_payload(payload, header(2, 2))
 
 
 def test_a_block_without_a_key_is_no_block():
     with pytest.raises(SpillDamaged):
-        spill.unpack_payload(pack_block([], None, [])[BLOCK_HEADER.size :], 0, 0)
+        spill.unpack_payload(pack_block([], None, [])[BLOCK_HEADER.size :], header(0, 0))
 
 
 def test_a_key_with_more_values_than_a_block_goes_on_in_the_next(tmp_path):
@@ -235,7 +245,7 @@ def test_blocks_keep_to_their_size_whatever_the_size_of_pairs(tmp_path):
     with open(fd, "rb"):
         lengths, offset = [], part.offset
         while offset < part.offset + part.length:
-            size, *_ = spill.check_header(os.pread(fd, BLOCK_HEADER.size, offset))
+            size = spill.check_header(os.pread(fd, BLOCK_HEADER.size, offset)).payload_bytes
             lengths.append(size)
             offset += BLOCK_HEADER.size + size
         assert len(lengths) < 150
@@ -298,7 +308,8 @@ def test_checking_shows_any_cut_but_between_blocks(tmp_path, chunk):
     data = blocks_in(tmp_path)
     ends, offset = {0}, 0
     while offset < len(data):
-        offset += BLOCK_HEADER.size + spill.check_header(data[offset : offset + 24])[0]
+        found = spill.check_header(data[offset : offset + BLOCK_HEADER.size])
+        offset += BLOCK_HEADER.size + found.payload_bytes
         ends.add(offset)
     assert len(ends) == 6
     for length in set(range(len(data))) - ends:
