@@ -8,11 +8,30 @@ process next to nothing:
 - ``pytxmr.status("...")``: say what this attempt is doing
 - ``pytxmr.MapReduce``: the base of jobs written as a class
 - ``pytxmr.RangePartitioner()``: a partitioner that makes the parts, in order, globally sorted
+- ``pytxmr.folds``: ready-made combiners and reducers, such as ``folds.sum``
+- ``pytxmr.identity``: the reducer that hands on every pair as it came
+- ``pytxmr.batch``, ``pytxmr.columns``, ``pytxmr.Groups``: mappers and reducers that take many
+  records at a time
 """
 
 from pytxmr.job.context import counter, params, status
 from pytxmr.job.mapreduce import MapReduce
+from pytxmr.records import folds
+from pytxmr.records.batch import batch
+from pytxmr.records.columns import Groups, columns
+from pytxmr.records.folds import identity
 from pytxmr.records.partition import RangePartitioner
 
-__all__ = ["MapReduce", "RangePartitioner", "counter", "params", "status"]
+__all__ = [
+    "Groups",
+    "MapReduce",
+    "RangePartitioner",
+    "batch",
+    "columns",
+    "counter",
+    "folds",
+    "identity",
+    "params",
+    "status",
+]
 __version__ = "0.1.0"

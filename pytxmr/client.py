@@ -16,8 +16,9 @@ from pytxmr.job import loading
 from pytxmr.model import FileRange, InputSplit, JobCode, JobFunctions, JobSpec
 from pytxmr.net.login import log_in
 from pytxmr.net.remote import Peer, answering
-from pytxmr.records.attempt import sample_keys
 from pytxmr.records.codec import pack_column
+from pytxmr.records.compression import missing
+from pytxmr.records.mapping import sample_keys
 from pytxmr.records.order import sort_key
 from pytxmr.records.partition import RangePartitioner
 from pytxmr.storage.inputs import InputFile, list_inputs
@@ -42,6 +43,8 @@ class JobOptions:
     reducers: int | None = None
     split_bytes: int | None = None
     keep: bool = False
+    memory_bytes: int | None = None
+    codec: str = "none"
 
 
 def make_spec(options: JobOptions) -> JobSpec:
@@ -54,6 +57,8 @@ def make_spec(options: JobOptions) -> JobSpec:
     params = loading.convert_params(loading.declared_params(module, code), options.params)
     loading.begin_job(params)
     functions = loading.bind(module, code, params)
+    if (extra := missing(options.codec)) is not None:
+        raise BadJob(f"--codec {options.codec} needs a library: pip install '{extra}'")
     inputs = tuple(os.path.abspath(path) for path in options.inputs)
     output = os.path.abspath(options.output)
     if os.path.lexists(output):
@@ -71,6 +76,8 @@ def make_spec(options: JobOptions) -> JobSpec:
         reducers=options.reducers,
         split_bytes=options.split_bytes,
         keep=options.keep,
+        memory_bytes=options.memory_bytes,
+        codec=options.codec,
         key_sample=sample,
     )
 

@@ -93,6 +93,8 @@ class JobLife:
             "code": self.spec.code.to_plain(),
             "params": self.spec.params,
             "key_sample": self.spec.key_sample,
+            "memory_bytes": self.spec.memory_bytes,
+            "codec": self.spec.codec,
             "key": self._key,
         }
         return self._call(order.tracker, "initJob", self.job, setup).addCallbacks(

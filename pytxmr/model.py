@@ -142,6 +142,10 @@ class JobSpec:
     split_bytes: int | None = None
     keep: bool = False
     max_attempts: int = 4
+    #: Memory of a worker process; None: what its tracker gives.
+    memory_bytes: int | None = None
+    #: How spills are compressed (see `records.compression`).
+    codec: str = "none"
     #: Sorted keys of a sample of the input, packed, for a `RangePartitioner`.
     key_sample: bytes | None = None
 
@@ -161,12 +165,16 @@ class JobSpec:
             split_bytes=take(plain, "split_bytes", (int, type(None))),
             keep=take(plain, "keep", bool),
             max_attempts=take(plain, "max_attempts", int),
+            memory_bytes=take(plain, "memory_bytes", (int, type(None))),
+            codec=take(plain, "codec", str),
             key_sample=take(plain, "key_sample", (bytes, type(None))),
         )
         if (
             not all(isinstance(path, str) for path in spec.inputs)
             or (spec.reducers is not None and not 1 <= spec.reducers <= 100_000)
             or (spec.split_bytes is not None and spec.split_bytes < 1)
+            or (spec.memory_bytes is not None and spec.memory_bytes < 1)
+            or spec.codec not in ("none", "lz4", "zstd")
             or not 1 <= spec.max_attempts <= 100
         ):
             raise PeerBroke("a field of the job is out of its range")

@@ -47,6 +47,7 @@ from pytxmr.store import KeyValueStore
 
 #: Pauses between tries to connect to the jobtracker: doubled from the first up to the second.
 RECONNECT_SECONDS = (0.1, 5.0)
+DEFAULT_MEMORY_BYTES = 256 * 1024 * 1024
 LOG_TAIL_BYTES = 32 * 1024
 LOG_READ_BYTES = 512 * 1024
 
@@ -55,14 +56,16 @@ _log = Logger()
 
 @dataclass(frozen=True, slots=True)
 class TrackerConfig:
-    """``kv_listen`` is an endpoint description; ``buffer_bytes`` bounds a map's sort buffer."""
+    """``kv_listen`` is an endpoint description; ``memory_bytes`` is what a worker process may take,
+    for a job that does not say.
+    """
 
     name: str
     work_dir: str
     workers: int
     kv_listen: str
     secret: bytes = field(repr=False)
-    buffer_bytes: int = 64 * 1024 * 1024
+    memory_bytes: int = DEFAULT_MEMORY_BYTES
 
 
 @dataclass(slots=True)
@@ -312,6 +315,9 @@ class TaskTracker(Service):
                 "code": plain,
                 "params": take(setup, "params", dict),
                 "key_sample": take(setup, "key_sample", (bytes, type(None))),
+                "memory_bytes": take(setup, "memory_bytes", (int, type(None)))
+                or self._config.memory_bytes,
+                "codec": take(setup, "codec", str),
             },
             Segments(
                 self._reactor,
@@ -332,7 +338,6 @@ class TaskTracker(Service):
             "split": split.to_plain(),
             "partitions": take(task, "partitions", int),
             "spill_path": self.store.spill_path(job.id, attempt),
-            "buffer_bytes": self._config.buffer_bytes,
         }
         self._start(job, attempt, message, lambda done: self._map_done(job, attempt, done))
 

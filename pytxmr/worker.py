@@ -26,12 +26,16 @@ from pytxmr.errors import AttemptFailed, BadJob, PytxmrError, to_plain
 from pytxmr.job import context
 from pytxmr.job.loading import load, user_traceback
 from pytxmr.model import InputSplit, JobCode, JobFunctions, Segment
-from pytxmr.records.attempt import Outcome, bind_sample, run_map, run_reduce
+from pytxmr.records.attempt import Outcome, bind_sample
 from pytxmr.records.codec import unpack_column
+from pytxmr.records.mapping import run_map
+from pytxmr.records.reducing import run_reduce
 
 CONTROL_FD = 3
 ANSWER_FD = 4
 _PROGRESS_SECONDS = 0.2
+#: What a worker takes before it does anything, with a small job loaded.
+_LOADED_BYTES = 24 << 20
 #: Characters of a user's exception that are told.
 _MOST_TEXT = 100_000
 
@@ -118,8 +122,9 @@ class Worker:
                 InputSplit.from_plain(message["split"]),
                 message["spill_path"],
                 message["partitions"],
-                message["buffer_bytes"],
+                _buffer_bytes(message["job"]["memory_bytes"]),
                 self._progress,
+                message["job"]["codec"],
             )
         segments = [Segment(*segment) for segment in message["segments"]]
         return run_reduce(
@@ -136,6 +141,11 @@ class Worker:
         if now - self._told > _PROGRESS_SECONDS:
             self._told = now
             send(pack({"progress": self._fraction, "status": context.current_status()}))
+
+
+def _buffer_bytes(memory_bytes: int) -> int:
+    """What a sort buffer may hold: half of what is left when Python and the job are loaded."""
+    return max(1 << 20, (memory_bytes - _LOADED_BYTES) // 2)
 
 
 def _done(outcome: Outcome) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from twisted.internet.task import Clock
 
 from pytxmr.errors import NotFound, SpillDamaged, Unreachable
 from pytxmr.model import AttemptId, Segment
+from pytxmr.records.columns import Groups
 from pytxmr.records.spill import SpillWriter
 from pytxmr.segments import FETCH_TRIES, Segments
 from pytxmr.store import KeyValueStore
@@ -125,7 +126,7 @@ def test_what_the_source_does_not_have_is_not_asked_for_again(tracker: Tracker) 
 def test_a_map_that_ran_here_is_read_where_it_lies(tracker: Tracker) -> None:
     path = tracker.store.spill_path("Job001", M1)
     writer = SpillWriter(path, 2)
-    writer.write_groups(1, ["a"], {"a": [1]})
+    writer.write(1, Groups(["a"], None, [1]))
     ranges = writer.close()
     tracker.store.add_spill("Job001", M1)
     tracker.gather(M1, 0, 1, tracker="here.1")

@@ -248,6 +248,8 @@ def _job_options(options: argparse.Namespace) -> JobOptions:
         reducers=options.reducers,
         split_bytes=options.split_size,
         keep=options.keep,
+        memory_bytes=options.memory,
+        codec=options.codec,
     )
 
 

@@ -114,6 +114,16 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
         "over the workers)",
     )  # fmt: skip
     parser.add_argument(
+        "--memory", type=size, metavar="SIZE",
+        help="what a worker process may take; what does not fit goes through files (default: "
+        "256MiB, or what the tasktracker says)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--codec", choices=("none", "lz4", "zstd"), default="none",
+        help="compress what maps put out, on disk and between machines: worth it on networks of "
+        "1 Gbit/s and below (default: none)",
+    )  # fmt: skip
+    parser.add_argument(
         "--keep", action="store_true",
         help="keep the spills for inspection, until `pytxmr destroy JOB`; when the job runs here, "
         "stay and serve them until Ctrl-C",

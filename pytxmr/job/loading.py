@@ -18,6 +18,8 @@ from pytxmr.errors import BadJob
 from pytxmr.job.context import begin_job
 from pytxmr.job.mapreduce import MapReduce
 from pytxmr.model import JobCode, JobFunctions
+from pytxmr.records.batch import batch_form
+from pytxmr.records.folds import Fold
 from pytxmr.records.partition import stable_partition
 
 #: role -> (is it required, the method's name in a class)
@@ -103,6 +105,17 @@ def bind(module: ModuleType, code: JobCode, params: dict[str, Any]) -> JobFuncti
     else:
         found = {role: _function(module, code, role) for role in ROLES}
     found["partitioner"] = found["partitioner"] or stable_partition
+    reducer, combiner = found["reducer"], found["combiner"]
+    if combiner is None and isinstance(reducer, Fold) and reducer.combines:
+        found["combiner"] = reducer
+    if isinstance(combiner, Fold) and not combiner.combines:
+        raise BadJob(f"{code.filename}: folds.{combiner.name} combines nothing; leave it out")
+    if batch_form(combiner) is not None:
+        raise BadJob(f"{code.filename}: a combiner takes one group at a time, without @batch")
+    if found["reader"] is not None and batch_form(found["mapper"]) is not None:
+        raise BadJob(
+            f"{code.filename}: a batch mapper reads the input itself; leave out the reader"
+        )
     return JobFunctions(**found)
 
 

@@ -3,8 +3,9 @@
 A heap costs a Python comparison or more for every record. Instead each step looks only at the
 last key of the block that each run has in memory: every key up to the smallest of these, the
 *frontier*, is complete in memory but for the frontier itself, which may go on in a next block. All
-groups up to the frontier are put into one dict, and its keys sorted. Each step uses up at least
-one block, so memory stays at one block a run, and the Python work is per distinct key.
+that the runs have up to the frontier is put one after the other and sorted, which for runs that
+are in order is a merge in C (Tim Peters, "listsort.txt", in CPython). Each step uses up at least
+one block, so memory stays at one block a run.
 
 The order of runs is kept within a key, so equal input gives equal output, whichever run arrived
 first; and of keys that are equal (1, 1.0, True) the first run's stands for all.
@@ -14,11 +15,14 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
-from pytxmr.errors import AttemptFailed, PytxmrError, SpillDamaged
+from pytxmr.errors import SpillDamaged
 from pytxmr.model import Segment
+from pytxmr.records.columns import Groups, SortKey, sort_groups, sort_pairs
+from pytxmr.records.combine import Combiner, combined
 from pytxmr.records.order import Kind, key_function
 from pytxmr.records.spill import (
     Block,
@@ -28,10 +32,6 @@ from pytxmr.records.spill import (
     read_blocks,
     remove_spill,
 )
-
-#: Keys in order, and the values of each. The last key may go on as the first of the next batch.
-Batch = tuple[list[Any], dict[Any, list[Any]]]
-Combiner = Callable[[Any, Iterator[Any]], Iterable[tuple[Any, Any]]]
 
 #: Runs merged at once. More are merged in passes, through files.
 FAN_IN = 64
@@ -50,146 +50,46 @@ class _Run:
         if block is None:
             self.alive = False
             return
-        self.keys, self.counts, self.values = block.keys, block.counts, block.values
+        self._block = block
+        self._key_at = self._value_at = 0
+        self.last_key = self._block.keys[-1]
         self.kind: Kind = block.kind
-        self._key_at = 0
-        self._value_at = 0
 
-    def take(self, frontier: Any, key: Callable[[Any], Any] | None, into: dict[Any, Any]) -> None:
-        """Move every group up to ``frontier`` into ``into``; load the next block if used up."""
-        start, at = self._key_at, self._value_at
+    def take(self, frontier: Any, key: SortKey) -> Groups:
+        """Take every group up to ``frontier``; load the next block if this one is used up."""
+        block, start, first = self._block, self._key_at, self._value_at
         target = frontier if key is None else key(frontier)
-        cut = bisect_right(self.keys, target, lo=start, key=key)
-        if self.counts is None:
-            for name, value in zip(
-                self.keys[start:cut], self.values[at : at + cut - start], strict=True
-            ):
-                if name in into:
-                    into[name].append(value)
-                else:
-                    into[name] = [value]
-            at += cut - start
-        else:
-            for name, count in zip(self.keys[start:cut], self.counts[start:cut], strict=True):
-                end = at + count
-                if name in into:
-                    into[name] += self.values[at:end]
-                else:
-                    into[name] = self.values[at:end]
-                at = end
-        self._key_at, self._value_at = cut, at
-        if cut == len(self.keys):
+        cut = bisect_right(block.keys, target, lo=start, key=key)
+        counts = None if block.counts is None else block.counts[start:cut]
+        end = first + (cut - start if counts is None else sum(counts))
+        taken = Groups(block.keys[start:cut], counts, block.values[first:end])
+        self._key_at, self._value_at = cut, end
+        if cut == len(block):
             self._next_block()
+        return taken
 
 
-def merge(runs: Sequence[Iterator[Block]]) -> Iterator[Batch]:
-    """Merge runs of blocks, each sorted, into batches in natural order."""
+def merge(runs: Sequence[Iterator[Block]]) -> Iterator[Groups]:
+    """Merge runs of blocks, each sorted, into groups in natural order.
+
+    The last group of a batch may go on as the first of the next.
+    """
     live = [run for run in map(_Run, runs) if run.alive]
     while live:
         key = key_function({run.kind for run in live})
-        frontier = min((run.keys[-1] for run in live), key=key)
-        groups: dict[Any, list[Any]] = {}
-        for run in live:
-            run.take(frontier, key, groups)
-        yield (list(groups) if len(live) == 1 else sorted(groups, key=key)), groups
+        frontier = min((run.last_key for run in live), key=key)
+        parts = [part for part in [run.take(frontier, key) for run in live] if part.keys]
+        yield _joined(parts, key)
         live = [run for run in live if run.alive]
 
 
-class Groups:
-    """Iterates over ``(key, values)`` of merged batches; ``values`` is a one-pass iterator.
-
-    A group may be larger than memory: the values of a batch's last key pull the next batches as
-    they are read. Values that the reducer leaves unread are skipped. `key` is the group that was
-    handed out last; `ended` is true after all were.
-    """
-
-    def __init__(self, batches: Iterator[Batch]) -> None:
-        self._batches = batches
-        self._batch = next(batches, None)
-        self._continued = 0
-        self._failure: BaseException | None = None
-        self.key: Any = None
-        self.count = 0
-        self.ended = False
-
-    def __iter__(self) -> Iterator[tuple[Any, Iterator[Any]]]:
-        while self._batch is not None:
-            keys, groups = self._batch
-            for key in keys[self._continued : -1]:
-                self.key = key
-                self.count += 1
-                yield key, iter(groups[key])
-            self.key = key = keys[-1]
-            self.count += 1
-            values = self._to_the_end(key, groups[key])
-            yield key, values
-            for _ in values:
-                pass
-            if self._failure is not None:
-                raise self._failure
-        self.ended = True
-
-    def _to_the_end(self, key: Any, values: list[Any]) -> Iterator[Any]:
-        while True:
-            yield from values
-            try:
-                self._batch = next(self._batches, None)
-            except BaseException as error:
-                # A reducer may swallow it, but must not go on as if this were the end.
-                self._failure = error
-                raise
-            self._continued = 0
-            # Comparing lists, not keys: identity counts first, so that NaN equals itself.
-            if self._batch is None or [self._batch[0][0]] != [key]:
-                return
-            keys, groups = self._batch
-            values = groups[keys[0]]
-            if len(keys) > 1:
-                self._continued = 1
-                yield from values
-                return
-
-
-def is_pair(thing: Any) -> bool:
-    """Is it what a mapper, combiner or reducer may yield? A str of two characters is not."""
-    return isinstance(thing, (tuple, list)) and len(thing) == 2
-
-
-def combine_groups(groups: dict[Any, list[Any]], combiner: Combiner) -> dict[Any, list[Any]]:
-    """Run the combiner over every key that has several values; the keys' order is kept.
-
-    Raises `AttemptFailed` if the combiner raises, or yields anything but pairs with the key that
-    it was given: another key would stand at a wrong place in the order, or in a wrong partition.
-    """
-    combined: dict[Any, list[Any]] = {}
-    key: Any = None
-    try:
-        for key, values in groups.items():
-            if len(values) > 1:
-                kept = []
-                for pair in combiner(key, iter(values)):
-                    if type(pair) is not tuple or len(pair) != 2 or pair[0] is not key:
-                        _check_combined(key, pair)
-                    kept.append(pair[1])
-                values = kept
-            if values:
-                combined[key] = values
-    except PytxmrError:
-        raise
-    except BaseException as error:
-        message = f"the combiner raised {type(error).__name__}: {error}"
-        raise AttemptFailed(message, where=f"key {key!r:.400}") from error
-    return combined
-
-
-def _check_combined(key: Any, pair: Any) -> None:
-    if not is_pair(pair):
-        problem = f"the combiner yielded {pair!r:.200}: not a pair (key, value)"
-    elif pair[0] is not key and pair[0] != key:
-        problem = f"the combiner yielded the key {pair[0]!r:.200}: not the one it was given"
-    else:
-        return
-    raise AttemptFailed(problem, where=f"key {key!r:.400}", final=True)
+def _joined(parts: list[Groups], key: SortKey) -> Groups:
+    if len(parts) == 1:
+        return parts[0]
+    keys = list(chain.from_iterable([part.keys for part in parts]))
+    if all(part.counts is None for part in parts):
+        return sort_pairs(keys, list(chain.from_iterable([part.values for part in parts])), key)
+    return sort_groups(keys, list(chain.from_iterable([part.lists() for part in parts])), key)
 
 
 def merge_spills(
@@ -205,11 +105,8 @@ def merge_spills(
                 read_blocks(fd, ranges[partition].offset, ranges[partition].length)
                 for fd, ranges in opened
             ]
-            for keys, groups in merge(runs):
-                if combiner is not None:
-                    groups = combine_groups(groups, combiner)
-                    keys = [key for key in keys if key in groups]
-                into.write_groups(partition, keys, groups)
+            for groups in merge(runs):
+                into.write(partition, combined(groups, combiner))
     finally:
         for fd, _ in opened:
             os.close(fd)
@@ -230,7 +127,7 @@ class SegmentMerge:
         self._fds: list[int] = []
         self._segments = segments
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Groups]:
         segments = self._segments
         while len(segments) > FAN_IN:
             segments = [
@@ -252,8 +149,8 @@ class SegmentMerge:
         self._made.append(path)
         writer = SpillWriter(path, 1)
         try:
-            for keys, groups in merge([self._open(segment) for segment in segments]):
-                writer.write_groups(0, keys, groups)
+            for groups in merge([self._open(segment) for segment in segments]):
+                writer.write(0, groups)
         except BaseException:
             writer.abort()
             raise

@@ -6,7 +6,7 @@ canonical form is stable, and fast enough to be called once per distinct key of 
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from typing import Any
 from zlib import crc32
 
@@ -67,10 +67,19 @@ class RangePartitioner:
 
     def __call__(self, key: Any, partitions: int) -> int:
         """The number of the range, in [0, partitions), that ``key`` falls in."""
+        return bisect_left(self._bounds(partitions), sort_key(key))
+
+    def cuts(self, keys: list[Any], partitions: int) -> list[int]:
+        """For keys in natural order: where each range but the first begins."""
+        bounds = self._bounds(partitions)
+        ends = [bisect_right(keys, bound, key=sort_key) for bound in bounds]
+        return ends + [len(keys)] * (partitions - 1 - len(ends))
+
+    def _bounds(self, partitions: int) -> list[Any]:
         bounds = self._boundaries.get(partitions)
         if bounds is None:
             sample = self._sample
             picks = range(1, partitions) if sample else ()
             bounds = [sort_key(sample[len(sample) * i // partitions]) for i in picks]
             self._boundaries[partitions] = bounds
-        return bisect_left(bounds, sort_key(key))
+        return bounds

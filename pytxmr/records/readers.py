@@ -23,16 +23,16 @@ from pytxmr.model import FileRange
 CHUNK_BYTES = 1 << 20
 
 
-def line_blocks(part: FileRange) -> Iterator[tuple[int, bytes]]:
-    """``(offset, whole lines)`` of a range, about `CHUNK_BYTES` at a time."""
+def line_blocks(part: FileRange, chunk_bytes: int = 0) -> Iterator[tuple[int, bytes]]:
+    """``(offset, whole lines)`` of a range, about ``chunk_bytes``, or `CHUNK_BYTES`, at a time."""
     try:
         with open(part.path, "rb", buffering=0) as file:
-            yield from _line_blocks(file, part)
+            yield from _line_blocks(file, part, chunk_bytes or CHUNK_BYTES)
     except OSError as error:
         raise AttemptFailed(f"{part.path}: {error.strerror}", where=part.path) from error
 
 
-def _line_blocks(file: Any, part: FileRange) -> Iterator[tuple[int, bytes]]:
+def _line_blocks(file: Any, part: FileRange, chunk_bytes: int) -> Iterator[tuple[int, bytes]]:
     offset = part.start
     if offset:
         # A line begins at `start` only if the byte before is a line end.
@@ -40,7 +40,7 @@ def _line_blocks(file: Any, part: FileRange) -> Iterator[tuple[int, bytes]]:
         offset = _skip_line(file, offset - 1)
     while offset < part.end:
         file.seek(offset)
-        data = file.read(min(CHUNK_BYTES, part.end - offset))
+        data = file.read(min(chunk_bytes, part.end - offset))
         if not data:
             return
         pieces = [data]

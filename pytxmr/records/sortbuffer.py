@@ -1,41 +1,47 @@
-"""The sort buffer: where a map's pairs wait in memory, grouped by key, until they are spilled.
+"""The sort buffer: where a map's pairs wait in memory until they are spilled.
 
-Pairs are pulled from the mapper's stream some thousands at a time. Keys are grouped by a dict, so
-each distinct key is hashed to its partition, sorted and packed once, however many values it has.
-When the estimated size passes the limit, the combiner is tried first; what still fills more than
-half the limit goes to disk as a sorted run. At the end the runs are merged into the one spill file
-of the attempt.
+Pairs are pulled from the mapper's stream some thousands at a time and gathered by key (see
+`gather`), so each distinct key is hashed to its partition, sorted and packed once, however many
+values it has. Where keys hardly repeat, gathering gives up and pairs are only listed. When the
+estimated size passes the limit, what is held is combined; what still fills more than half the limit
+goes to disk as a sorted run. At the end the runs are merged into the one spill file of the attempt.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator
-from itertools import chain, islice
+from itertools import chain, compress, islice, pairwise, repeat
+from operator import length_hint
 from sys import getsizeof
 from typing import Any
 
 from pytxmr.errors import AttemptFailed
 from pytxmr.records.codec import check_key, one_nan
-from pytxmr.records.merge import FAN_IN, Combiner, combine_groups, is_pair, merge_spills
+from pytxmr.records.columns import Groups
+from pytxmr.records.combine import Combiner, combined, is_pair
+from pytxmr.records.folds import Fold, Pair
+from pytxmr.records.gather import Folded, Grouped, Listed
+from pytxmr.records.merge import FAN_IN, merge_spills
 from pytxmr.records.order import key_function, order_of
-from pytxmr.records.partition import partition_keys, stable_partition
+from pytxmr.records.partition import RangePartitioner, partition_keys, stable_partition
 from pytxmr.records.spill import PartitionRange, SpillWriter, remove_spill
 
-Pair = tuple[Any, Any]
-
-#: What a dict entry with a list of its own costs beside key and values, in CPython 3.11.
-_GROUP_BYTES = 190
 #: Pairs looked at, for their size, in every step; and the most that a step takes.
 _SAMPLE = 64
 _MOST_PAIRS_PER_STEP = 16384
+#: About what a pair takes beside its key and value.
+_ENTRY_BYTES = 100
+#: Gathering gives up if, after so many pairs, more than this part of them have keys of their own.
+_PROBE_PAIRS = 32768
+_GIVE_UP = 0.7
 
 
 class SortBuffer:
     """Collects pairs and writes them as one sorted, partitioned spill at ``path``.
 
     ``limit_bytes`` bounds the memory, by an estimate from a sample of each step. Call `fill` until
-    it returns False, then `finish`; or `abort`, which removes every file.
+    it returns False, or `add` any number of times, then `finish`; or `abort`, which removes every
+    file. A combiner that is a fold makes the spill one of partials.
     """
 
     def __init__(
@@ -45,84 +51,97 @@ class SortBuffer:
         limit_bytes: int,
         partitioner: Callable[[Any, int], int] = stable_partition,
         combiner: Combiner | None = None,
+        codec: str = "none",
     ) -> None:
         self._path = path
         self._partitions = partitions
         self._limit = limit_bytes
         self._partitioner = partitioner
         self._combiner = combiner
-        self._groups: defaultdict[Any, list[Any]] = defaultdict(list)
+        self._codec = codec
+        self._held: Folded | Grouped | Listed = self._empty()
+        self._held_pairs = 0
         self._bytes = 0.0
-        self._counted = 0
-        self._pairs_before = 0
         self._runs: list[str] = []
         self._writer: SpillWriter | None = None
         self.pairs_in = 0
         self.spilled_pairs = 0
+
+    def _empty(self) -> Folded | Grouped:
+        combiner = self._combiner
+        return Folded(combiner) if isinstance(combiner, Fold) else Grouped(combiner)
+
+    # ---- pairs in
 
     def fill(self, stream: Iterator[Pair]) -> bool:
         """Take some thousands of pairs from ``stream``; False if it has ended.
 
         `TypeError` or `ValueError` that arise here: something in the stream is not a pair.
         """
-        groups = self._groups
-        before = len(groups)
         head = list(islice(stream, _SAMPLE))
         if not head:
             return False
         if not all(map(is_pair, head)):  # unpacking would take a str of two characters for one
             raise TypeError("something in the stream is not a pair")
-        value_bytes = sum(getsizeof(value) for _, value in head) / len(head) + 8
-        key_bytes = sum(getsizeof(key) for key, _ in head) / len(head) + _GROUP_BYTES
-        step = int(self._limit / 16 / (value_bytes + key_bytes))
-        step = min(_MOST_PAIRS_PER_STEP, max(_SAMPLE, step))
-        for key, value in chain(head, islice(stream, step - len(head))):
-            groups[key].append(value)
-        self._bytes += step * value_bytes + (len(groups) - before) * key_bytes
-        if self._bytes > self._limit:
-            self._shrink()
+        keys, values = zip(*head, strict=True)
+        key_bytes, value_bytes = _average_size(keys), _average_size(values)
+        wanted = self._step(key_bytes + value_bytes) - len(head)
+        # An `islice` that can be asked how far it came: the pairs it gave, `ticks` has less.
+        ticks = repeat(True, wanted + 1)
+        before = self._held.entries
+        self._held.take(chain(head, islice(compress(stream, ticks), wanted)))
+        taken = len(head) + wanted + 1 - length_hint(ticks)
+        self._taken(taken, self._held.entries - before, value_bytes, key_bytes)
         return True
 
-    def _shrink(self) -> None:
-        if self._combiner is not None:
-            pairs = self._combine()
-            average = self._bytes / max(1, self._pairs_before)
-            self._bytes = pairs * (average + 28) + len(self._groups) * (_GROUP_BYTES + 60)
-            if self._bytes < self._limit / 2:
-                return
-        self._spill(self._new_run())
+    def add(self, keys: list[Any], values: list[Any]) -> None:
+        """Take pairs as two columns."""
+        at = 0
+        while at < len(keys):
+            key_bytes = _average_size(keys[at : at + _SAMPLE])
+            value_bytes = _average_size(values[at : at + _SAMPLE])
+            end = at + self._step(key_bytes + value_bytes)
+            before = self._held.entries
+            some = keys[at:end]
+            self._held.extend(some, values[at:end])
+            self._taken(len(some), self._held.entries - before, value_bytes, key_bytes)
+            at = end
 
-    def _combine(self) -> int:
-        """Combine what is in memory; return how many pairs are left."""
-        self._pairs_before = self._count()
-        assert self._combiner is not None
-        self._groups = defaultdict(list, combine_groups(self._groups, self._combiner))
-        self._counted = sum(map(len, self._groups.values()))
-        return self._counted
+    def _step(self, pair_bytes: float) -> int:
+        wanted = int(self._limit / 16 / (pair_bytes + _ENTRY_BYTES))
+        return min(_MOST_PAIRS_PER_STEP, max(_SAMPLE, wanted))
 
-    def _count(self) -> int:
-        """Count the pairs in memory, and add those that are new to `pairs_in`."""
-        pairs = sum(map(len, self._groups.values()))
-        self.pairs_in += pairs - self._counted
-        self._counted = pairs
-        return pairs
+    def _taken(self, pairs: int, entries: int, value_bytes: float, key_bytes: float) -> None:
+        held = self._held
+        self.pairs_in += pairs
+        self._held_pairs += pairs
+        self._bytes += held.cost(pairs, entries, value_bytes, key_bytes)
+        unique = held.entries > _GIVE_UP * self._held_pairs and self._held_pairs > _PROBE_PAIRS
+        if unique and not isinstance(held, Listed):
+            held = self._held = held.listed()
+            self._bytes = held.cost(held.entries, held.entries, value_bytes, key_bytes)
+        if self._bytes > self._limit:
+            left = held.compact()
+            self._bytes = held.cost(left, held.entries, value_bytes, key_bytes)
+            if self._bytes > self._limit / 2:
+                self._spill(self._new_run())
 
-    def _new_run(self) -> str:
-        self._runs.append(f"{self._path}.run{len(self._runs)}")
-        return self._runs[-1]
+    # ---- spills out
 
     def finish(self) -> list[PartitionRange]:
         """Write the spill file and its index; return where each partition lies."""
-        if self._combiner is not None:
-            self._combine()
         if not self._runs:
             return self._spill(self._path)
-        if self._groups:
+        if self._held.entries:
             self._spill(self._new_run())
         runs = list(self._runs)
         while len(runs) > FAN_IN:
             runs = [self._merge_run(runs[at : at + FAN_IN]) for at in range(0, len(runs), FAN_IN)]
         return self._merge(runs, self._path)
+
+    def _new_run(self) -> str:
+        self._runs.append(f"{self._path}.run{len(self._runs)}")
+        return self._runs[-1]
 
     def _merge_run(self, runs: list[str]) -> str:
         path = self._new_run()
@@ -130,7 +149,7 @@ class SortBuffer:
         return path
 
     def _merge(self, runs: list[str], path: str) -> list[PartitionRange]:
-        self._writer = SpillWriter(path, self._partitions)
+        self._writer = SpillWriter(path, self._partitions, codec=self._codec)
         merge_spills(runs, self._writer, self._partitions, self._combiner)
         return self._close_writer()
 
@@ -141,53 +160,62 @@ class SortBuffer:
         return writer.close()
 
     def _spill(self, path: str) -> list[PartitionRange]:
-        average = self._bytes / (self._count() or 1)
-        self._writer = writer = SpillWriter(path, self._partitions, average)
-        groups = self._groups
-        keys = list(groups)
-        kind = order_of(keys)
-        if kind is None and keys:
-            groups = self._checked(groups)
-            keys = list(groups)
-        for partition, members in enumerate(self._by_partition(keys)):
-            members.sort(key=key_function({kind}))
-            writer.write_groups(partition, members, groups)
-        self._groups = defaultdict(list)
-        self._bytes, self._counted = 0.0, 0
+        """Sort what is held, and write it to ``path``."""
+        average = self._bytes / max(1, self._held_pairs)
+        held, self._held = self._held, self._empty()
+        self._bytes, self._held_pairs = 0.0, 0
+        self._writer = SpillWriter(path, self._partitions, average, self._codec)
+        for partition, groups in self._sorted(held):
+            self._writer.write(partition, combined(groups, self._combiner))
         return self._close_writer()
 
-    def _checked(self, groups: defaultdict[Any, list[Any]]) -> defaultdict[Any, list[Any]]:
-        """Groups of mixed keys: refuse what cannot be a key, and let every NaN be one key."""
-        for key in groups:
-            check_key(key)
-        checked: defaultdict[Any, list[Any]] = defaultdict(list)
-        for same, values in zip(one_nan(list(groups)), groups.values(), strict=True):
-            checked[same] += values
-        return checked
+    def _sorted(self, held: Folded | Grouped | Listed) -> Iterator[tuple[int, Groups]]:
+        keys, items = held.columns()
+        kind = order_of(keys)
+        if kind is None:
+            for key in keys:
+                check_key(key)
+            keys = one_nan(keys)
+        key = key_function({kind})
+        partitioner = self._partitioner
+        if type(partitioner) is RangePartitioner:
+            groups = held.sort(keys, items, key)
+            cuts = [0, *partitioner.cuts(groups.keys, self._partitions), len(groups)]
+            for partition, (start, end) in enumerate(pairwise(cuts)):
+                yield partition, groups.part(start, end)
+        elif self._partitions == 1 and partitioner is stable_partition:
+            yield 0, held.sort(keys, items, key)
+        else:
+            for partition, members in enumerate(self._members(keys)):
+                some = [keys[at] for at in members]
+                yield partition, held.sort(some, [items[at] for at in members], key)
 
-    def _by_partition(self, keys: list[Any]) -> list[list[Any]]:
+    def _members(self, keys: list[Any]) -> list[list[int]]:
+        """For each partition, which of the keys belong to it."""
+        members: list[list[int]] = [[] for _ in range(self._partitions)]
+        for at, number in enumerate(self._numbers(keys)):
+            members[number].append(at)
+        return members
+
+    def _numbers(self, keys: list[Any]) -> list[int]:
         count = self._partitions
         if self._partitioner is stable_partition:
-            numbers = partition_keys(keys, count)
-        else:
-            numbers = []
-            try:
-                for key in keys:
-                    numbers.append(self._partitioner(key, count))
-            except BaseException as error:
-                message = f"the partitioner raised {type(error).__name__}: {error}"
-                raise AttemptFailed(message, where=f"key {key!r:.400}") from error
-            for key, number in zip(keys, numbers, strict=True):
-                if type(number) is not int or not 0 <= number < count:
-                    raise AttemptFailed(
-                        f"the partitioner gave {number!r} for the key {key!r:.200}: "
-                        f"it must give an int from 0 to {count - 1}",
-                        final=True,
-                    )
-        members: list[list[Any]] = [[] for _ in range(count)]
+            return partition_keys(keys, count)
+        numbers: list[int] = []
+        try:
+            for key in keys:
+                numbers.append(self._partitioner(key, count))
+        except BaseException as error:
+            message = f"the partitioner raised {type(error).__name__}: {error}"
+            raise AttemptFailed(message, where=f"key {key!r:.400}") from error
         for key, number in zip(keys, numbers, strict=True):
-            members[number].append(key)
-        return members
+            if type(number) is not int or not 0 <= number < count:
+                raise AttemptFailed(
+                    f"the partitioner gave {number!r} for the key {key!r:.200}: "
+                    f"it must give an int from 0 to {count - 1}",
+                    final=True,
+                )
+        return numbers
 
     def abort(self) -> None:
         """Remove every file written so far."""
@@ -195,3 +223,9 @@ class SortBuffer:
             self._writer.abort()
         for path in (*self._runs, self._path):
             remove_spill(path)
+
+
+def _average_size(objects: Any) -> float:
+    """Bytes of an object, on average over the first few."""
+    sample = objects[:_SAMPLE]
+    return sum(map(getsizeof, sample)) / len(sample)

@@ -47,7 +47,7 @@ import os
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -56,7 +56,8 @@ from xxhash import xxh3_64, xxh3_64_intdigest
 
 from pytxmr.errors import SpillDamaged
 from pytxmr.records.codec import one_nan, pack_column, unpack_column
-from pytxmr.records.compression import STORED, compressor, decompress
+from pytxmr.records.columns import Groups
+from pytxmr.records.compression import STORED, Compress, compressor, decompress
 from pytxmr.records.order import Kind, order_of
 
 SPILL_MAGIC = b"PXSPILL\x02"
@@ -74,12 +75,9 @@ _MOST_PAIRS = 32768
 
 
 @dataclass(slots=True)
-class Block:
-    """A decoded block. ``counts`` is None if every key has one value."""
+class Block(Groups):
+    """A decoded block, and what kind of keys it has (see `order`)."""
 
-    keys: list[Any]
-    counts: list[int] | None
-    values: list[Any]
     kind: Kind
 
 
@@ -97,7 +95,7 @@ def pack_block(
     keys: list[Any],
     counts: list[int] | None,
     values: list[Any],
-    compress: Callable[[bytes], tuple[int, bytes]] | None = None,
+    compress: Compress | None = None,
 ) -> bytes:
     """A whole block, header included. Raises `Uncarryable` for what cannot be packed."""
     key_bytes = pack_column(keys)
@@ -250,45 +248,44 @@ class SpillWriter:
         self.keys = 0
         self.pairs = 0
 
-    def write_groups(self, partition: int, keys: list[Any], groups: dict[Any, list[Any]]) -> None:
-        """Append ``keys``, in order, with their values, to ``partition``, cut into blocks."""
-        lists = list(map(groups.__getitem__, keys))
-        counts = list(map(len, lists))
-        ends = list(accumulate(counts))
-        at = 0
+    def write(self, partition: int, groups: Groups) -> None:
+        """Append groups to ``partition``, cut into blocks."""
+        keys, counts, values = groups.keys, groups.counts, groups.values
+        ends = range(1, len(keys) + 1) if counts is None else list(accumulate(counts))
+        at = done = 0
         while at < len(keys):
             most = min(_MOST_PAIRS, max(1, int(BLOCK_BYTES / self._average)))
-            done = ends[at - 1] if at else 0
             cut = bisect_right(ends, done + most, lo=at)
             if cut == at:  # this key alone fills more than a block
-                values = lists[at]
-                for start in range(0, len(values), most):
-                    part = values[start : start + most]
+                end = ends[at]
+                for start in range(done, end, most):
+                    part = values[start : min(start + most, end)]
                     self._block(partition, [keys[at]], [len(part)], part)
                 cut = at + 1
-            elif ends[cut - 1] - done == cut - at:
-                self._block(partition, keys[at:cut], None, [one for (one,) in lists[at:cut]])
             else:
-                flat = [value for values in lists[at:cut] for value in values]
-                self._block(partition, keys[at:cut], counts[at:cut], flat)
-            at = cut
+                end = ends[cut - 1]
+                single = counts is None or end - done == cut - at
+                some = None if single else counts[at:cut]  # type: ignore[index]
+                self._block(partition, keys[at:cut], some, values[done:end])
+            at, done = cut, end
 
     def _block(
         self, partition: int, keys: list[Any], counts: list[int] | None, values: list[Any]
     ) -> None:
         data = pack_block(keys, counts, values, self._compress)
+        pairs = len(values)
         self._file.write(data)
-        self._average = (self._average + len(data) / len(values)) / 2
+        self._average = (self._average + len(data) / pairs) / 2
         old = self._ranges[partition]
         self._ranges[partition] = PartitionRange(
             old.offset or self._offset,
             old.length + len(data),
             old.keys + len(keys),
-            old.pairs + len(values),
+            old.pairs + pairs,
         )
         self._offset += len(data)
         self.keys += len(keys)
-        self.pairs += len(values)
+        self.pairs += pairs
 
     def close(self) -> list[PartitionRange]:
         """Write footer and index; return where each partition lies."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain
 from typing import Any
 
 from pytxmr.errors import AttemptFailed
+from pytxmr.records.columns import Columns
 
-_PAIRS_PER_CHUNK = 8192
+#: Some pairs of the output.
+Chunk = Columns | list[tuple[Any, Any]]
 
 #: Surrogates other than those that `surrogateescape` makes of bytes.
 _NO_BYTE = re.compile("([\ud800-\udc7f\udd00-\udfff]+)")
@@ -30,7 +32,7 @@ def text(value: Any) -> str:
     if kind in (int, float, bool) or value is None:
         return str(value)
     try:
-        return json.dumps(value, ensure_ascii=False, default=_jsonable)
+        return _to_json(value)
     except TypeError:  # a dict with keys that JSON does not know
         return repr(value)
 
@@ -43,18 +45,29 @@ def _jsonable(value: Any) -> Any:
     return str(value)
 
 
-def text_lines(pairs: Iterable[tuple[Any, Any]]) -> Iterator[str]:
+_to_json = json.JSONEncoder(ensure_ascii=False, default=_jsonable).encode
+
+
+def _lines_of_pairs(pairs: Iterable[tuple[Any, Any]]) -> str:
     """A line ``key<TAB>value`` per pair; None, on either side, leaves out itself and the tab."""
-    stream = iter(pairs)
-    while chunk := list(islice(stream, _PAIRS_PER_CHUNK)):
-        yield "".join(
-            [
-                f"{key}\t{value}\n"
-                if type(key) is str and type(value) in (str, int)
-                else _text_line(key, value)
-                for key, value in chunk
-            ]
-        )
+    return "".join(
+        [
+            f"{key}\t{value}\n"
+            if type(key) is str and type(value) in (str, int)
+            else _text_line(key, value)
+            for key, value in pairs
+        ]
+    )
+
+
+def _lines_of_columns(chunk: Columns) -> str:
+    keys, values = chunk.keys, chunk.values
+    if set(map(type, keys)) == {str}:
+        if values.count(None) == len(values):
+            return "\n".join([*keys, ""])
+        if set(map(type, values)) <= {str, int}:
+            return "".join([f"{key}\t{value}\n" for key, value in chunk.pairs()])
+    return _lines_of_pairs(chunk.pairs())
 
 
 def _text_line(key: Any, value: Any) -> str:
@@ -64,10 +77,18 @@ def _text_line(key: Any, value: Any) -> str:
 
 
 def encoded(
-    pairs: Iterable[tuple[Any, Any]], writer: Callable[..., Iterable[str | bytes]] | None
+    chunks: Iterable[Chunk], writer: Callable[..., Iterable[str | bytes]] | None
 ) -> Iterator[bytes]:
-    """The bytes that ``writer`` (default: `text_lines`) makes of the pairs, chunk by chunk."""
-    for piece in (writer or text_lines)(pairs):
+    """The bytes that ``writer`` makes of the pairs; without one, a line of text each."""
+    if writer is None:
+        for chunk in chunks:
+            if isinstance(chunk, Columns):
+                yield _encode(_lines_of_columns(chunk))
+            else:
+                yield _encode(_lines_of_pairs(chunk))
+        return
+    pairs = (chunk.pairs() if isinstance(chunk, Columns) else chunk for chunk in chunks)
+    for piece in writer(chain.from_iterable(pairs)):
         if isinstance(piece, bytes):
             yield piece
         elif isinstance(piece, str):

@@ -5,13 +5,23 @@ from __future__ import annotations
 import os
 import re
 import socket
+from argparse import ArgumentTypeError
 
 from twisted.application.service import IService
 from twisted.internet.endpoints import clientFromString
 from twisted.python import usage
 
+from pytxmr.cli.options import size as parse_size
 from pytxmr.tap.daemon import Daemon, DaemonOptions
-from pytxmr.tasktracker import TaskTracker, TrackerConfig
+from pytxmr.tasktracker import DEFAULT_MEMORY_BYTES, TaskTracker, TrackerConfig
+
+
+def size(text: str) -> int:
+    """Bytes, as the command line of ``pytxmr`` takes them."""
+    try:
+        return parse_size(text)
+    except ArgumentTypeError as error:
+        raise ValueError(str(error)) from error
 
 
 class Options(DaemonOptions):
@@ -26,6 +36,13 @@ class Options(DaemonOptions):
         ["kv-listen", "k", "tcp:8993:interface=127.0.0.1", "where map output is served"],
         ["work-dir", "w", "tasktracker-work", "directory for spills, logs and the like"],
         ["workers", "n", None, "worker processes [default: one per core]", int],
+        [
+            "memory",
+            "m",
+            DEFAULT_MEMORY_BYTES,
+            "a worker process's memory, if a job does not say",
+            size,
+        ],
         ["name", None, None, "this tracker's name [default: host name and work directory]"],
         ["secret-file", "s", os.environ.get("PYTXMR_SECRET_FILE"), "file of the cluster's secret"],
     ]
@@ -48,6 +65,7 @@ class Options(DaemonOptions):
             workers=workers,
             kv_listen=self.check_listen("kv-listen"),
             secret=self.checked_secret(),
+            memory_bytes=self["memory"],
         )
 
 

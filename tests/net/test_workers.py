@@ -79,6 +79,8 @@ class Site:
             "code": {k: v for k, v in code.to_plain().items() if k != "source"},
             "params": params,
             "key_sample": None,
+            "memory_bytes": 1 << 26,
+            "codec": "none",
         }
 
     def map_task(
@@ -93,7 +95,6 @@ class Site:
             "split": [[str(path), 0, path.stat().st_size]],
             "partitions": 1,
             "spill_path": str(self.directory / f"{job}-{name}"),
-            "buffer_bytes": 1 << 20,
             "job": self.job(source, job, **params),
             "log": str(self.log(job, name)),
         }

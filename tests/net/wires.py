@@ -20,6 +20,7 @@ from twisted.test import iosim
 from zope.interface import implementer
 
 from pytxmr.model import MAP, AttemptId, TaskId
+from pytxmr.records.columns import groups_of
 from pytxmr.records.spill import PartitionRange, SpillWriter
 from pytxmr.store import KeyValueStore
 
@@ -183,7 +184,7 @@ class Stock:
         made = attempt(map_index, number)
         writer = SpillWriter(self.store.spill_path(job, made), len(partitions))
         for partition, groups in enumerate(partitions):
-            writer.write_groups(partition, [k for k, _ in groups], dict(groups))
+            writer.write(partition, groups_of([k for k, _ in groups], [v for _, v in groups]))
         self.ranges[job, made] = writer.close()
         self.store.add_spill(job, made)
         return made

@@ -12,6 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from pytxmr.records import spill
+from pytxmr.records.columns import groups_of as group_columns
 from pytxmr.records.spill import SpillWriter, open_spill, read_blocks
 
 #: Settings under which a property gives the same verdict on every run.
@@ -70,19 +71,9 @@ def write_spill(path: Any, partitions: list[list[tuple[Any, list[Any]]]]) -> str
     """A spill with these groups, which are in order; returns its path."""
     writer = SpillWriter(str(path), len(partitions))
     for number, groups in enumerate(partitions):
-        by_position = dict(enumerate(values for _, values in groups))
-        # Written by position, so that keys that are equal, or NaN, are written as they are given.
-        assert by_position.keys() == set(range(len(groups)))
-        writer.write_groups(number, [key for key, _ in groups], _InOrder(by_position))
+        writer.write(number, group_columns([k for k, _ in groups], [v for _, v in groups]))
     writer.close()
     return str(path)
-
-
-class _InOrder(dict):
-    """Gives its values one after the other, whatever the key."""
-
-    def __getitem__(self, key: Any) -> Any:
-        return self.pop(next(iter(self)))
 
 
 def read_spill(path: Any) -> list[list[tuple[Any, list[Any]]]]:

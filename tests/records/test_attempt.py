@@ -16,8 +16,10 @@ from pytxmr.errors import AttemptFailed, SpillDamaged, Uncarryable
 from pytxmr.job.loading import load, user_traceback
 from pytxmr.model import FileRange, InputSplit, JobCode, JobFunctions, Segment
 from pytxmr.records import readers
-from pytxmr.records.attempt import bind_sample, run_map, run_reduce
+from pytxmr.records.attempt import bind_sample
+from pytxmr.records.mapping import run_map
 from pytxmr.records.partition import RangePartitioner, stable_partition
+from pytxmr.records.reducing import run_reduce
 
 OURS = str(Path(pytxmr.__file__).parent)
 

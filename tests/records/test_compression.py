@@ -8,6 +8,7 @@ import pytest
 
 from pytxmr.errors import AttemptFailed, SpillDamaged
 from pytxmr.records import compression
+from pytxmr.records.columns import Groups
 from pytxmr.records.compression import CODECS, compressor, decompress
 from pytxmr.records.spill import BLOCK_HEADER, SpillWriter, check_header, open_spill, read_blocks
 
@@ -16,7 +17,7 @@ COMPRESSED = [name for name in CODECS if name != "none"]
 
 def spill_of(path, codec, values):
     writer = SpillWriter(str(path), 1, codec=codec)
-    writer.write_groups(0, ["key"], {"key": values})
+    writer.write(0, Groups(["key"], [len(values)], values))
     (part,) = writer.close()
     return part
 

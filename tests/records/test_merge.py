@@ -16,8 +16,10 @@ from pytxmr.errors import SpillDamaged
 from pytxmr.model import Segment
 from pytxmr.records import merge as merging
 from pytxmr.records.codec import one_nan
-from pytxmr.records.merge import Groups, SegmentMerge, merge
+from pytxmr.records.columns import Groups
+from pytxmr.records.merge import SegmentMerge, merge
 from pytxmr.records.order import order_of, sort_key
+from pytxmr.records.reducing import Calls
 from pytxmr.records.spill import Block, open_spill
 
 
@@ -27,6 +29,15 @@ def grouped(pairs):
     for key, (_, value) in zip(one_nan([key for key, _ in pairs]), pairs, strict=True):
         groups.setdefault(key, []).append(value)
     return [(key, groups[key]) for key in sorted(groups, key=sort_key)]
+
+
+def reducing(merged):
+    """Groups as a reducer gets them, one at a time: ``pairs()`` gives ``(key, values)``."""
+    return Calls(merged, lambda key, values: [(key, values)])
+
+
+def groups_of(merged):
+    return reducing(merged).pairs()
 
 
 def blocks(groups, pairs_per_block):
@@ -62,7 +73,7 @@ runs_of_pairs = st.one_of(
 @given(runs_of_pairs, st.integers(1, 5))
 def test_merged_runs_are_what_sorting_everything_gives(runs, pairs_per_block):
     merged = merge([blocks(grouped(run), pairs_per_block) for run in runs])
-    found = [(key, list(values)) for key, values in Groups(merged)]
+    found = [(key, list(values)) for key, values in groups_of(merged)]
     expected = grouped([pair for run in runs for pair in run])
     assert [shape(key) for key, _ in found] == [shape(key) for key, _ in expected]
     assert [sorted(values) for _, values in found] == [sorted(values) for _, values in expected]
@@ -74,31 +85,33 @@ def test_values_left_unread_are_skipped(runs, pairs_per_block, reads):
     merged = merge([blocks(grouped(run), pairs_per_block) for run in runs])
     expected = grouped([pair for run in runs for pair in run])
     seen = []
-    groups = Groups(merged)
-    for at, (key, values) in enumerate(groups):
+    groups = reducing(merged)
+    for at, (key, values) in enumerate(groups.pairs()):
         seen.append(shape(key))
         assert set(islice(values, reads[at % len(reads)])) <= set(expected[at][1])
     assert seen == [shape(key) for key, _ in expected]
-    assert groups.count == len(expected)
+    assert groups.groups_in == len(expected)
 
 
 def test_no_runs_and_empty_runs_give_nothing():
-    assert list(Groups(merge([]))) == []
-    assert list(Groups(merge([iter(()), iter(())]))) == []
+    assert list(groups_of(merge([]))) == []
+    assert list(groups_of(merge([iter(()), iter(())]))) == []
 
 
-def test_groups_tell_the_key_at_hand_and_how_many_there_were():
-    groups = Groups(merge([blocks([("a", [1]), ("b", [2, 3]), ("c", [4])], 1)]))
-    assert groups.key is None
-    for number, (key, _) in enumerate(groups, 1):
-        assert (groups.key, groups.count) == (key, number)
-    assert groups.count == 3
+@pytest.mark.parametrize("pairs_per_block", [1, 2, 9])
+def test_groups_tell_the_key_at_hand_and_how_many_there_were(pairs_per_block):
+    run = [("a", [1]), ("b", [2, 3]), ("c", [4]), ("d", [5])]
+    groups = reducing(merge([blocks(run, pairs_per_block)]))
+    assert groups.where() == "before the first key"
+    for key, _ in groups.pairs():
+        assert groups.where() == f"key {key!r}"
+    assert groups.groups_in == 4
 
 
 def test_the_order_of_runs_is_kept_within_a_key():
     runs = [[("k", [f"run{n}"])] for n in range(5)]
     merged = merge([blocks(run, 9) for run in runs])
-    assert [list(values) for _, values in Groups(merged)] == [[f"run{n}" for n in range(5)]]
+    assert [list(values) for _, values in groups_of(merged)] == [[f"run{n}" for n in range(5)]]
 
 
 def counted(run, pulled):
@@ -112,7 +125,7 @@ def test_one_key_larger_than_memory_streams_block_by_block(runs):
     pulled = [0]
     lots = [("a", [0]), ("k", list(range(2000))), ("z", [0])]
     merged = merge([counted(blocks(lots, 10), pulled) for _ in range(runs)])
-    for key, values in Groups(merged):
+    for key, values in groups_of(merged):
         if key != "k":
             continue
         for read, _ in enumerate(values, 1):
@@ -124,7 +137,7 @@ def test_many_keys_stream_block_by_block():
     pulled = [0]
     runs = [[(n, [n]) for n in range(start, 6000, 3)] for start in range(3)]
     merged = merge([counted(blocks(run, 10), pulled) for run in runs])
-    for read, (key, values) in enumerate(Groups(merged)):
+    for read, (key, values) in enumerate(groups_of(merged)):
         assert key == read
         assert list(values) == [key]
         assert pulled[0] <= read / 10 + 7
@@ -138,7 +151,7 @@ def test_damage_swallowed_by_a_reducer_comes_up_all_the_same():
     seen = []
 
     def swallow():
-        for key, values in Groups(merge([iter(run())])):
+        for key, values in groups_of(merge([iter(run())])):
             seen.append(key)
             try:
                 list(values)
@@ -151,7 +164,7 @@ def test_damage_swallowed_by_a_reducer_comes_up_all_the_same():
 
 
 def test_damage_within_a_group_comes_up_after_it_even_if_swallowed():
-    batches = iter([(["a", "b"], {"a": [1], "b": [2]})])
+    batches = iter([Groups(["a", "b"], None, [1, 2])])
 
     def failing():
         yield from batches
@@ -160,7 +173,7 @@ def test_damage_within_a_group_comes_up_after_it_even_if_swallowed():
     seen = []
 
     def swallow():
-        for key, values in Groups(failing()):
+        for key, values in groups_of(failing()):
             try:
                 seen.append((key, list(values)))
             except SpillDamaged:
@@ -199,7 +212,7 @@ def test_more_segments_than_are_merged_at_once_are_merged_in_passes(
         segments = segments_of(tmp_path, map(grouped, runs))
         before = set(os.listdir(tmp_path)), len(os.listdir("/dev/fd"))
         merged = SegmentMerge(segments, str(tmp_path / "scratch"))
-        found = [(key, sorted(values)) for key, values in Groups(iter(merged))]
+        found = [(key, sorted(values)) for key, values in groups_of(merged)]
         made = {name for name in os.listdir(tmp_path) if name.startswith("scratch")}
         assert bool(made) == (number > fan_in)
         merged.close()
@@ -264,7 +277,7 @@ def test_segments_in_files_give_what_sorting_everything_gives(runs, pairs_per_bl
             patch.setattr(merging, "FAN_IN", 2)
             segments = segments_of(directory, map(grouped, runs))
             merged = SegmentMerge(segments, os.path.join(directory, "scratch"))
-            found = [(shape(key), sorted(values)) for key, values in Groups(iter(merged))]
+            found = [(shape(key), sorted(values)) for key, values in groups_of(merged)]
             merged.close()
     expected = grouped([pair for run in runs for pair in run])
     assert found == [(shape(key), sorted(values)) for key, values in expected]

@@ -139,11 +139,10 @@ def test_decoding_loses_no_byte():
     assert line.encode("utf-8", "surrogateescape") == data[:-1]
 
 
-def test_a_range_is_read_in_blocks_of_whole_lines(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "CHUNK_BYTES", 100)
+def test_a_range_is_read_in_blocks_of_whole_lines(tmp_path):
     path = tmp_path / "in"
     path.write_bytes(b"ten bytes\n" * 1000)
-    blocks = list(line_blocks(FileRange(str(path), 0, 10_000)))
+    blocks = list(line_blocks(FileRange(str(path), 0, 10_000), 100))
     assert [offset for offset, _ in blocks] == list(range(0, 10_000, 100))
     assert {len(data) for _, data in blocks} == {100}
 

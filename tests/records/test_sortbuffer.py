@@ -296,6 +296,6 @@ def test_memory_follows_the_limit(tmp_path):
     stream = iter([(n, "x" * 100) for n in range(20_000)])
     most = 0
     while buffer.fill(stream):
-        most = max(most, sum(map(len, buffer._groups.values())))
+        most = max(most, buffer._held_pairs)
     assert most * 100 < limit
     buffer.finish()

@@ -26,6 +26,7 @@ from xxhash import xxh3_64_intdigest as xxh3
 
 from pytxmr.errors import SpillDamaged, Uncarryable
 from pytxmr.records import spill
+from pytxmr.records.columns import Groups
 from pytxmr.records.spill import (
     BLOCK_HEADER,
     BlockChecker,
@@ -254,7 +255,7 @@ def test_blocks_keep_to_their_size_whatever_the_size_of_pairs(tmp_path):
 
 def test_abort_leaves_nothing(tmp_path):
     writer = SpillWriter(str(tmp_path / "spill"), 2)
-    writer.write_groups(0, ["a"], {"a": [1]})
+    writer.write(0, Groups(["a"], None, [1]))
     writer.abort()
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(Uncarryable):

@@ -5,11 +5,17 @@ from __future__ import annotations
 import pytest
 
 from pytxmr.errors import AttemptFailed
-from pytxmr.records.writers import encoded, text_lines
+from pytxmr.records.columns import columns
+from pytxmr.records.writers import encoded
 
 
 def written(*pairs, writer=None):
-    return b"".join(encoded(pairs, writer))
+    """What is written of pairs, which must not depend on how they come."""
+    as_list = b"".join(encoded([list(pairs)], writer))
+    as_columns = columns([key for key, _ in pairs], [value for _, value in pairs])
+    assert b"".join(encoded([as_columns], writer)) == as_list
+    assert b"".join(encoded([[pair] for pair in pairs] + [[]], writer)) == as_list
+    return as_list
 
 
 @pytest.mark.parametrize(
@@ -34,6 +40,7 @@ def written(*pairs, writer=None):
 )
 def test_a_pair_is_a_line(pair, line):
     assert written(pair) == line
+    assert written(pair, pair) == line + line
     assert written(pair, ("next", 1), pair) == line + b"next\t1\n" + line
 
 
@@ -45,11 +52,6 @@ def test_bytes_that_are_not_utf_8_go_out_as_they_came_in():
 def test_a_surrogate_out_of_nowhere_harms_no_byte_beside_it():
     assert written(("\udcff\ud800", 1), ("\udc80é", 2)) == b"\xff\xed\xa0\x80\t1\n\x80\xc3\xa9\t2\n"
     assert written(("\udc00\udd00", 1)) == b"\xed\xb0\x80\xed\xb4\x80\t1\n"
-
-
-def test_lines_are_written_in_chunks_that_hold_all_pairs():
-    lines = "".join(text_lines((n, n) for n in range(20_000)))
-    assert lines == "".join(f"{n}\t{n}\n" for n in range(20_000))
 
 
 def test_a_writer_may_yield_str_and_bytes():

@@ -1,0 +1,271 @@
+"""A map attempt: from a split to a spill (see `attempt`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice, starmap
+from operator import length_hint
+from typing import Any
+
+from pytxmr.errors import AttemptFailed, PytxmrError, Uncarryable
+from pytxmr.model import InputSplit, JobFunctions
+from pytxmr.records.attempt import Outcome, Progress, in_user_code, pair_problem
+from pytxmr.records.batch import BUFFER_BYTES, as_columns, batch_form
+from pytxmr.records.codec import check_key
+from pytxmr.records.combine import is_pair
+from pytxmr.records.folds import Fold
+from pytxmr.records.readers import line_blocks, split_lines, split_text
+from pytxmr.records.sortbuffer import SortBuffer
+
+
+def sample_keys(functions: JobFunctions, split: InputSplit, most: int) -> list[Any]:
+    """The first ``most`` keys at the most that the mapper yields for a split, up to an error.
+
+    An error is not this function's to tell: the job will run into it, and say where.
+    """
+    keys: list[Any] = []
+    try:
+        for pair in islice(_pairs(_Records(split, functions)), most):
+            if is_pair(pair):
+                check_key(pair[0])
+                keys.append(pair[0])
+    except (Exception, SystemExit):
+        pass
+    return keys
+
+
+def _pairs(records: _Records) -> Iterator[Any]:
+    """What the mapper yields, pair by pair, also if it is a batch mapper."""
+    if records.form is None:
+        return records.mapped()
+    found = as_columns(records.mapped_batches(), "mapper")
+    return chain.from_iterable(columns.pairs() for columns in found)
+
+
+class _Records:
+    """The records of a split, as batches for `map`, remembering which one is at hand."""
+
+    def __init__(self, split: InputSplit, functions: JobFunctions) -> None:
+        self._split = split
+        self._reader = functions.reader
+        self._mapper = functions.mapper
+        self.form = batch_form(functions.mapper)
+        self._part = split.ranges[0]
+        self._offset = 0
+        self._data = b""
+        self._lines: list[Any] = []
+        self._rest: Iterator[Any] = iter(())
+        self._record: tuple[Any, Any] | None = None
+        self._ended = False
+        self.bytes_done = 0
+        self.count = 0
+
+    def mapped(self) -> Iterator[Any]:
+        """What the mapper yields for all records, one after the other."""
+        batches = self._read_batches() if self._reader else self._text_batches()
+        return chain.from_iterable(chain.from_iterable(batches))
+
+    def mapped_batches(self) -> Iterator[Any]:
+        """What a batch mapper yields for all of them, one after the other."""
+        return chain.from_iterable(self._batch_results())
+
+    def _batch_results(self) -> Iterator[Iterable[Any]]:
+        size = BUFFER_BYTES if self.form == "buffer" else 0
+        for part in self._split.ranges:
+            self._part = part
+            for offset, data in line_blocks(part, size):
+                self._offset = offset
+                if self.form == "buffer":
+                    self.count += data.count(b"\n") + (not data.endswith(b"\n"))
+                    yield self._mapper(offset, data)
+                else:
+                    split = split_text if self.form == "lines" else split_lines
+                    lines = split(offset, data)[1]
+                    self.count += len(lines)
+                    yield self._mapper(offset, lines)
+                self.bytes_done += len(data)
+
+    def _text_batches(self) -> Iterator[Iterator[Iterable[Any]]]:
+        for part in self._split.ranges:
+            self._part = part
+            for offset, data in line_blocks(part):
+                self._offset, self._data = offset, data
+                offsets, self._lines = split_text(offset, data)
+                self._rest = iter(self._lines)
+                yield map(self._mapper, offsets, self._rest)
+                # There is an offset more than lines, and `map` takes the offset first.
+                if next(offsets, None) is not None:
+                    raise self._stopped()
+                self.count += len(self._lines)
+                self.bytes_done += len(data)
+
+    def _read_batches(self) -> Iterator[Iterator[Iterable[Any]]]:
+        assert self._reader is not None
+        for part in self._split.ranges:
+            self._part = part
+            self._ended = False
+            yield starmap(self._mapper, self._remembered(self._reader(self._raw_lines())))
+            if not self._ended:
+                raise self._stopped()
+
+    def _raw_lines(self) -> Iterator[tuple[int, bytes]]:
+        for offset, data in line_blocks(self._part):
+            self._offset = offset
+            yield from zip(*split_lines(offset, data), strict=False)
+            self.bytes_done += len(data)
+
+    def _remembered(self, records: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
+        for record in records:
+            self._record = record
+            self.count += 1
+            yield record
+        self._ended = True
+
+    def _stopped(self) -> AttemptFailed:
+        """`map` takes a StopIteration out of the mapper for the end of its input; it is not."""
+        return AttemptFailed("the mapper raised StopIteration", where=self.where())
+
+    def where(self) -> str:
+        """File, offset and content of the record that the mapper was last called with."""
+        if self._record is not None:
+            return f"{self._part.path}, record {self._record!r:.400}"
+        at = len(self._lines) - length_hint(self._rest) - 1
+        if at < 0:
+            return f"{self._part.path}, offset {self._offset}"
+        offset = next(islice(split_text(self._offset, self._data)[0], at, None))
+        return f"{self._part.path}, offset {offset}, record {self._lines[at]!r:.400}"
+
+
+def run_map(
+    functions: JobFunctions,
+    split: InputSplit,
+    spill_path: str,
+    partitions: int,
+    buffer_bytes: int,
+    progress: Progress,
+    codec: str = "none",
+) -> Outcome:
+    """Map a split into one spill at ``spill_path``.
+
+    Raises `AttemptFailed` with the user's error as its cause and ``where`` naming the record, or
+    `Uncarryable`, which has the user's ``yield`` in its own traceback; then no file is left.
+    """
+    combiner = functions.combiner
+    buffer = SortBuffer(
+        spill_path, partitions, buffer_bytes, functions.partitioner, combiner, codec
+    )
+    records = _Records(split, functions)
+    total = max(1, split.size_bytes)
+    try:
+        if records.form is None:
+            stream = records.mapped()
+            while buffer.fill(stream):
+                progress(min(1.0, records.bytes_done / total))
+        else:
+            for columns in as_columns(records.mapped_batches(), "mapper"):
+                buffer.add(columns.keys, columns.values)
+                progress(min(1.0, records.bytes_done / total))
+        ranges = buffer.finish()
+    except Uncarryable as error:
+        buffer.abort()
+        _Careful(functions, split).explain()
+        error.details.setdefault("where", records.where())
+        raise
+    except PytxmrError:
+        buffer.abort()
+        raise
+    except BaseException as error:
+        buffer.abort()
+        message = f"the mapper raised {type(error).__name__}: {error}"
+        if not in_user_code(error):
+            if isinstance(error, OSError):
+                raise AttemptFailed(f"{spill_path}: {error.strerror}") from error
+            _Careful(functions, split).explain()
+            if isinstance(combiner, Fold):
+                message = f"folds.{combiner.name} cannot take what the mapper yielded: {error}"
+            elif records.form is not None:
+                message = f"the mapper cannot be called, or yields nothing ({error})"
+        raise AttemptFailed(message, where=records.where()) from error
+    return Outcome(
+        counters={
+            "map input records": records.count,
+            "map input bytes": records.bytes_done,
+            "map output records": buffer.pairs_in,
+            "spilled records": buffer.spilled_pairs,
+            "map output bytes": sum(part.length for part in ranges),
+        },
+        ranges=ranges,
+    )
+
+
+class _Careful:
+    """Reads a split record by record to find the one that yields what cannot be used.
+
+    The error is thrown into the mapper at its ``yield``, so the traceback shows the user's line.
+    """
+
+    def __init__(self, functions: JobFunctions, split: InputSplit) -> None:
+        self._functions = functions
+        self._split = split
+
+    def explain(self) -> None:
+        """Raise `Uncarryable` naming record, key and type; return if nothing is found.
+
+        The user's code may raise this time: then that is the `AttemptFailed` raised.
+        """
+        functions = self._functions
+        records = _Records(self._split, functions)
+        if records.form is not None:
+            return self._explain_batches(records)
+        mapper = functions.mapper
+        found: list[Any] = []
+
+        def keep(key: Any, value: Any) -> list[Any]:
+            found[:] = [mapper(key, value)]
+            return found
+
+        records._mapper = keep
+        try:
+            for result in records.mapped():
+                self._check_all(result)
+        except Uncarryable as error:
+            error.details.update(where=records.where(), final=True)
+            raise error from None
+        except PytxmrError:
+            raise
+        except BaseException as error:
+            message = f"the mapper raised {type(error).__name__}: {error}"
+            raise AttemptFailed(message, where=records.where()) from error
+
+    @staticmethod
+    def _explain_batches(records: _Records) -> None:
+        try:
+            for pair in _pairs(records):
+                problem = pair_problem(pair, "mapper")
+                if problem is not None:
+                    raise problem
+        except Uncarryable as error:
+            error.details.update(where=records.where(), final=True)
+            raise error from None
+        except Exception:
+            return  # the first run's error is the one to tell
+
+    def _check_all(self, result: Any) -> None:
+        try:
+            pairs = iter(result)
+        except TypeError:
+            hint = "; does it lack a yield?" if result is None else ""
+            raise Uncarryable(
+                f"the mapper returned {type(result).__name__}, not an iterable of pairs{hint}"
+            ) from None
+        throw = getattr(result, "throw", None)
+        for pair in pairs:
+            problem = pair_problem(pair, "mapper")
+            if problem is None:
+                continue
+            if throw is not None:
+                try:
+                    throw(problem)
+                except BaseException:
+                    pass  # the problem itself, with the user's frame, or what they made of it
+            raise problem

@@ -1,0 +1,296 @@
+"""A reduce attempt: from segments to a part file (see `attempt`).
+
+There are four ways from merged groups to output, by what the reducer is: a function, called by
+`map` group by group; a fold; the identity; a function that takes batches. What comes out are
+chunks, lists of pairs or `Columns`, which the writer takes as a whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from operator import length_hint
+from typing import Any
+
+from pytxmr.errors import AttemptFailed, PytxmrError
+from pytxmr.model import JobFunctions, Segment
+from pytxmr.records.attempt import Outcome, Progress, in_user_code
+from pytxmr.records.batch import as_columns, batch_form
+from pytxmr.records.columns import Columns, Groups, whole
+from pytxmr.records.combine import is_pair
+from pytxmr.records.folds import Fold, Identity
+from pytxmr.records.merge import SegmentMerge
+from pytxmr.records.writers import Chunk, encoded
+
+#: Pairs that a reducer yields are handed on so many at a time.
+_CHUNK_PAIRS = 1024
+
+
+def run_reduce(
+    functions: JobFunctions,
+    segments: list[Segment],
+    output_path: str,
+    scratch: str,
+    progress: Progress,
+) -> Outcome:
+    """Merge the segments of one partition, reduce each group, write and fsync ``output_path``.
+
+    Raises `AttemptFailed` with ``where`` naming the key, or `SpillDamaged`; then no file is left.
+    """
+    merged = SegmentMerge(segments, scratch)
+    reducing = _reducing(functions, merged)
+    hasher = hashlib.sha256()
+    size = pairs = 0
+
+    def counted() -> Iterator[Chunk]:
+        nonlocal pairs
+        for chunk in reducing.chunks():
+            pairs += len(chunk)
+            progress(0.5)
+            yield chunk
+
+    try:
+        with open(output_path, "wb", buffering=1 << 18) as file:
+            for piece in encoded(counted(), functions.writer):
+                hasher.update(piece)
+                size += len(piece)
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException as error:
+        if os.path.exists(output_path):
+            os.unlink(output_path)
+        if isinstance(error, PytxmrError):
+            raise
+        if isinstance(error, OSError) and not in_user_code(error):
+            raise AttemptFailed(f"{output_path}: {error.strerror}") from error
+        if isinstance(error, TypeError) and not in_user_code(error):
+            raise AttemptFailed(
+                f"the reducer cannot be called, or returned no pairs ({error}); lacks it a yield?",
+                where=reducing.where(),
+                final=True,
+            ) from error
+        message = f"the reducer raised {type(error).__name__}: {error}"
+        raise AttemptFailed(message, where=reducing.where()) from error
+    finally:
+        merged.close()
+    return Outcome(
+        counters={
+            "reduce input groups": reducing.groups_in,
+            "reduce output records": pairs,
+            "reduce output bytes": size,
+        },
+        size_bytes=size,
+        digest=hasher.hexdigest(),
+    )
+
+
+def _reducing(functions: JobFunctions, merged: Iterable[Groups]) -> _Reducing:
+    reducer = functions.reducer
+    if isinstance(reducer, Identity):
+        return _Identical(merged)
+    if isinstance(reducer, Fold):
+        return _Folded(merged, reducer, are_partials=functions.combiner == reducer)
+    if batch_form(reducer) is not None:
+        return _Batched(merged, reducer)
+    return Calls(merged, reducer)
+
+
+class _Reducing:
+    """Groups in, chunks out. ``groups_in`` counts the groups that were begun."""
+
+    def __init__(self, merged: Iterable[Groups]) -> None:
+        self._merged = merged
+        self.groups_in = 0
+
+    def chunks(self) -> Iterator[Chunk]:
+        raise NotImplementedError
+
+    def where(self) -> str:
+        """The key at hand."""
+        return "before the first key"
+
+
+class _Identical(_Reducing):
+    def chunks(self) -> Iterator[Chunk]:
+        last: list[Any] = []
+        for groups in self._merged:
+            self.groups_in += len(groups) - (groups.keys[:1] == last)
+            last = groups.keys[-1:]
+            yield groups.columns()
+
+
+class _Folded(_Reducing):
+    def __init__(self, merged: Iterable[Groups], fold: Fold, are_partials: bool) -> None:
+        super().__init__(merged)
+        self._fold = fold
+        self._partials = fold.merged if are_partials else fold.partials
+
+    def chunks(self) -> Iterator[Chunk]:
+        fold = self._fold
+        # The last group of a batch may go on in the next: its partials, one a batch, are held.
+        key: list[Any] = []
+        held: list[Any] = []
+        for groups in self._merged:
+            partials = self._folded(groups)
+            keys = groups.keys
+            self.groups_in += len(keys)
+            if keys[:1] == key:
+                self.groups_in -= 1
+                held.append(partials[0])
+                keys, partials = keys[1:], partials[1:]
+                if not keys:
+                    continue
+            if held:
+                yield Columns(key, fold.finished(fold.merged(Groups(key, [len(held)], held))))
+            key, held = keys[-1:], partials[-1:]
+            if len(keys) > 1:
+                yield Columns(keys[:-1], fold.finished(partials[:-1]))
+        if held:
+            yield Columns(key, fold.finished(fold.merged(Groups(key, [len(held)], held))))
+
+    def _folded(self, groups: Groups) -> list[Any]:
+        try:
+            return self._partials(groups)
+        except Exception as error:
+            for key, values in groups:
+                try:
+                    self._partials(Groups([key], [len(values)], values))
+                except Exception as found:
+                    raise AttemptFailed(
+                        f"folds.{self._fold.name} cannot take the values: "
+                        f"{type(found).__name__}: {found}",
+                        where=f"key {key!r:.400}",
+                        final=True,
+                    ) from found
+            raise error
+
+
+class _Batched(_Reducing):
+    def __init__(self, merged: Iterable[Groups], reducer: Any) -> None:
+        super().__init__(merged)
+        self._reducer = reducer
+        self._keys: list[Any] = []
+
+    def chunks(self) -> Iterator[Chunk]:
+        return as_columns(chain.from_iterable(self._results()), "reducer")
+
+    def _results(self) -> Iterator[Iterable[Any]]:
+        for groups in whole(self._merged):
+            self._keys = groups.keys
+            self.groups_in += len(groups)
+            yield self._reducer(groups)
+
+    def where(self) -> str:
+        if not self._keys:
+            return super().where()
+        return f"keys {self._keys[0]!r:.200} to {self._keys[-1]!r:.200}"
+
+
+class Calls(_Reducing):
+    """``reducer(key, values)`` for each group; ``values`` is an iterator that is read once.
+
+    A group may be larger than memory: the values of a batch's last key pull the next batches as
+    they are read. Values that the reducer leaves unread are skipped.
+    """
+
+    def __init__(self, merged: Iterable[Groups], reducer: Any) -> None:
+        super().__init__(merged)
+        self._reducer = reducer
+        self._keys: list[Any] = []
+        self._rest: Iterator[Any] = iter(())
+        self._batches: Iterator[Groups] = iter(())
+        self._next: Groups | None = None
+        self._failure: BaseException | None = None
+
+    def chunks(self) -> Iterator[Chunk]:
+        stream = self.pairs()
+        while chunk := list(islice(stream, _CHUNK_PAIRS)):
+            if set(map(type, chunk)) != {tuple} or set(map(len, chunk)) != {2}:
+                self._check(chunk)
+            yield chunk
+
+    def pairs(self) -> Iterator[Any]:
+        """What the reducer yields for all groups, one after the other."""
+        return chain.from_iterable(chain.from_iterable(self._results()))
+
+    def _check(self, chunk: list[Any]) -> None:
+        for pair in chunk:
+            if not is_pair(pair):
+                raise AttemptFailed(
+                    f"the reducer yielded {pair!r:.200}: not a pair (key, value)",
+                    where=self._where_again() or self.where(),
+                    final=True,
+                )
+
+    def _where_again(self) -> str:
+        """At which key the first thing came that is no pair: found by reducing once more."""
+        again = Calls(self._merged, self._reducer)
+        try:
+            for pair in again.pairs():
+                if not is_pair(pair):
+                    return again.where()
+        except Exception:
+            pass
+        return ""
+
+    def _results(self) -> Iterator[Iterable[Iterable[Any]]]:
+        self._batches = iter(self._merged)
+        self._next = next(self._batches, None)
+        while self._next is not None:
+            groups = self._next
+            last = len(groups) - 1
+            if last:
+                # There is a key more than groups of values, and `map` takes the key first.
+                self._keys, self._rest = groups.keys, iter(groups.keys)
+                yield map(self._reducer, self._rest, groups.part(0, last).iterators())
+                if length_hint(self._rest):
+                    raise self._stopped()
+                self.groups_in += last
+            yield from self._last_group(groups.part(last, last + 1))
+
+    def _last_group(self, group: Groups) -> Iterator[Iterable[Iterable[Any]]]:
+        self._keys, self._rest = group.keys, iter(())
+        self.groups_in += 1
+        values = self._to_the_end(group)
+        try:
+            result = self._reducer(group.keys[0], values)
+        except StopIteration:
+            raise self._stopped() from None
+        yield (result,)
+        for _ in values:
+            pass
+        if self._failure is not None:
+            raise self._failure
+
+    def _to_the_end(self, group: Groups) -> Iterator[Any]:
+        """The group's values, and after them those that it has in the next batches."""
+        key = group.keys
+        while True:
+            yield from group.values
+            try:
+                following = self._next = next(self._batches, None)
+            except BaseException as error:
+                # A reducer may swallow it, but must not go on as if this were the end.
+                self._failure = error
+                raise
+            # Comparing lists, not keys: identity counts first, so that NaN equals itself.
+            if following is None or following.keys[:1] != key:
+                return
+            group = following.part(0, 1)
+            if len(following) > 1:
+                self._next = following.part(1, len(following))
+                yield from group.values
+                return
+
+    def _stopped(self) -> AttemptFailed:
+        """`map` takes a StopIteration out of the reducer for the end of the groups; it is not."""
+        return AttemptFailed("the reducer raised StopIteration", where=self.where())
+
+    def where(self) -> str:
+        if not self._keys:
+            return super().where()
+        at = len(self._keys) - length_hint(self._rest) - 1
+        return f"key {self._keys[at]!r:.400}"
