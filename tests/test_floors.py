@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "records": {"errors", "model"},
     "plan": {"errors", "model"},
     "storage": {"errors", "model"},
-    "job": {"errors", "model", "records.partition"},
+    "job": {"errors", "model", "records"},
     "interfaces": {"errors", "model"},
     "net": {"errors", "model", "interfaces", "records", "plan", "storage", "job"},
     "store": {"errors", "model", "interfaces", "records", "plan", "storage", "job", "net"},
