@@ -35,6 +35,8 @@ from pytxmr.records.spill import (
 
 #: Runs merged at once. More are merged in passes, through files.
 FAN_IN = 64
+#: With fewer values a key than this it is cheaper to sort pairs than to make lists of values.
+_FEW_VALUES = 1.5
 
 
 class _Run:
@@ -86,9 +88,12 @@ def merge(runs: Sequence[Iterator[Block]]) -> Iterator[Groups]:
 def _joined(parts: list[Groups], key: SortKey) -> Groups:
     if len(parts) == 1:
         return parts[0]
+    entries = sum(map(len, parts))
+    values = list(chain.from_iterable([part.values for part in parts]))
+    if len(values) < _FEW_VALUES * entries:
+        keys = list(chain.from_iterable([part.columns().keys for part in parts]))
+        return sort_pairs(keys, values, key)
     keys = list(chain.from_iterable([part.keys for part in parts]))
-    if all(part.counts is None for part in parts):
-        return sort_pairs(keys, list(chain.from_iterable([part.values for part in parts])), key)
     return sort_groups(keys, list(chain.from_iterable([part.lists() for part in parts])), key)
 
 
