@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -47,8 +47,10 @@ class Segments:
         self._store = store
         self._fetcher = fetcher
         self._report = report
-        self._arrived: dict[int, dict[int, tuple[AttemptId, Segment]]] = {}
-        self._under_way: set[tuple[AttemptId, int]] = set()
+        #: Both by the written form of the attempt: what is done for each of a map's partitions
+        #: is then work of sets and dicts, since a job has maps times partitions of them.
+        self._arrived: dict[str, dict[int, Segment]] = {}
+        self._under_way: dict[str, set[int]] = {}
         self._closed = False
 
     def gather(self, wanted: list[Any], here: str) -> None:
@@ -57,41 +59,41 @@ class Segments:
         What is here already is reported at once; what is under way is not asked for again.
         """
         for item in wanted:
-            attempt = AttemptId.parse(take(item, "attempt", str))
+            name = take(item, "attempt", str)
+            attempt = AttemptId.parse(name)
             partitions = take(item, "partitions", list)
             address = (take(item, "host", str), take(item, "port", int))
             local = take(item, "tracker", str) == here
             if not local:
                 self._store.note_elsewhere(self._job, attempt.task.index, address)
-            ready = tuple(p for p in partitions if self._has(p, attempt))
+            arrived = self._arrived.get(name, {}).keys()
+            under_way = self._under_way.setdefault(name, set())
+            ready = sorted(arrived & partitions)
             if ready:
                 self._report_fetched(attempt, ready)
-            new = tuple(
-                p for p in partitions if p not in ready and (attempt, p) not in self._under_way
-            )
-            self._under_way.update((attempt, p) for p in new)
+            new = sorted(set(partitions) - arrived - under_way)
+            under_way.update(new)
             for start in range(0, len(new), _PARTITIONS_PER_FETCH):
-                part = new[start : start + _PARTITIONS_PER_FETCH]
+                part = tuple(new[start : start + _PARTITIONS_PER_FETCH])
                 getting = Deferred.fromCoroutine(self._get(attempt, address, part, local))
                 getting.addErrback(self._failed, attempt, part)
 
     def of_partition(self, partition: int, maps: list[Any]) -> list[Segment]:
         """The segments of these map attempts, in their order; `SpillDamaged` if one is not here."""
-        arrived = self._arrived.get(partition, {})
         segments = []
         for name in maps:
-            wanted = AttemptId.parse(name)
-            found, segment = arrived.get(wanted.task.index, (None, None))
-            if found != wanted or segment is None:
+            segment = self._arrived.get(str(name), {}).get(partition)
+            if segment is None:
+                wanted = AttemptId.parse(name)
                 raise SpillDamaged(f"{wanted} is not here", map_index=wanted.task.index)
             segments.append(segment)
         return segments
 
     def map_of(self, partition: int, path: object) -> int | None:
         """The index of the map whose segment for ``partition`` lies in the file ``path``."""
-        for index, (_, segment) in self._arrived.get(partition, {}).items():
-            if segment.path == path:
-                return index
+        for name, segments in self._arrived.items():
+            if partition in segments and segments[partition].path == path:
+                return AttemptId.parse(name).task.index
         return None
 
     def close(self) -> None:
@@ -105,17 +107,12 @@ class Segments:
             segments = self._from_store(attempt, partitions)
         else:
             segments = await self._from_tracker(attempt, address, partitions)
-        self._under_way.difference_update((attempt, p) for p in partitions)
-        for partition, segment in segments.items():
-            self._arrived.setdefault(partition, {})[attempt.task.index] = (attempt, segment)
+        self._under_way[str(attempt)].difference_update(partitions)
+        self._arrived.setdefault(str(attempt), {}).update(segments)
         if not self._closed:
             self._report_fetched(attempt, partitions)
 
-    def _has(self, partition: int, attempt: AttemptId) -> bool:
-        found, _ = self._arrived.get(partition, {}).get(attempt.task.index, (None, None))
-        return found == attempt
-
-    def _report_fetched(self, attempt: AttemptId, partitions: tuple[int, ...]) -> None:
+    def _report_fetched(self, attempt: AttemptId, partitions: Iterable[int]) -> None:
         self._report(
             {
                 "fact": "fetched",
@@ -149,7 +146,7 @@ class Segments:
             await deferLater(self._reactor, FETCH_PAUSE_SECONDS * tries)
 
     def _failed(self, failure: Any, attempt: AttemptId, partitions: tuple[int, ...]) -> None:
-        self._under_way.difference_update((attempt, p) for p in partitions)
+        self._under_way[str(attempt)].difference_update(partitions)
         if self._closed:
             return
         error = sendable_error(failure.value)

@@ -1,5 +1,6 @@
 """What a tracker gathers for the partitions that it will reduce."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from pytxmr import segments
 from pytxmr.errors import NotFound, SpillDamaged, Unreachable
 from pytxmr.model import AttemptId, Segment
 from pytxmr.records.columns import Groups
@@ -87,21 +89,41 @@ def test_what_is_here_is_reported_at_once_when_it_is_asked_for_again(tracker: Tr
     assert [partitions for _, partitions, _ in tracker.fetches.asked] == [(0,), (1,)]
 
 
-def test_a_later_attempt_takes_the_place_of_an_earlier_one_which_can_be_had_again(
-    tracker: Tracker,
-) -> None:
-    tracker.gather(M1, 0)
+def test_a_later_attempt_stands_beside_an_earlier_one(tracker: Tracker) -> None:
+    tracker.gather(M1, 0, 1)
     tracker.fetches.arrive()
     tracker.gather(M1_AGAIN, 0)
     tracker.fetches.arrive()
-    with pytest.raises(SpillDamaged) as caught:
-        tracker.segments.of_partition(0, ["Map001.0"])
+    (earlier,) = tracker.segments.of_partition(0, ["Map001.0"])
+    (later,) = tracker.segments.of_partition(0, ["Map001.1"])
+    assert earlier.path != later.path
+    assert tracker.segments.map_of(0, earlier.path) == tracker.segments.map_of(0, later.path) == 0
+    with pytest.raises(SpillDamaged, match="Map001.1 is not here") as caught:
+        tracker.segments.of_partition(1, ["Map001.1"])
     assert caught.value.details["map_index"] == 0
-    tracker.told()
-    tracker.gather(M1, 0)
-    tracker.fetches.arrive()
-    assert tracker.told() == [("fetched", "Map001.0", [0])]
-    assert tracker.segments.of_partition(0, ["Map001.0"])
+
+
+def test_thousands_of_partitions_of_a_map_cost_one_step_and_not_one_each(tracker: Tracker) -> None:
+    def lines_run(partitions: int) -> int:
+        count = 0
+
+        def trace(frame: Any, event: str, arg: object) -> Any:
+            nonlocal count
+            count += event == "line" and frame.f_code.co_filename == segments.__file__
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            tracker.gather(AttemptId.parse(f"Map{partitions:03d}.0"), *range(partitions))
+            tracker.fetches.arrive()
+            tracker.gather(AttemptId.parse(f"Map{partitions:03d}.0"), *range(partitions))
+        finally:
+            sys.settrace(before)
+        return count
+
+    # Some more may be those of an earlier test's coroutine, which is collected just now.
+    assert lines_run(900) < lines_run(3) + 100
 
 
 def test_a_fetch_is_tried_again_after_a_pause_and_then_reported_as_failed(tracker: Tracker) -> None:
