@@ -359,6 +359,19 @@ def test_the_named_attempt_is_sent_and_not_the_latest(connection, stock):
         assert connection.ask(fetch(f"Map001.{number}")).partition(b"\n")[2] == data
 
 
+def test_many_small_partitions_are_sent_in_large_chunks(tmp_path):
+    stock = Stock(tmp_path)
+    count = 700
+    groups = [[(n, [os.urandom(1000)])] for n in range(count)]
+    made = stock.add(groups)
+    partitions = list(range(0, count, 2))
+    fd, ranges = stock.store.open_attempt("Job001", made)
+    chunks = list(kvserver.stored_blocks(fd, [ranges[n] for n in partitions]))
+    assert b"".join(chunks) == b"".join(stock.stored(made, n) for n in partitions)
+    assert [len(chunk) for chunk in chunks[:-1]] == [CHUNK_BYTES] * (len(chunks) - 1)
+    assert len(chunks) == 3
+
+
 def test_a_large_partition_is_sent_byte_by_byte_as_it_is(tmp_path):
     stock = Stock(tmp_path)
     made = stock.add([[(n, [os.urandom(1000)]) for n in range(1000)]])
