@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from zope.interface import Interface
@@ -22,8 +23,11 @@ class ISpillSource(Interface):
     def open_map(job: str, map_index: int) -> tuple[int, Any]:
         """The same for the latest finished attempt of a map, for inspection."""
 
-    def describe() -> list[str]:
-        """A line for each map output held, in order: ``Job001@Map001  3 partitions  ...``."""
+    def describe() -> Iterator[str]:
+        """A line for each map output held, in order: ``Job001@Map001  3 partitions  ...``.
+
+        The store may change between two lines.
+        """
 
 
 class ITaskTracker(Interface):

@@ -9,6 +9,7 @@ the attempt has succeeded; before that its path is the worker's. Under the store
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from zope.interface import implementer
@@ -78,14 +79,14 @@ class KeyValueStore:
             raise NotFound(text)
         return open_spill(self.spill_path(job, attempt))
 
-    def describe(self) -> list[str]:
-        lines = []
+    def describe(self) -> Iterator[str]:
+        if not self._jobs:
+            yield "no jobs here"
         for name, job in sorted(self._jobs.items()):
-            lines.append(f"{name}  {len(job.finished)} maps")
+            yield f"{name}  {len(job.finished)} maps"
             for index, attempt in sorted(job.finished.items()):
                 what = _describe_spill(self.spill_path(name, attempt))
-                lines.append(f"{name}@{TaskId(MAP, index)}  {what}")
-        return lines
+                yield f"{name}@{TaskId(MAP, index)}  {what}"
 
     def _job(self, job: str) -> _Job:
         found = self._jobs.get(job)

@@ -20,7 +20,13 @@ from wires import Scripted, Stock, attempt, open_files, serve, soon, turns
 
 from pytxmr.errors import SpillDamaged
 from pytxmr.net import kvserver
-from pytxmr.net.kvserver import CHUNK_BYTES, IDLE_SECONDS, STALL_SECONDS, KeyValueFactory
+from pytxmr.net.kvserver import (
+    CHUNK_BYTES,
+    IDLE_SECONDS,
+    REQUESTS_PER_TURN,
+    STALL_SECONDS,
+    KeyValueFactory,
+)
 from pytxmr.net.secret import sign
 
 TOKEN = "7e" * 16
@@ -479,6 +485,76 @@ def test_while_one_request_is_answered_the_next_ones_wait(connection, stock):
     assert connection.transport.producerState == "producing"
     found += connection.transport.value()
     assert found == expected + connection.ask(b"nonsense\n")
+
+
+FLOOD = {
+    "garbage": b"x",
+    "lists": b"jobs",
+    "help": b"help",
+    "unsigned": b"fetch Job001 Map001.0 0 " + b"0" * 64,
+    "pairs": b"Job001@Map001@0",
+    "segments": fetch().rstrip(),
+}
+
+
+@pytest.mark.parametrize("kind", FLOOD)
+def test_whoever_asks_and_does_not_read_costs_little_memory(connection, kind):
+    connection.transport.room = 64 * 1024
+    for _ in range(20_000):
+        if connection.transport.producerState == "paused" and connection.transport.producer:
+            break  # a real transport reads no more
+        connection.say(FLOOD[kind] + b"\n")
+    assert connection.transport.producerState == "paused"
+    assert len(connection.transport.value()) <= 64 * 1024 + CHUNK_BYTES
+    connection.protocol.transport.abortConnection()
+    connection.lose(error.ConnectionAborted())
+    assert connection.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("line", [b"x\n", fetch(partitions="1")])
+def test_in_a_turn_of_the_reactor_few_requests_are_answered(connection, line):
+    put_off: list[Any] = []
+    connection.clock.callLater = lambda seconds, call: put_off.append((seconds, call))
+    connection.protocol.dataReceived(line * 100)
+    answered = [connection.transport.value().count(b"\n")]
+    while put_off:
+        assert [seconds for seconds, _ in put_off] == [0]
+        put_off.pop()[1]()
+        answered.append(connection.transport.value().count(b"\n"))
+    assert answered == [*range(REQUESTS_PER_TURN, 100, REQUESTS_PER_TURN), 100]
+
+
+def test_a_block_of_many_pairs_is_shown_piece_by_piece(tmp_path, monkeypatch):
+    stock = Stock(tmp_path)
+    stock.add([[(n, [1]) for n in range(10_000)]])
+    made = 0
+    real = kvserver._line
+
+    def counted(key: Any, value: Any) -> str:
+        nonlocal made
+        made += 1
+        return real(key, value)
+
+    monkeypatch.setattr(kvserver, "_line", counted)
+    connection = Connection(stock)
+    connection.transport.room = 0
+    connection.say(b"Job001@Map001@0\n")
+    assert made == 1000
+    connection.lose()
+
+
+def test_a_list_of_many_map_outputs_is_made_line_by_line(stock):
+    for index in range(1, 50):
+        stock.add([[]], map_index=index)
+    connection = Connection(stock)
+    connection.transport.room = 0
+    connection.say(b"jobs\n")
+    lines = [connection.transport.drain()]
+    stock.store.drop_job("Job001")
+    while connection.transport.producer is not None:
+        lines.append(connection.transport.drain())
+    assert [line.count(b"\n") for line in lines] == [1] * 51
+    assert lines[50].startswith(b"Job001@Map050  ")
 
 
 def test_a_thousand_requests_at_once_do_not_recurse(connection, stock):
