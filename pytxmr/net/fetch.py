@@ -34,6 +34,10 @@ PIPELINED = 16
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
+def _unwritable(path: str, error: OSError) -> PytxmrError:
+    return PytxmrError(f"cannot write {path}: {error.strerror}")
+
+
 @dataclass(slots=True, eq=False)
 class _Request:
     line: bytes
@@ -99,7 +103,7 @@ class FetchProtocol(LineReceiver):
         try:
             self._file = open(request.path, "wb", buffering=0)
         except OSError as error:
-            self._cannot_write(error)
+            self._give_up(_unwritable(request.path, error))
         if self._left:
             self.setRawMode()
         else:
@@ -111,28 +115,36 @@ class FetchProtocol(LineReceiver):
         self._extend_deadline()
         part, rest = data[: self._left], data[self._left :]
         self._left -= len(part)
-        try:
-            self._checker.feed(part)
-            if self._left == 0:
-                self._checker.finish()
-            self._write(memoryview(part))
-        except SpillDamaged as error:
-            return self._break(error)
-        except OSError as error:
-            self._cannot_write(error)
+        if self._file is not None:
+            self._keep(self._file, part)
         if self._left == 0:
             self._whole()
             self.setLineMode(rest)
 
-    def _write(self, data: memoryview) -> None:
-        while data and self._file is not None:
-            data = data[self._file.write(data) :]
+    def _keep(self, file: BinaryIO, part: bytes) -> None:
+        """Check and write the next bytes of the answer at hand."""
+        try:
+            self._checker.feed(part)
+            if self._left == 0:
+                self._checker.finish()
+            view = memoryview(part)
+            while view:
+                view = view[file.write(view) :]
+        except SpillDamaged as error:
+            self._give_up(error)
+        except OSError as error:
+            self._give_up(_unwritable(self._asked[0].path, error))
 
-    def _cannot_write(self, error: OSError) -> None:
-        """Fail the request at hand; its bytes are passed over, for the sake of those behind it."""
+    def _give_up(self, error: PytxmrError) -> None:
+        """Fail the request at hand; its bytes are passed over, for the sake of those behind it.
+
+        To drop the connection instead would fail them all, and as they are tried again together,
+        one damaged spill would have its source's others reported as lost. Those are checked as
+        well, and of a source that has lost its place in the stream no line is an answer.
+        """
         request = self._asked[0]
         self._close_file()
-        request.fail(PytxmrError(f"cannot write {request.path}: {error.strerror}"))
+        request.fail(error)
 
     def _whole(self) -> None:
         request = self._asked.popleft()

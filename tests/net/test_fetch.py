@@ -178,11 +178,11 @@ async def test_a_damaged_block_fails_its_request_and_leaves_no_file(site):
     assert content(found[0]) == site.stock.stored(good, 0)
     found = await site.fetch(bad, (1,))
     assert content(found[1]) == site.stock.stored(bad, 1)
-    assert site.server.made == 2
+    assert site.server.made == 1
 
 
 @pytest_twisted.ensureDeferred
-async def test_requests_behind_a_damaged_one_fail_as_unreachable_and_those_that_wait_succeed(site):
+async def test_a_damaged_map_output_harms_none_of_those_asked_for_with_it(site):
     bad = site.stock.add([words(20_000)], map_index=1)
     part = site.stock.ranges["Job001", bad][0]
     with open(site.stock.store.spill_path("Job001", bad), "r+b") as file:
@@ -190,17 +190,15 @@ async def test_requests_behind_a_damaged_one_fail_as_unreachable_and_those_that_
         file.write(b"\xff" * 4)
     good = site.stock.add([words(10)])
     await site.open()
-    first = site.fetch(bad)
-    others = [site.fetch(good, name=f"{n}") for n in range(PIPELINED + 4)]
+    before = [site.fetch(good, name=f"{n}") for n in range(2)]
+    damaged = site.fetch(bad)
+    behind = [site.fetch(good, name=f"{n}") for n in range(2, PIPELINED + 4)]
     with pytest.raises(SpillDamaged):
-        await first
-    for other in others[: PIPELINED - 1]:
-        with pytest.raises(Unreachable, match="connection lost"):
-            await other
-    for other in others[PIPELINED - 1 :]:
+        await damaged
+    for other in before + behind:
         assert content((await other)[0]) == site.stock.stored(good, 0)
-    assert len(site.files()) == 5
-    assert site.server.made == 2
+    assert len(site.files()) == PIPELINED + 4
+    assert site.server.made == 1
 
 
 class Failing(Scripted):
@@ -492,18 +490,43 @@ def test_after_nonsense_nothing_more_is_believed(line, tmp_path):
     assert line.clock.getDelayedCalls() == []
 
 
-@pytest.mark.parametrize("at", [4, 12, len(BLOCK) - 1])
-def test_after_damage_nothing_more_is_believed(line, tmp_path, at):
-    damaged = bytearray(BLOCK)
+@pytest.mark.parametrize("at", range(len(BLOCK)))
+def test_whichever_byte_of_an_answer_is_damaged_its_request_fails_alone(line, tmp_path, at):
+    damaged = bytearray(2 * BLOCK)
     damaged[at] ^= 1
+    answers = [line.ask(str(n)) for n in range(3)]
+    line.receive(f"= {len(damaged)}\n".encode() + bytes(damaged) + ANSWER)
+    with pytest.raises(SpillDamaged):
+        result_of(answers[0])
+    assert content(result_of(answers[1])[0]) == BLOCK
+    line.receive(f"= {len(damaged)}\n".encode() + bytes(damaged))
+    with pytest.raises(SpillDamaged):
+        result_of(answers[2])
+    assert os.listdir(tmp_path) == ["1"]
+    assert not line.transport.disconnected
+    assert line.clock.getDelayedCalls() == []
+
+
+def test_damage_ends_its_file_at_once_and_the_rest_of_the_answer_is_passed_over(line, tmp_path):
     first, second = line.ask("1"), line.ask("2")
-    line.receive(f"= {len(BLOCK)}\n".encode() + bytes(damaged) + ANSWER)
-    line.receive(ANSWER)
-    line.lose()
+    data = b"\xff" * 1000
+    line.receive(b"= 1000\n" + data[:100])
     with pytest.raises(SpillDamaged):
         result_of(first)
-    with pytest.raises(Unreachable):
-        result_of(second)
+    assert os.listdir(tmp_path) == []
+    line.receive(data[100:])
+    line.receive(ANSWER)
+    assert content(result_of(second)[0]) == BLOCK
+
+
+def test_a_source_that_has_lost_its_place_after_damage_is_dropped(line, tmp_path):
+    answers = [line.ask(str(n)) for n in range(3)]
+    line.receive(f"= {len(BLOCK) - 1}\n".encode() + BLOCK + b"\n" + ANSWER)
+    line.receive(ANSWER)
+    line.lose()
+    for answer, error in zip(answers, (SpillDamaged, PeerBroke, Unreachable), strict=True):
+        with pytest.raises(error):
+            result_of(answer)
     assert os.listdir(tmp_path) == []
 
 
