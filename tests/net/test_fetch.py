@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet import tcp
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, TimeoutError
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
-from wires import Scripted, Stock, attempt, open_files, result_of, serve, soon, until
+from wires import Scripted, Stock, attempt, open_files, result_of, serve, soon, turns, until
 
 from pytxmr.errors import NotFound, PeerBroke, PytxmrError, Refused, SpillDamaged, Unreachable
 from pytxmr.net import fetch
-from pytxmr.net.fetch import CONNECT_SECONDS, PIPELINED, STALL_SECONDS, Fetcher, FetchProtocol
-from pytxmr.net.kvserver import KeyValueFactory
+from pytxmr.net.fetch import (
+    CONNECT_SECONDS,
+    PIPELINED,
+    READ_BYTES,
+    STALL_SECONDS,
+    Fetcher,
+    FetchProtocol,
+)
+from pytxmr.net.kvserver import CHUNK_BYTES, KeyValueFactory
 from pytxmr.net.secret import sign
 from pytxmr.records.spill import pack_block, read_blocks
 
@@ -368,6 +377,55 @@ async def test_a_fetcher_closed_while_it_connects_fails_what_waits(site):
     site.fetcher.close()
     with pytest.raises(Unreachable):
         await answer
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_turn_of_the_reactor_handles_little_of_a_transfer(site, reactor, monkeypatch):
+    """What a heartbeat waits for is a turn: a chunk sent and a read taken on each connection."""
+    turn = 0
+    handled: Counter[tuple[int, str, Any]] = Counter()
+
+    def counting(what: str, target: Any, name: str) -> None:
+        real = getattr(target, name)
+
+        def counted(who: Any, data: Any, *more: Any) -> Any:
+            handled[turn, what, who] += len(data)
+            return real(who, data, *more)
+
+        monkeypatch.setattr(target, name, counted)
+
+    counting("written", tcp.Connection, "write")
+    counting("received", FetchProtocol, "dataReceived")
+    value = os.urandom(1 << 16)
+    transfers = 3
+    for index in range(transfers):
+        site.stock.add([[(n, [value]) for n in range(160)]], map_index=index)
+    await site.open()
+    fetchers = [Fetcher(reactor) for _ in range(transfers)]
+    answers = [
+        soon(
+            fetcher.fetch(
+                site.address, KEY, "Job001", attempt(index), (0,), str(site.here / f"{index}")
+            )
+        )
+        for index, fetcher in enumerate(fetchers)
+    ]
+    while not all(answer.called for answer in answers):
+        await turns(1)
+        turn += 1
+    for answer in answers:
+        await answer
+    for fetcher in fetchers:
+        fetcher.close()
+    most = {
+        what: max(n for (_, kind, _), n in handled.items() if kind == what)
+        for what in ("written", "received")
+    }
+    assert CHUNK_BYTES <= most["written"] < 2 * CHUNK_BYTES
+    assert most["received"] <= READ_BYTES
+    readers = {who for _, kind, who in handled if kind == "received"}
+    assert len(readers) == transfers
+    assert {who.transport.bufferSize for who in readers} == {READ_BYTES}
 
 
 # ---- one connection in memory, by the clock
