@@ -629,6 +629,32 @@ def test_a_disk_that_is_full_fails_the_request_and_not_those_behind_it(line, tmp
     assert content(result_of(second)[0]) == BLOCK
 
 
+@pytest.mark.parametrize(("sources", "share"), [(1, 64), (4, 64), (16, 16), (100, 4)])
+def test_the_more_sources_the_fewer_requests_are_under_way_at_each(sources, share):
+    reactor = MemoryReactorClock()
+    fetcher = Fetcher(reactor)
+    answers = [
+        fetcher.fetch((f"192.0.2.{n}", 1), KEY, "Job001", attempt(m), (0,), "/none")
+        for n in range(sources)
+        for m in range(100)
+    ]
+    reactor.advance(0)
+    asked = []
+    protocols = []
+    for _, _, factory, *_ in reactor.tcpClients:
+        transport = StringTransport()
+        protocols.append(factory.buildProtocol(None))
+        protocols[-1].makeConnection(transport)
+        asked.append(transport.value().count(b"\n"))
+    assert asked == [share] * sources
+    fetcher.close()
+    for protocol in protocols:
+        protocol.connectionLost(Failure(ConnectionDone()))
+    for answer in answers:
+        with pytest.raises(Unreachable):
+            result_of(answer)
+
+
 def test_a_request_is_signed_for_what_it_asks():
     reactor = MemoryReactorClock()
     answer = Fetcher(reactor).fetch(
