@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 DEMO_OUTPUT := build/demo/wordcount
 # Handed on to pytest or to the benchmark: make test ARGS="-k spill -x"
 ARGS ?=
+# For make bench: rows whose names contain one of these, and how often each is run.
+ROWS ?=
+RUNS ?=
 
 # All that an installation is made of: when one of these changes, comes or goes, pytxmr is installed
 # anew.
@@ -19,13 +22,16 @@ unexport PYTHONPATH
 unexport PYTHONHOME
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# As text, a comma would end an argument of `call`.
+comma := ,
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench clean FORCE
+.PHONY: help demo test lint format bench bench-micro clean FORCE
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.installed ## count the words of War and Peace, and show the most frequent ten
 	@rm -rf $(DEMO_OUTPUT)
@@ -52,8 +58,12 @@ format: $(VENV)/.installed-lint ## put imports and code into the format that lin
 	$(BIN)/ruff check --select I --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed ## compare a word count by pytxmr with a plain loop
-	$(BIN)/python benchmarks/wordcount_vs_loop.py $(ARGS)
+# The benchmark makes virtual environments of its own, for pytxmr and for each peer, in build/bench.
+bench: $(VENV)/.made-for ## measure pytxmr against its peers; ROWS=NAME,... (or list) RUNS=5
+	$(BIN)/python -m benchmarks $(if $(ROWS),--rows $(ROWS)) $(if $(RUNS),--runs $(RUNS)) $(ARGS)
+
+bench-micro: $(VENV)/.installed-bench ## measure codec, sort buffer and merge against plain loops
+	$(BIN)/pytest benchmarks/micro $(ARGS)
 
 clean: ## remove .venv, and all that was built
 	rm -rf $(VENV) build dist pytxmr.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -97,6 +107,9 @@ $(VENV)/.installed: $(VENV)/.made-for $(VENV)/.sources $(SOURCES)
 
 $(VENV)/.installed-test: $(VENV)/.made-for $(VENV)/.sources $(SOURCES)
 	$(call install,[test])
+
+$(VENV)/.installed-bench: $(VENV)/.made-for $(VENV)/.sources $(SOURCES)
+	$(call install,[test$(comma)bench])
 
 # Lint reads the checkout: it needs the tools and what pytxmr depends on, not the newest pytxmr.
 $(VENV)/.installed-lint: $(VENV)/.made-for setup.py pyproject.toml

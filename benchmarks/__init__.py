@@ -1,0 +1,1 @@
+"""What pytxmr costs, beside what people would otherwise use: `python -m benchmarks --help`."""

@@ -1,0 +1,218 @@
+"""Rows that are more than two commands raced against each other."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.bench import PROBES, WORKERS, Bench
+from benchmarks.cluster import Cluster, MemoryWatch
+from benchmarks.inputs import LINE_BYTES, MEGABYTE, warm
+from benchmarks.measure import (
+    Command,
+    Failed,
+    Measured,
+    end_group,
+    parts,
+    ratio,
+    remove,
+    report_run,
+    run_ours,
+)
+
+EMPTY_MAPS = 2000
+SHUFFLED_MEGABYTES = 512
+VALUES_OF_ONE_KEY = 20_000_000
+VALUES_PER_LINE = 10_000
+MEMORY = ("--memory", "128M")
+
+
+def standing_cluster(bench: Bench, runs: int) -> Measured:
+    """Latency of a small job that a connected client submits; and the same by `pytxmr run`."""
+    text = bench.inputs.small_text()
+    with Cluster(bench, trackers=1, workers=WORKERS) as cluster:
+        outputs = bench.runner.path("outputs")
+        outputs.mkdir()
+        job = bench.run_words("wordcount")[-1]
+        probe = bench.probe("standing", cluster.endpoint, cluster.secret, job, text, outputs)
+        said = _probed(bench, probe)
+        command = cluster.run("wordcount", text)
+        whole = []
+        for number in range(runs):
+            whole.append(run_ours(bench.runner, command)[0])
+            report_run(number, runs, whole[-1])
+    remove(outputs)
+    return Measured(
+        median(said["jobs"]),
+        said["jobs"],
+        said["pings"],
+        notes=[f"the whole command, `pytxmr run --jobtracker`: {median(whole):.2f} s"],
+        raw={"commands": whole},
+    )
+
+
+def empty_maps(bench: Bench, runs: int) -> Measured:
+    """Map tasks a second, by the job's own time: from submission to commit, start-up left out."""
+    lines = bench.inputs.numbered_lines(EMPTY_MAPS)
+    size = lines.stat().st_size // EMPTY_MAPS
+    command = bench.pytxmr("empty", lines, "--split-size", str(size))
+    seconds, whole = [], []
+    for number in range(runs):
+        spent, said = run_ours(bench.runner, command)
+        whole.append(spent)
+        found = re.search(r"succeeded in ([0-9.]+) s: ([0-9]+) maps", said)
+        if found is None or int(found[2]) != EMPTY_MAPS:
+            raise Failed(f"not the summary of {EMPTY_MAPS} maps: {said[:200]!r}")
+        seconds.append(float(found[1]))
+        report_run(number, runs, seconds[-1])
+    return Measured(
+        EMPTY_MAPS / median(seconds),
+        seconds,
+        notes=[
+            f"by the job's own time, submission to commit; the whole command takes "
+            f"{median(whole):.2f} s"
+        ],
+        raw={"commands": whole},
+    )
+
+
+def shuffle(bench: Bench, runs: int) -> Measured:
+    """A KeyValueStore's port and `Fetcher`, against a producer and a receiver of a few lines.
+
+    Senders and receivers are processes of their own; receivers write what arrives to a file.
+    """
+    directory = bench.runner.path("shuffle")
+    directory.mkdir()
+    size = max(1, round(SHUFFLED_MEGABYTES * MEGABYTE * bench.scale))
+    ours: list[float] = []
+    reference: list[float] = []
+    sender = subprocess.Popen(
+        [str(bench.python), str(PROBES / "send_spills.py"), str(directory), str(size)],
+        env=bench.runner.environment,
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        assert sender.stdout is not None
+        announced = sender.stdout.readline()
+        if not announced:
+            raise Failed("the sender of spills does not start")
+        spills, bare = announced.decode().split()
+        for number in range(runs):
+            for port, side, seconds in (("bare", bare, reference), ("spills", spills, ours)):
+                said = _probed(bench, bench.probe("receive_spills", port, side, directory))
+                seconds.append(said["seconds"] / said["bytes"])
+            report_run(number, runs, ours[-1], reference[-1])
+    finally:
+        end_group(sender)
+        remove(directory)
+    return Measured(
+        ratio(ours, reference),
+        ours,
+        reference,
+        notes=[
+            f"seconds a byte of {size / MEGABYTE:.0f} MB in 8 map outputs: "
+            f"{1e-6 / median(ours):.0f} MB/s against {1e-6 / median(reference):.0f} MB/s"
+        ],
+    )
+
+
+def flat_cost(bench: Bench, runs: int) -> Measured:
+    """Seconds a word at three sizes, beyond what a 1 KB job takes, which is the fixed cost."""
+    fixed = _medium(bench, bench.inputs.small_text(), min(runs, 3))
+    costs: dict[int, float] = {}
+    for megabytes, most in ((100, 3), (400, 3), (2000, 1)):
+        text = bench.inputs.text(megabytes)
+        warm(text)
+        seconds = _medium(bench, text, min(runs, most))
+        costs[megabytes] = (seconds - fixed) / text.stat().st_size
+    drift = max(costs[400], costs[2000]) / costs[100] - 1
+    return Measured(
+        100 * drift,
+        list(costs.values()),
+        notes=[
+            "seconds per MB beyond those of a 1 KB job: "
+            + ", ".join(f"{cost * MEGABYTE:.4f} at {size} MB" for size, cost in costs.items())
+        ],
+        raw={"fixed": fixed},
+    )
+
+
+def _medium(bench: Bench, text: Path, runs: int) -> float:
+    command = bench.pytxmr("wordcount", text)
+    seconds = []
+    for number in range(runs):
+        seconds.append(run_ours(bench.runner, command)[0])
+        report_run(number, runs, seconds[-1])
+    return median(seconds)
+
+
+def memory_of_shuffle(bench: Bench, runs: int) -> Measured:
+    """2 GB of distinct lines sorted on a cluster of two trackers; half of it crosses."""
+    lines = bench.inputs.lines(2000 * MEGABYTE // LINE_BYTES)
+
+    def check(output: Path) -> None:
+        size, ordered = _sorted_bytes(output)
+        if size != lines.stat().st_size or not ordered:
+            raise Failed("the output is not the input in order")
+
+    return _watched(bench, check, "sort", lines)
+
+
+def memory_of_one_key(bench: Bench, runs: int) -> Measured:
+    count = max(1, round(VALUES_OF_ONE_KEY // VALUES_PER_LINE * bench.scale))
+    values = count * VALUES_PER_LINE
+
+    def check(output: Path) -> None:
+        found = b"".join(path.read_bytes() for path in parts(output)).split()
+        if list(map(int, found)) != [values, values * (values - 1) // 2]:
+            raise Failed(f"{found[:3]} is not the count and the sum of {values} values")
+
+    numbers = bench.inputs.numbered_lines(count)
+    return _watched(bench, check, "one_key", numbers, "-D", f"values={VALUES_PER_LINE}")
+
+
+def _watched(bench: Bench, check: Any, job: str, *words: str | Path) -> Measured:
+    """Run a job on a cluster of two trackers of one worker each, and watch their memory."""
+    with Cluster(bench, trackers=2, workers=1) as cluster:
+        roots = {name: process.pid for name, process in cluster.processes.items()}
+        command = cluster.run(job, *words, *MEMORY)
+        with MemoryWatch(roots) as watch:
+            seconds = run_ours(bench.runner, command)[0]
+        report_run(0, 1, seconds)
+    assert command.output is not None
+    check(command.output)
+    remove(command.output)
+    peaks = watch.peaks()
+    if "worker" not in peaks:
+        raise Failed("no worker process was seen")
+    told = ", ".join(f"{name} {peak:.0f}" for name, peak in sorted(peaks.items()))
+    return Measured(
+        max(peaks.values()),
+        [seconds],
+        notes=[f"peak resident memory in MiB, on two trackers of one worker each: {told}"],
+        raw={"peaks": peaks},
+    )
+
+
+def _sorted_bytes(output: Path) -> tuple[int, bool]:
+    size, ordered, last = 0, True, b""
+    for path in parts(output):
+        with path.open("rb") as file:
+            while lines := file.readlines(1 << 24):
+                size += sum(map(len, lines))
+                ordered = ordered and last <= lines[0] and lines == sorted(lines)
+                last = lines[-1]
+    return size, ordered
+
+
+def _probed(bench: Bench, probe: Command) -> dict[str, Any]:
+    _, said = run_ours(bench.runner, probe)
+    found: dict[str, Any] = json.loads(said)
+    return found
