@@ -15,4 +15,5 @@ if __name__ == "__main__":
     source, output = sys.argv[1:]
     dask.config.set(scheduler="processes", num_workers=2)
     words = dask.bag.read_text(source, blocksize="32MiB").str.split().flatten()
-    words.frequencies().map(line).to_textfiles(os.path.join(output, "part-*"))
+    lines = words.frequencies().map(line)
+    lines.to_textfiles(os.path.join(output, "part-*"), last_endline=True)
