@@ -166,6 +166,39 @@ def test_equal_keys_are_in_one_range():
         assert len({ranges(key, partitions) for key in (math.nan, float("nan"))}) == 1
 
 
+some_keys = st.one_of(
+    st.lists(keys, max_size=12),
+    st.lists(st.integers(0, 9), max_size=12),
+    st.lists(st.sampled_from([None, 0, False, 1, 1.0, True, math.nan, "", "1", b"1", (1,)])),
+)
+
+
+@steady(max_examples=200)
+@given(some_keys, some_keys, st.integers(1, 20))
+def test_cuts_of_sorted_keys_are_where_the_ranges_are(sample, asked, partitions):
+    ranges = RangePartitioner(sample)
+    in_order = sorted(asked + sample[::2], key=sort_key)
+    cuts = ranges.cuts(in_order, partitions)
+    assert len(cuts) == partitions - 1
+    assert cuts == sorted(cuts)
+    numbers = [sum(cut <= at for cut in cuts) for at in range(len(in_order))]
+    assert numbers == [ranges(key, partitions) for key in in_order]
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 5])
+def test_without_a_sample_the_first_range_has_all_keys(partitions):
+    assert RangePartitioner().cuts([None, 1, "a"], partitions) == [3] * (partitions - 1)
+    assert RangePartitioner().cuts([], partitions) == [0] * (partitions - 1)
+
+
+def test_cuts_leave_ranges_empty_where_the_sample_has_keys_that_are_not_there():
+    ranges = RangePartitioner([0, 10, 20, 30])
+    assert ranges.cuts([11, 12, 31], 4) == [0, 2, 2]
+    assert ranges.cuts([0, 10, 10], 4) == [3, 3, 3]
+    # More partitions than samples: some have no key between them.
+    assert ranges.cuts([5, 25, 35], 8) == [0, 1, 1, 1, 1, 2, 2]
+
+
 @pytest.mark.parametrize("partitions", [2, 5, 16])
 def test_ranges_of_uniform_keys_are_balanced(partitions):
     drawn = random.Random(3)
