@@ -7,14 +7,15 @@ that the runs have up to the frontier is put one after the other and sorted, whi
 are in order is a merge in C (Tim Peters, "listsort.txt", in CPython). Each step uses up at least
 one block, so memory stays at one block a run.
 
-The order of runs is kept within a key, so equal input gives equal output, whichever run arrived
-first; and of keys that are equal (1, 1.0, True) the first run's stands for all.
+The order of runs is kept within a key: while the frontier goes on in one run, those after it keep
+back what they have of it. So equal input gives equal output, whichever run arrived first; and of
+keys that are equal (1, 1.0, True) the first run's stands for all.
 """
 
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -57,11 +58,14 @@ class _Run:
         self.last_key = self._block.keys[-1]
         self.kind: Kind = block.kind
 
-    def take(self, frontier: Any, key: SortKey) -> Groups:
-        """Take every group up to ``frontier``; load the next block if this one is used up."""
+    def take(self, frontier: Any, key: SortKey, through: bool) -> Groups:
+        """Take every group up to ``frontier``, which is left unless ``through``; load the next
+        block if this one is used up.
+        """
         block, start, first = self._block, self._key_at, self._value_at
         target = frontier if key is None else key(frontier)
-        cut = bisect_right(block.keys, target, lo=start, key=key)
+        bisect = bisect_right if through else bisect_left
+        cut = bisect(block.keys, target, lo=start, key=key)
         counts = None if block.counts is None else block.counts[start:cut]
         end = first + (cut - start if counts is None else sum(counts))
         taken = Groups(block.keys[start:cut], counts, block.values[first:end])
@@ -69,6 +73,11 @@ class _Run:
         if cut == len(block):
             self._next_block()
         return taken
+
+    def goes_on(self, frontier: Any) -> bool:
+        """Does ``frontier``, which has been taken, go on in the block that was loaded then?"""
+        # Comparing lists, not keys: identity counts first, so that NaN equals itself.
+        return self.alive and not self._key_at and self._block.keys[:1] == [frontier]
 
 
 def merge(runs: Sequence[Iterator[Block]]) -> Iterator[Groups]:
@@ -80,8 +89,12 @@ def merge(runs: Sequence[Iterator[Block]]) -> Iterator[Groups]:
     while live:
         key = key_function({run.kind for run in live})
         frontier = min((run.last_key for run in live), key=key)
-        parts = [part for part in [run.take(frontier, key) for run in live] if part.keys]
-        yield _joined(parts, key)
+        parts = []
+        through = True
+        for run in live:
+            parts.append(run.take(frontier, key, through))
+            through = through and not run.goes_on(frontier)
+        yield _joined([part for part in parts if part.keys], key)
         live = [run for run in live if run.alive]
 
 

@@ -114,6 +114,19 @@ def test_the_order_of_runs_is_kept_within_a_key():
     assert [list(values) for _, values in groups_of(merged)] == [[f"run{n}" for n in range(5)]]
 
 
+@steady(max_examples=250)
+@given(
+    st.lists(st.lists(st.sampled_from([1, True, 1.0, 2, 3, float("nan")]), max_size=9), max_size=5),
+    st.integers(1, 4),
+)
+def test_also_when_the_key_goes_on_in_many_blocks_of_several_runs(runs, pairs_per_block):
+    runs = [[(key, (n, at)) for at, key in enumerate(run)] for n, run in enumerate(runs)]
+    merged = merge([blocks(grouped(run), pairs_per_block) for run in runs])
+    found = [(shape(key), list(values)) for key, values in groups_of(merged)]
+    expected = grouped([pair for run in runs for pair in run])
+    assert found == [(shape(key), values) for key, values in expected]
+
+
 def counted(run, pulled):
     for one in run:
         pulled[0] += 1

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict, namedtuple
 from itertools import count
 
 import pytest
-from carried import keys, read_spill, shape, steady
+from carried import blocks_of, keys, read_spill, shape, steady
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -248,6 +248,13 @@ def test_values_of_a_key_keep_the_order_in_which_they_came(tmp_path):
         _, parts = spilled(tmp_path / f"spill{limit}", [(n % 7, n) for n in range(1000)], limit)
         for key, vs in (group for part in parts for group in part):
             assert vs == list(range(key, 1000, 7))
+
+
+def test_they_keep_it_also_where_a_key_fills_many_blocks_of_many_runs(tmp_path):
+    with blocks_of(7):
+        _, parts = spilled(tmp_path / "spill", [(n % 3, n) for n in range(2000)], TINY)
+    for key, vs in (group for part in parts for group in part):
+        assert vs == list(range(key, 2000, 3))
 
 
 def test_a_partitioner_decides_where_a_key_goes(tmp_path):
