@@ -124,7 +124,7 @@ def test_wheel_states_its_command_its_python_and_what_it_needs(wheel: zipfile.Zi
         for line in metadata.splitlines()
         if line.startswith("Requires-Dist: ") and "extra ==" not in line
     }
-    assert needed == {"twisted", "msgpack"}
+    assert needed == {"twisted", "msgpack", "xxhash"}
 
 
 def installed_version() -> str | None:

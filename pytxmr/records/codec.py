@@ -14,6 +14,7 @@ What goes in comes out, types included: tuples stay tuples, ``1``, ``1.0`` and `
 from __future__ import annotations
 
 import math
+from operator import itemgetter
 from typing import Any
 
 import msgpack
@@ -43,7 +44,10 @@ def pack_column(values: list[Any], depth: int = 0) -> bytes:
     elif types == {tuple} and depth < 3:
         widths = set(map(len, values))
         if len(widths) == 1 and widths != {0}:
-            columns = [pack_column(list(column), depth + 1) for column in zip(*values, strict=True)]
+            # Not by `zip(*values)`, which makes an iterator for every tuple.
+            columns = [
+                pack_column(list(map(itemgetter(at), values)), depth + 1) for at in range(*widths)
+            ]
             return _TUPLES + msgpack.packb(columns)
     if not types <= _SCALARS:
         for value in values:

@@ -4,8 +4,9 @@ A heap costs a Python comparison or more for every record. Instead each step loo
 last key of the block that each run has in memory: every key up to the smallest of these, the
 *frontier*, is complete in memory but for the frontier itself, which may go on in a next block. All
 that the runs have up to the frontier is put one after the other and sorted, which for runs that
-are in order is a merge in C (Tim Peters, "listsort.txt", in CPython). Each step uses up at least
-one block, so memory stays at one block a run.
+are in order is a merge in C (Tim Peters, "listsort.txt", in CPython); if the runs have mostly the
+same keys, it is gathered in a dict, and only the distinct keys are sorted. Each step uses up at
+least one block, so memory stays at one block a run.
 
 The order of runs is kept within a key: while the frontier goes on in one run, those after it keep
 back what they have of it. So equal input gives equal output, whichever run arrived first; and of
@@ -16,13 +17,14 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
 from pytxmr.errors import SpillDamaged
 from pytxmr.model import Segment
-from pytxmr.records.columns import Groups, SortKey, sort_groups, sort_pairs
+from pytxmr.records.columns import Groups, SortKey, groups_of, sort_groups, sort_pairs
 from pytxmr.records.combine import Combiner, combined
 from pytxmr.records.order import Kind, key_function
 from pytxmr.records.spill import (
@@ -38,6 +40,8 @@ from pytxmr.records.spill import (
 FAN_IN = 64
 #: With fewer values a key than this it is cheaper to sort pairs than to make lists of values.
 _FEW_VALUES = 1.5
+#: Keys looked up to find out whether runs share theirs.
+_PROBES = 16
 
 
 class _Run:
@@ -101,6 +105,8 @@ def merge(runs: Sequence[Iterator[Block]]) -> Iterator[Groups]:
 def _joined(parts: list[Groups], key: SortKey) -> Groups:
     if len(parts) == 1:
         return parts[0]
+    if _share_keys(parts[0].keys, parts[1].keys, key):
+        return _gathered(parts, key)
     entries = sum(map(len, parts))
     values = list(chain.from_iterable([part.values for part in parts]))
     if len(values) < _FEW_VALUES * entries:
@@ -108,6 +114,30 @@ def _joined(parts: list[Groups], key: SortKey) -> Groups:
         return sort_pairs(keys, values, key)
     keys = list(chain.from_iterable([part.keys for part in parts]))
     return sort_groups(keys, list(chain.from_iterable([part.lists() for part in parts])), key)
+
+
+def _share_keys(some: list[Any], others: list[Any], key: SortKey) -> bool:
+    """Do runs seem to have mostly the same keys? Looks at a few of them."""
+    step = len(some) // _PROBES + 1
+    found = 0
+    for wanted in some[::step]:
+        at = bisect_left(others, wanted if key is None else key(wanted), key=key)
+        found += others[at : at + 1] == [wanted]
+    return found * step * 2 > len(some)
+
+
+def _gathered(parts: list[Groups], key: SortKey) -> Groups:
+    """By a dict: of keys that most runs have, only the distinct ones are sorted."""
+    groups: defaultdict[Any, list[Any]] = defaultdict(list)
+    for part in parts:
+        if part.counts is None:
+            for name, value in zip(part.keys, part.values, strict=True):
+                groups[name].append(value)
+        else:
+            for name, values in part:
+                groups[name] += values
+    keys = sorted(groups, key=key)
+    return groups_of(keys, [groups[name] for name in keys])
 
 
 def merge_spills(

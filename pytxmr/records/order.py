@@ -11,6 +11,7 @@ is); only otherwise does a sort pay for `sort_key`, a Python call per key.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 _NUMBERS = frozenset({int, float, bool})
@@ -33,7 +34,8 @@ def order_of(keys: list[Any], depth: int = 0) -> Kind:
     if only is tuple and depth < 3:
         widths = set(map(len, keys))
         if len(widths) == 1:
-            kinds = tuple(order_of(list(column), depth + 1) for column in zip(*keys, strict=True))
+            columns = (list(map(itemgetter(at), keys)) for at in range(*widths))
+            kinds = tuple(order_of(column, depth + 1) for column in columns)
             return None if None in kinds else kinds
     return None
 
