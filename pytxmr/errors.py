@@ -108,7 +108,7 @@ class PeerBroke(PytxmrError):
 
 
 class TooLarge(PytxmrError):
-    """A string too long for Perspective Broker (655,360 bytes); it was not sent."""
+    """More than may be sent at once; it was not sent."""
 
     code = "too-large"
 

@@ -32,6 +32,7 @@ from pytxmr.errors import (
     Refused,
     SpillDamaged,
     Stale,
+    TooLarge,
 )
 from pytxmr.interfaces import ITaskTracker
 from pytxmr.model import AttemptId, InputSplit, JobCode, checked_job_id, take
@@ -39,7 +40,7 @@ from pytxmr.net.fetch import Fetcher
 from pytxmr.net.kvserver import KeyValueFactory
 from pytxmr.net.listening import described, listen
 from pytxmr.net.login import log_in
-from pytxmr.net.remote import Peer, answering, check_size, sendable_error
+from pytxmr.net.remote import Peer, answering, pack, sendable_error
 from pytxmr.net.secret import inspection_token
 from pytxmr.net.workers import Task, WorkerPool
 from pytxmr.segments import Segments
@@ -50,6 +51,8 @@ RECONNECT_SECONDS = (0.1, 5.0)
 DEFAULT_MEMORY_BYTES = 256 * 1024 * 1024
 LOG_TAIL_BYTES = 32 * 1024
 LOG_READ_BYTES = 512 * 1024
+#: Of an attempt, all counters together: the jobtracker keeps those of each task.
+MOST_COUNTER_BYTES = 256 * 1024
 
 _log = Logger()
 
@@ -384,7 +387,8 @@ class TaskTracker(Service):
         def done(answer: dict[str, Any]) -> dict[str, Any]:
             counters = {f"job: {k}": v for k, v in answer["user_counters"].items()}
             counters |= answer["counters"]
-            check_size(counters)
+            if sum(map(len, pack([counters]))) > MOST_COUNTER_BYTES:
+                raise TooLarge(f"counters of more than {MOST_COUNTER_BYTES} bytes are too many")
             return succeeded(answer) | {"counters": counters}
 
         def failed(failure: Any) -> dict[str, Any]:

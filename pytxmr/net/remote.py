@@ -2,13 +2,18 @@
 
 What Perspective Broker does by itself, and what stands here instead:
 
+- It walks every value in Python, item by item and, as it reads, byte by byte: for a call with a
+  thousand small values that is milliseconds. So arguments, and answers, travel packed by msgpack,
+  in strings that Perspective Broker passes on whole.
+- A string over 640 KiB makes ``callRemote`` raise at once and leak a pending answer; one in an
+  answer is never sent at all: what is packed goes in pieces, up to `MESSAGE_BYTES` (`TooLarge`).
 - No deadline, and a stopped peer keeps its connection open for ever: every call has a deadline.
-- A string over 640 KiB, or an int over 448 bits, makes ``callRemote`` raise at once and leak a
-  pending answer; one in an answer is never sent at all: both sides check sizes first (`TooLarge`).
 - A dead broker raises ``DeadReferenceError`` at once, a lost connection fails the Deferred: both
   become `Unreachable`.
 - A remote exception arrives as a name and a text: methods under `answering` return
   ``["ok", value]`` or ``["error", plain error]``, so that our own errors arrive as themselves.
+
+Values are plain: None, bool, int, float, str, bytes, lists and dicts. A tuple arrives as a list.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+import msgpack
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, maybeDeferred
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import IReactorTime
@@ -25,11 +31,19 @@ from twisted.python.failure import Failure
 from twisted.spread import pb
 from twisted.spread.banana import SIZE_LIMIT
 
-from pytxmr.errors import InternalError, PytxmrError, TooLarge, Unreachable, from_plain, to_plain
+from pytxmr.errors import (
+    InternalError,
+    PeerBroke,
+    PytxmrError,
+    TooLarge,
+    Unreachable,
+    from_plain,
+    to_plain,
+)
 
 CALL_SECONDS = 30.0
-#: The largest int that Perspective Broker sends: 64 digits of 7 bits.
-INT_BITS = 448
+#: The most that the arguments of a call, or its answer, may take, packed.
+MESSAGE_BYTES = 64 << 20
 #: Characters of an error's texts that are sent.
 MOST_TEXT = 100_000
 
@@ -47,12 +61,12 @@ class Peer:
     def call(self, verb: str, *args: Any, seconds: float = CALL_SECONDS) -> Deferred[Any]:
         """Call ``verb``; the Deferred fires with its answer within ``seconds``, or fails.
 
-        It fails with the `PytxmrError` that the peer answered, with `TooLarge` before anything is
-        sent, or with `Unreachable`; then the peer may or may not have acted on the call.
+        It fails with the `PytxmrError` that the peer answered, with `TooLarge` (or another, for
+        what is not plain) before anything is sent, or with `Unreachable`; then the peer may or may
+        not have acted on the call.
         """
         try:
-            check_size(args)
-            answer: Deferred[Any] = self._reference.callRemote(verb, *args)
+            answer: Deferred[Any] = self._reference.callRemote(verb, *pack(args))
         except Exception:
             return Deferred.fromCoroutine(self._fail(verb, Failure()))
         answer.addTimeout(seconds, self._clock)
@@ -82,21 +96,21 @@ class Peer:
 
 
 def _open_answer(answer: Any) -> Any:
-    match answer:
+    match unpack(answer):
         case ["ok", value]:
             return value
         case ["error", dict(plain)]:
             raise from_plain(plain)
-    raise InternalError(f"an answer is neither ok nor error: {answer!r:.100}")
+    raise PeerBroke("an answer is neither ok nor error")
 
 
-def answering(method: Callable[..., Any]) -> Callable[..., Deferred[list[Any]]]:
-    """Make a ``remote_`` or ``perspective_`` method answer in the form that `Peer.call` opens."""
+def answering(method: Callable[..., Any]) -> Callable[..., Deferred[list[bytes]]]:
+    """Make a ``remote_`` or ``perspective_`` method one that `Peer.call` can call."""
 
     @wraps(method)
-    def answer(self: Any, *args: Any) -> Deferred[list[Any]]:
-        result = maybeDeferred(lambda: _as_deferred(method(self, *args)))
-        result.addCallback(_checked_answer)
+    def answer(self: Any, *packed: Any) -> Deferred[list[bytes]]:
+        result = maybeDeferred(lambda: _as_deferred(method(self, *unpack(packed))))
+        result.addCallback(lambda value: pack(["ok", value]))
         result.addErrback(_error_answer, method.__name__)
         return result
 
@@ -107,51 +121,66 @@ def _as_deferred(value: Any) -> Any:
     return Deferred.fromCoroutine(value) if hasattr(value, "send") else value
 
 
-def _checked_answer(value: Any) -> list[Any]:
-    check_size(value)
-    return ["ok", value]
-
-
-def _error_answer(failure: Failure, name: str) -> list[Any]:
+def _error_answer(failure: Failure, name: str) -> list[bytes]:
     error: Any = failure.value
     if not isinstance(error, PytxmrError) or isinstance(error, InternalError):
         _log.failure("a call of {name} failed", failure, name=name)
-    return ["error", sendable_error(error)]
+    return pack(["error", sendable_error(error)])
+
+
+def pack(values: Any) -> list[bytes]:
+    """A list or tuple of plain values, in pieces that Perspective Broker can send.
+
+    Raises `TooLarge`, or `PytxmrError` for what is not plain.
+    """
+    try:
+        data = msgpack.packb(values, default=_as_extension)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise PytxmrError(f"a value cannot be sent: {error}") from error
+    if len(data) > MESSAGE_BYTES:
+        raise TooLarge(f"{len(data)} bytes are too many for one message ({MESSAGE_BYTES})")
+    return [data[start : start + SIZE_LIMIT] for start in range(0, len(data), SIZE_LIMIT)]
+
+
+def unpack(pieces: Any) -> list[Any]:
+    """The inverse of `pack`. Raises `PeerBroke`."""
+    try:
+        values = msgpack.unpackb(b"".join(pieces), ext_hook=_restored, strict_map_key=False)
+    except (TypeError, ValueError) as error:
+        raise PeerBroke(f"a message does not decode: {error}") from error
+    if not isinstance(values, list):
+        raise PeerBroke(f"a message is {type(values).__name__}, not a list")
+    return values
+
+
+def _as_extension(value: Any) -> msgpack.ExtType:
+    """What msgpack itself does not pack: of plain values, an int over 64 bits."""
+    if not isinstance(value, int):
+        raise TypeError(f"{type(value).__name__} is not plain")
+    size = value.bit_length() // 8 + 1
+    return msgpack.ExtType(_INT, value.to_bytes(size, "big", signed=True))
+
+
+def _restored(code: int, data: bytes) -> int:
+    if code != _INT:
+        raise ValueError(f"unknown extension type {code}")
+    return int.from_bytes(data, "big", signed=True)
+
+
+_INT = 1
 
 
 def sendable_error(error: BaseException) -> dict[str, Any]:
-    """The error as plain values (`to_plain`), cut to what Perspective Broker can send."""
+    """The error as plain values (`to_plain`), its texts cut, and without what cannot be sent."""
     plain = to_plain(error)
-    plain["message"] = plain["message"][:MOST_TEXT]
+    # Names of files that are not UTF-8 have lone surrogates, which cannot be sent.
+    plain["message"] = plain["message"][:MOST_TEXT].encode("utf-8", "backslashreplace").decode()
     plain["details"] = {
         key: value[-MOST_TEXT:] if isinstance(value, str) else value
         for key, value in plain["details"].items()
     }
     try:
-        check_size(plain)
-    except TooLarge:
+        pack([plain])
+    except PytxmrError:
         plain["details"] = {}
     return plain
-
-
-def check_size(value: Any) -> None:
-    """Raise `TooLarge` for a string, list or int that Perspective Broker would refuse."""
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, str | bytes):
-            # A character takes up to four bytes; ASCII, nearly all there is, takes one.
-            long = len(item) > SIZE_LIMIT // 4
-            if long and len(item if isinstance(item, bytes) else item.encode()) > SIZE_LIMIT:
-                raise TooLarge(
-                    f"a string of {len(item)} is too long to be sent ({SIZE_LIMIT} bytes)"
-                )
-        elif isinstance(item, dict):
-            stack.extend(item)
-            stack.extend(item.values())
-        elif isinstance(item, list | tuple):
-            if len(item) > SIZE_LIMIT:
-                raise TooLarge(f"a list of {len(item)} items is too long to be sent")
-            stack.extend(item)
-        elif isinstance(item, int) and item.bit_length() > INT_BITS:
-            raise TooLarge(f"an int of {item.bit_length()} bits is too large to be sent")

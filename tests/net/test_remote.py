@@ -11,8 +11,17 @@ from twisted.spread import pb
 from twisted.spread.banana import SIZE_LIMIT
 from wires import MemoryEndpoint, result_of
 
-from pytxmr.errors import AttemptFailed, InternalError, PytxmrError, Stale, TooLarge, Unreachable
-from pytxmr.net.remote import CALL_SECONDS, Peer, answering, check_size
+from pytxmr.errors import (
+    AttemptFailed,
+    InternalError,
+    PeerBroke,
+    PytxmrError,
+    Stale,
+    TooLarge,
+    Unreachable,
+)
+from pytxmr.net import remote
+from pytxmr.net.remote import CALL_SECONDS, Peer, answering, pack, unpack
 
 
 class Other(pb.Root):
@@ -71,28 +80,28 @@ class Other(pb.Root):
     async def remote_raiseAsync(self, what: str) -> Any:
         raise ERRORS[what]()
 
-    def remote_unwrapped(self) -> str:
+    def remote_unwrapped(self, packed: bytes) -> str:
         return "neither ok nor error"
 
 
+MESSAGE_BYTES = 3 * SIZE_LIMIT
 LARGE = {
-    "str": lambda: "x" * (SIZE_LIMIT + 1),
-    "wide str": lambda: "ü" * (SIZE_LIMIT // 2 + 1),
-    "wider str": lambda: "\U0001f600" * (SIZE_LIMIT // 4 + 1),
-    "bytes": lambda: b"x" * (SIZE_LIMIT + 1),
-    "list": lambda: [0] * (SIZE_LIMIT + 1),
-    "in a list": lambda: [[["x" * (SIZE_LIMIT + 1)]]],
-    "in a dict": lambda: {"a": ({"b": b"x" * (SIZE_LIMIT + 1)},)},
-    "as a key": lambda: {"x" * (SIZE_LIMIT + 1): 1},
-    "int": lambda: 2**448,
-    "negative int": lambda: -(2**448),
+    "str": lambda: "x" * MESSAGE_BYTES,
+    "wide str": lambda: "ü" * (MESSAGE_BYTES // 2),
+    "bytes": lambda: b"x" * MESSAGE_BYTES,
+    "list": lambda: [0] * MESSAGE_BYTES,
+    "in a list": lambda: [[["x" * MESSAGE_BYTES]]],
+    "as a key": lambda: {"x" * MESSAGE_BYTES: 1},
+    "together": lambda: [b"x" * SIZE_LIMIT, b"y" * SIZE_LIMIT, b"z" * SIZE_LIMIT],
+    "int": lambda: 1 << (8 * MESSAGE_BYTES),
 }
 SMALL_ENOUGH = {
-    "str": "x" * SIZE_LIMIT,
-    "wide str": "ü" * (SIZE_LIMIT // 2),
-    "bytes": b"x" * SIZE_LIMIT,
-    "int": 2**448 - 1,
-    "negative int": -(2**448) + 1,
+    "str": "x" * (SIZE_LIMIT + 1),
+    "wide str": "ü" * SIZE_LIMIT,
+    "bytes": b"x" * (MESSAGE_BYTES - 100),
+    "list": [0] * (SIZE_LIMIT + 1),
+    "int": 2**64,
+    "negative int": -(2**1000),
     "plain": [None, True, 1, 1.5, "ü", b"\xff", {"a": [], "b": {1: 2}}, [[]], ""],
 }
 ERRORS = {
@@ -101,7 +110,8 @@ ERRORS = {
     "unexpected": lambda: ZeroDivisionError("division by zero"),
     "ours, huge": lambda: PytxmrError("x" * 2 * SIZE_LIMIT, log="y" * 2 * SIZE_LIMIT),
     "ours, huge and wide": lambda: PytxmrError("ü" * SIZE_LIMIT, log="\U0001f600" * SIZE_LIMIT),
-    "ours, huge inside": lambda: PytxmrError("x", more=["y" * 2 * SIZE_LIMIT]),
+    "ours, huge inside": lambda: PytxmrError("x", more=["y" * MESSAGE_BYTES]),
+    "ours, huge, not UTF-8": lambda: PytxmrError("\udcff" * SIZE_LIMIT, log="\udcff"),
     "unexpected, huge": lambda: ValueError("x" * 2 * SIZE_LIMIT),
 }
 FORMS = ["", "Deferred", "Async"]
@@ -135,7 +145,8 @@ class Line:
 
 
 @pytest.fixture
-def line() -> Line:
+def line(monkeypatch: pytest.MonkeyPatch) -> Line:
+    monkeypatch.setattr(remote, "MESSAGE_BYTES", MESSAGE_BYTES)
     return Line()
 
 
@@ -272,9 +283,21 @@ def test_wrong_arguments_are_an_internal_error(line, logged):
     logged.flush()
 
 
-def test_an_answer_in_no_known_form_is_an_internal_error(line):
-    with pytest.raises(InternalError, match="neither ok nor error"):
+def test_an_answer_in_no_known_form_breaks_the_protocol(line):
+    with pytest.raises(PeerBroke, match="does not decode"):
         line.call("unwrapped")
+
+
+def test_a_tuple_arrives_as_a_list(line):
+    assert line.call("echo", (1, (2,))) == [[1, [2]]]
+
+
+@pytest.mark.parametrize("value", [{1}, 1j, object, [{"a": {frozenset()}}]], ids=str)
+def test_what_is_not_plain_is_refused_before_it_is_sent_and_leaks_nothing(line, value):
+    with pytest.raises(PytxmrError, match="cannot be sent: .* is not plain"):
+        line.call("echo", value)
+    assert line.waiting == 0
+    assert line.clock.getDelayedCalls() == []
 
 
 def test_a_text_that_cannot_be_sent_fails_and_leaks_nothing(line):
@@ -294,12 +317,39 @@ def test_calls_are_answered_each_for_itself(line):
     assert result_of(first) == "first"
 
 
-@pytest.mark.parametrize("what", LARGE)
-def test_check_size_raises_for_what_is_too_large(what):
-    with pytest.raises(TooLarge):
-        check_size(LARGE[what]())
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        None,
+        "text",
+        7,
+        [],
+        [b""],
+        [b"\xc1"],
+        ["text"],
+        [b"\x92\x01"],  # a list of two, of which one is missing
+        [b"\x91\x01\x01"],  # something after the list
+        [b"\x01"],  # no list
+        [b"\x91" * 5000],
+        [b"\x91\x81\x90\x01"],  # a dict with a list for a key
+        [b"\x91\xd4\x05\x00"],  # an extension that we do not know
+    ],
+)
+def test_a_message_that_does_not_decode_breaks_the_protocol(pieces):
+    with pytest.raises(PeerBroke):
+        unpack(pieces)
 
 
 @pytest.mark.parametrize("what", SMALL_ENOUGH)
-def test_check_size_lets_pass_what_is_not(what):
-    check_size(SMALL_ENOUGH[what])
+def test_no_piece_of_a_message_is_more_than_perspective_broker_sends(what):
+    pieces = pack([SMALL_ENOUGH[what]])
+    assert max(map(len, pieces)) <= SIZE_LIMIT
+    assert unpack(pieces) == [SMALL_ENOUGH[what]]
+
+
+def test_arguments_that_do_not_decode_are_answered_with_an_error(line):
+    answer = line.peer._reference.callRemote("echo", b"\xc1")
+    line.flush()
+    kind, plain = unpack(result_of(answer))
+    assert (kind, plain["code"]) == ("error", PeerBroke.code)
+    assert line.other.called == []

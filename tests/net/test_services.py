@@ -42,7 +42,7 @@ from pytxmr.errors import (
 )
 from pytxmr.jobtracker import JobTracker, JobTrackerConfig
 from pytxmr.net.login import log_in
-from pytxmr.net.remote import Peer, answering
+from pytxmr.net.remote import Peer, answering, pack, unpack
 from pytxmr.runners.local import LocalCluster
 from pytxmr.tasktracker import TaskTracker, TaskTrackerVerbs, TrackerConfig
 
@@ -803,17 +803,21 @@ async def test_a_call_for_another_incarnation_is_stale(site):
         {},
         None,
     ]
+
+    def answer(verb: str, *args: Any) -> Any:
+        return unpack(result_of(getattr(verbs, f"remote_{verb}")(*pack(args))))
+
     for verb, args in calls.items():
         for who in stale:
-            kind, plain = result_of(getattr(verbs, f"remote_{verb}")(who, *args))
+            kind, plain = answer(verb, who, *args)
             assert (kind, plain["code"]) == ("error", Stale.code), verb
         for job in ("../jobs", "Job٠٠١", "", None, 7):
-            kind, plain = result_of(getattr(verbs, f"remote_{verb}")(tracker.who, job, *args[1:]))
+            kind, plain = answer(verb, tracker.who, job, *args[1:])
             assert kind == "error", verb
             assert plain["code"] in (NotFound.code, PeerBroke.code), verb
-    assert result_of(verbs.remote_ping()) == ["ok", "pong"]
+    assert answer("ping") == ["ok", "pong"]
     for attempt in ("../../x", "Map001", "Map001.0/..", None):
-        kind, plain = result_of(verbs.remote_readLog(tracker.who, "Job001", attempt))
+        kind, plain = answer("readLog", tracker.who, "Job001", attempt)
         assert (kind, plain["code"]) == ("error", NotFound.code)
 
 
