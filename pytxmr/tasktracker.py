@@ -89,10 +89,17 @@ class _Job:
 
 
 class TaskTracker(Service):
-    """One machine's part of the cluster. ``jobtracker`` is where to log in."""
+    """One machine's part of the cluster. ``jobtracker`` is where to log in.
+
+    ``pool`` runs its attempts: by default one of ``config.workers`` processes.
+    """
 
     def __init__(
-        self, reactor: Any, config: TrackerConfig, jobtracker: IStreamClientEndpoint
+        self,
+        reactor: Any,
+        config: TrackerConfig,
+        jobtracker: IStreamClientEndpoint,
+        pool: WorkerPool | None = None,
     ) -> None:
         self._reactor = reactor
         self._config = config
@@ -100,7 +107,7 @@ class TaskTracker(Service):
         self._jobs_dir = os.path.join(config.work_dir, "jobs")
         self._logs_dir = os.path.join(config.work_dir, "logs")
         self.store = KeyValueStore(self._jobs_dir)
-        self.pool = WorkerPool(reactor, config.workers)
+        self.pool = pool or WorkerPool(reactor, config.workers)
         self._fetcher = Fetcher(reactor)
         self._jobs: dict[str, _Job] = {}
         self._dropped = 0

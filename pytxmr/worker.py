@@ -1,4 +1,4 @@
-"""A worker process: what `net.workers` spawns, and what runs the user's code.
+"""A worker process: what `net.spawn` starts, and what runs the user's code.
 
 It reads tasks from file descriptor 3 and writes answers to 4, as msgpack maps one after the other.
 Standard output and error belong to the user: during an attempt they go to the attempt's log.
@@ -41,7 +41,6 @@ _MOST_TEXT = 100_000
 
 
 def main() -> None:
-    os.setsid()
     for fd in (CONTROL_FD, ANSWER_FD):
         os.set_inheritable(fd, False)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
@@ -52,7 +51,6 @@ def main() -> None:
     gc.set_threshold(50_000, 20, 50)
     tasks: SimpleQueue[dict[str, Any]] = SimpleQueue()
     threading.Thread(target=_read_control, args=(tasks,), daemon=True).start()
-    send(pack({"ready": os.getpid()}))
     worker = Worker()
     while True:
         worker.handle(tasks.get())

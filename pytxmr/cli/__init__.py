@@ -30,9 +30,14 @@ def _run(argv: Sequence[str] | None) -> int:
     from pytxmr.cli.options import build_parser
     from pytxmr.cli.report import show_error
     from pytxmr.errors import JobFailed, PytxmrError
+    from pytxmr.net.spawn import spawn_worker
 
     options = build_parser().parse_args(argv)
     try:
+        if options.command == "run" and not options.jobtracker:
+            # They get ready while Twisted is imported, which takes longer.
+            options.workers = options.workers or len(os.sched_getaffinity(0))
+            options.spawned = [spawn_worker() for _ in range(options.workers)]
         # Not before: the import of Twisted is most of what --help would wait for.
         from pytxmr.cli.commands import COMMANDS
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -17,22 +16,30 @@ from pytxmr.errors import BadConfiguration, JobFailed, PytxmrError
 from pytxmr.model import JobSpec
 from pytxmr.net.remote import Peer
 from pytxmr.net.secret import inspection_token, make_secret, read_secret
+from pytxmr.net.spawn import Spawned
 from pytxmr.runners.local import LocalCluster
 
 _POLL_SECONDS = 0.2
 
 
 def run(options: argparse.Namespace) -> int:
-    spec = make_spec(_job_options(options))
     if options.jobtracker:
+        spec = make_spec(_job_options(options))
         secret = _secret(options)
         return run_in_reactor(lambda r, i: _run_on_cluster(r, i, options.jobtracker, secret, spec))
-    workers = options.workers or len(os.sched_getaffinity(0))
-    return run_in_reactor(lambda r, i: _run_here(r, i, workers, spec))
+    try:
+        spec = make_spec(_job_options(options))
+    except BaseException:
+        for worker in options.spawned:
+            worker.end()
+        raise
+    return run_in_reactor(lambda r, i: _run_here(r, i, options.spawned, spec))
 
 
-async def _run_here(reactor: Any, interrupts: Interrupts, workers: int, spec: JobSpec) -> int:
-    cluster = LocalCluster(reactor, workers)
+async def _run_here(
+    reactor: Any, interrupts: Interrupts, spawned: list[Spawned], spec: JobSpec
+) -> int:
+    cluster = LocalCluster(reactor, len(spawned), spawned)
     try:
         jobtracker = await cluster.start()
         status = await _submit_and_watch(jobtracker, interrupts, spec)

@@ -11,35 +11,22 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgpack
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.error import ProcessDone, ProcessExitedAlready
+from twisted.internet.error import ProcessDone
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pytxmr.errors import AttemptFailed, PytxmrError, WorkerDied, from_plain
-
-#: Set in a worker's environment, so that whatever it started can be found again (Linux: /proc).
-COOKIE = "PYTXMR_WORKER"
-
-#: What a worker runs. It finds pytxmr where we did: `python -m pytxmr` in a checkout looks in the
-#: working directory, which a worker does not.
-_BOOT = f"""\
-import sys
-where = {os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir))!r}
-if where not in sys.path:
-    sys.path.insert(0, where)
-from pytxmr.worker import main
-main()
-"""
+from pytxmr.net.processes import WorkerTransport
+from pytxmr.net.spawn import COOKIE, Spawned, spawn_worker
 
 #: Called with the fraction done and the user's status.
 Progress = Callable[[float, str], None]
@@ -66,16 +53,14 @@ class WorkerProcess(ProcessProtocol):
     def __init__(self, gone: Callable[[WorkerProcess], None]) -> None:
         self.job: str | None = None
         self.task: Task | None = None
-        self.cookie = uuid.uuid4().hex
         self.dead: Deferred[None] = Deferred()
         self._gone = gone
         self._killed = ""
         self._unpacker = msgpack.Unpacker(max_buffer_size=1 << 26)
-        self._leads_group = False
 
     def run(self, task: Task, data: bytes, idle: Callable[[WorkerProcess], None]) -> None:
         self.job, self.task, self._idle = task.job, task, idle
-        self.transport.writeToChild(3, data)
+        self.transport.write(data)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         try:
@@ -89,9 +74,6 @@ class WorkerProcess(ProcessProtocol):
             self._message(message)
 
     def _message(self, message: dict[str, Any]) -> None:
-        if "ready" in message:
-            self._leads_group = True
-            return
         task = self.task
         if task is None:
             return
@@ -109,36 +91,24 @@ class WorkerProcess(ProcessProtocol):
     def kill(self, why: str) -> None:
         """Kill the process and its group, now. ``why`` goes into the error of its task."""
         self._killed = self._killed or why
-        pid = self.transport.pid
-        try:
-            if self._leads_group and pid:
-                os.killpg(pid, signal.SIGKILL)
-            else:
-                self.transport.signalProcess("KILL")
-        except (ProcessLookupError, ProcessExitedAlready):
-            pass
-
-    def processExited(self, reason: Failure) -> None:
-        # Not processEnded: that waits until grandchildren, too, have closed the pipes.
-        if self._leads_group:
-            self._kill_group()
-        kill_strays(self.cookie)
-        self._gone(self)
-        task, self.task = self.task, None
-        self.transport.loseConnection()
-        if task is not None:
-            task.done.errback(self._explain(reason))
-        self.dead.callback(None)
-
-    def _kill_group(self) -> None:
-        try:
-            os.killpg(self._pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
+        self.transport.kill()
 
     def makeConnection(self, process: Any) -> None:
         self._pid = process.pid
         super().makeConnection(process)
+
+    def processExited(self, reason: Failure) -> None:
+        # What it started may be in its process group still, or may have made one of its own.
+        try:
+            os.killpg(self._pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+        kill_strays(self.transport.cookie)
+        self._gone(self)
+        task, self.task = self.task, None
+        if task is not None:
+            task.done.errback(self._explain(reason))
+        self.dead.callback(None)
 
     def _explain(self, reason: Failure) -> PytxmrError:
         if self._killed:
@@ -180,38 +150,61 @@ def kill_strays(cookie: str) -> None:
             pass
 
 
-class WorkerPool:
-    """Runs tasks in at most ``workers`` processes at a time."""
+#: Puts a worker process behind a protocol, which is told of it by ``makeConnection``.
+Spawn = Callable[[Any, ProcessProtocol], Any]
 
-    def __init__(self, reactor: Any, workers: int) -> None:
+
+def spawn(reactor: Any, protocol: ProcessProtocol) -> WorkerTransport:
+    """The usual way: start a process."""
+    return _take_over(spawn_worker(), reactor, protocol)
+
+
+def _take_over(worker: Spawned, reactor: Any, protocol: ProcessProtocol) -> WorkerTransport:
+    return WorkerTransport(reactor, worker, protocol)
+
+
+class WorkerPool:
+    """Runs tasks in at most ``workers`` processes at a time.
+
+    ``spawned``: workers that were started already; the pool takes them over at once. ``spares``:
+    whether the workers of a job that ended are replaced beforehand, for the next job, or only when
+    there is a task for them.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        workers: int,
+        spawned: Iterable[Spawned] = (),
+        spares: bool = True,
+        spawn: Spawn = spawn,
+    ) -> None:
         self._reactor = reactor
         self.size = workers
+        self._spares = spares
+        self._spawn = spawn
         self._processes: list[WorkerProcess] = []
         self._idle: list[WorkerProcess] = []
         self._waiting: deque[tuple[Task, bytes]] = deque()
         self._stopping = False
+        for worker in spawned:
+            self._add(partial(_take_over, worker))
 
     def start(self) -> None:
         """Spawn the workers; they get ready while other things are done."""
-        for _ in range(self.size):
-            self._spawn()
+        while len(self._processes) < self.size:
+            self._add(self._spawn)
 
-    def _spawn(self) -> None:
+    def _add(self, spawn: Spawn) -> None:
         process = WorkerProcess(self._gone)
-        environment = os.environ | {COOKIE: process.cookie}
-        devnull = os.open(os.devnull, os.O_RDONLY)
-        try:
-            self._reactor.spawnProcess(
-                process,
-                sys.executable,
-                [sys.executable, "-P", "-c", _BOOT],
-                env=environment,
-                childFDs={0: devnull, 1: 2, 2: 2, 3: "w", 4: "r"},
-            )
-        finally:
-            os.close(devnull)
         self._processes.append(process)
         self._idle.append(process)
+        try:
+            spawn(self._reactor, process)
+        except BaseException:
+            self._processes.remove(process)
+            self._idle.remove(process)
+            raise
 
     def run(self, task: Task) -> Deferred[dict[str, Any]]:
         """Run a task on a worker of its job, or a blank one; wait for one if all are busy.
@@ -233,16 +226,20 @@ class WorkerPool:
         return task.done
 
     def _hand_out(self) -> None:
-        while self._waiting and self._idle and not self._stopping:
+        while self._waiting and not self._stopping:
             job = self._waiting[0][0].job
             process = next((p for p in self._idle if p.job == job), None)
             process = process or next((p for p in self._idle if p.job is None), None)
-            if process is None:
-                # All idle ones belong to other jobs: one makes room for a blank one.
-                self._idle.pop(0).kill("its worker was needed by another job")
+            if process is not None:
+                self._idle.remove(process)
+                process.run(*self._waiting.popleft(), self._became_idle)
+            elif not self._spares and len(self._processes) < self.size:
+                self._add(self._spawn)
+            else:
+                if self._idle:
+                    # They belong to other jobs: one makes room for a blank one.
+                    self._idle.pop(0).kill("its worker was needed by another job")
                 return
-            self._idle.remove(process)
-            process.run(*self._waiting.popleft(), self._became_idle)
 
     def _became_idle(self, process: WorkerProcess) -> None:
         self._idle.append(process)
@@ -252,16 +249,17 @@ class WorkerPool:
         self._processes.remove(process)
         if process in self._idle:
             self._idle.remove(process)
-        if not self._stopping:
-            if process.job is None and process.task is None:
-                _log.error("a worker process died before it had anything to do")
-                self._reactor.callLater(1.0, self._replace)
-            else:
-                self._replace()
+        if self._stopping:
+            return
+        if process.job is None and process.task is None:
+            _log.error("a worker process died before it had anything to do")
+            self._reactor.callLater(1.0, self._replace)
+        elif self._spares or self._waiting:
+            self._replace()
 
     def _replace(self) -> None:
         if not self._stopping and len(self._processes) < self.size:
-            self._spawn()
+            self._add(self._spawn)
             self._hand_out()
 
     def kill_attempt(self, job: str, attempt: str, why: str) -> None:

@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet.endpoints import clientFromString
@@ -17,6 +18,8 @@ from twisted.internet.endpoints import clientFromString
 from pytxmr.client import connect
 from pytxmr.jobtracker import JobTracker, JobTrackerConfig
 from pytxmr.net.remote import Peer
+from pytxmr.net.spawn import Spawned
+from pytxmr.net.workers import WorkerPool
 from pytxmr.tasktracker import TaskTracker, TrackerConfig
 
 _START_SECONDS = 30.0
@@ -25,11 +28,16 @@ _MOST_SOCKET_PATH_BYTES = 103
 
 
 class LocalCluster:
-    """One jobtracker and one tasktracker with ``workers`` processes."""
+    """One jobtracker and one tasktracker with ``workers`` processes.
 
-    def __init__(self, reactor: Any, workers: int) -> None:
+    ``spawned``: those of them that were started already; they are the cluster's from now on.
+    """
+
+    def __init__(self, reactor: Any, workers: int, spawned: Iterable[Spawned] = ()) -> None:
         self._reactor = reactor
         self._workers = workers
+        # There is one job, mostly, and then the end: spares would be spawned in vain.
+        self._pool = WorkerPool(reactor, workers, spawned, spares=False)
         self._services: list[Any] = []
         self.directory = tempfile.mkdtemp(prefix="pytxmr-")
         self.secret = secrets.token_hex(32).encode()
@@ -59,6 +67,7 @@ class LocalCluster:
                 secret=self.secret,
             ),
             clientFromString(self._reactor, self.endpoint),
+            self._pool,
         )
         await tracker.open()
         self._services.append(tracker)
@@ -73,4 +82,5 @@ class LocalCluster:
             self._client.disconnect()
         for started in self._services:
             await started.stopService()
+        await self._pool.stop()
         shutil.rmtree(self.directory, ignore_errors=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
+import select
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessTerminated
+from twisted.internet.process import reapAllProcesses
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
-from wires import await_death, is_alive, result_of, soon, until
+from wires import await_death, is_alive, result_of, soon, turns, until
 
 import pytxmr
 from pytxmr.errors import AttemptFailed, PytxmrError, WorkerDied
 from pytxmr.model import JobCode
-from pytxmr.net.workers import COOKIE, Task, WorkerPool
+from pytxmr.net.spawn import COOKIE, spawn_worker
+from pytxmr.net.workers import Task, WorkerPool
 from pytxmr.records.spill import open_spill, read_blocks
 
 WORDCOUNT = """
@@ -33,6 +36,9 @@ def mapper(key, value):
 def reducer(key, values):
     yield key, sum(values)
 """
+
+#: Of no process: Linux counts up to 4194304.
+NO_PID = 1 << 30
 
 #: A job that can be told by its input what to do.
 TOLD = '''
@@ -447,6 +453,91 @@ async def test_a_pool_can_be_stopped_before_its_workers_are_ready(reactor):
     await soon(pool.stop())
 
 
+# ---- spawned beforehand
+
+
+@pytest_twisted.ensureDeferred
+async def test_workers_that_were_spawned_before_the_pool_are_used(reactor, site):
+    spawned = [spawn_worker() for _ in range(2)]
+    pids = {worker.pid for worker in spawned}
+    pool = WorkerPool(reactor, 2, spawned)
+    pool.start()
+    try:
+        tasks = [site.map_task("pass\n") for _ in range(2)]
+        for answer in [pool.run(task) for task in tasks]:
+            await soon(answer)
+        assert {dict(site.pairs(task))["pid"] for task in tasks} <= pids
+    finally:
+        await soon(pool.stop())
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_worker_that_died_before_the_pool_had_it_is_replaced(reactor, site, logged):
+    spawned = spawn_worker()
+    os.kill(spawned.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, spawned.pid, os.WEXITED | os.WNOWAIT)
+    pool = WorkerPool(reactor, 1, [spawned])
+    pool.start()
+    try:
+        assert await pid_of(pool, site) != spawned.pid
+    finally:
+        await soon(pool.stop())
+        await turns()
+    assert len(logged.flush()) == 1
+
+
+def test_a_spawned_worker_that_nobody_took_over_can_be_ended():
+    before = open_pipes()
+    spawned = spawn_worker()
+    assert is_alive(spawned.pid)
+    assert open_pipes() != before
+    spawned.end()
+    assert not is_alive(spawned.pid)
+    assert open_pipes() == before
+
+
+def open_pipes() -> set[str]:
+    """The pipes of which this process has an end."""
+    found = set()
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            found.add(os.readlink(f"/proc/self/fd/{fd}"))
+    return {target for target in found if target.startswith("pipe:")}
+
+
+def test_a_worker_inherits_its_four_descriptors_and_a_group_of_its_own():
+    spawned = spawn_worker()
+    try:
+        assert os.getpgid(spawned.pid) == os.getsid(spawned.pid) == spawned.pid
+        with open(f"/proc/{spawned.pid}/environ", "rb") as file:
+            assert f"{COOKIE}={spawned.cookie}".encode() in file.read().split(b"\0")
+    finally:
+        spawned.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_worker_answered_before_it_died_counts(pool, site):
+    """The answer and the end are there at one turn of the reactor."""
+    # No time passes, so that the answer is all that it tells.
+    task = site.map_task("time.monotonic = lambda: 0.0\n")
+    ended = pool.run(task)
+    (process,) = pool._processes
+    pid = process.transport.pid
+    fd = process.transport._answers.fileno()
+    select.select([fd], [], [])
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    reapAllProcesses()
+    assert "counters" in result_of(ended)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_task_larger_than_a_pipe_arrives(pool, site):
+    task = site.map_task("pass\n")
+    task.message["job"]["params"]["text"] = "x" * 1_000_000
+    await soon(pool.run(task))
+
+
 PARENT = """
 import os, sys
 from twisted.internet import reactor
@@ -482,28 +573,23 @@ async def test_workers_end_when_their_parent_is_killed(site, tmp_path):
 # ---- by hand, without processes
 
 
-class Spawned:
+class Fake:
     """A process that is none: remembers what it is told, and ends when the test says so."""
 
-    pid = None
+    pid = NO_PID
 
-    def __init__(self, protocol: Any, env: dict[str, str]) -> None:
+    def __init__(self, protocol: Any) -> None:
         self.protocol = protocol
-        self.cookie = env[COOKIE]
+        self.cookie = "no such cookie"
         self.heard: list[Any] = []
         self.killed = False
         protocol.makeConnection(self)
 
-    def writeToChild(self, fd: int, data: bytes) -> None:
-        assert fd == 3
+    def write(self, data: bytes) -> None:
         self.heard.append(msgpack.unpackb(data))
 
-    def signalProcess(self, name: str) -> None:
-        assert name == "KILL"
+    def kill(self) -> None:
         self.killed = True
-
-    def loseConnection(self) -> None:
-        pass
 
     def answer(self, message: Any) -> None:
         self.protocol.childDataReceived(4, msgpack.packb(message))
@@ -515,13 +601,15 @@ class Spawned:
 class Spawner(Clock):
     def __init__(self) -> None:
         super().__init__()
-        self.spawned: list[Spawned] = []
+        self.spawned: list[Fake] = []
 
-    def spawnProcess(
-        self, protocol: Any, executable: str, args: Any, env: Any, childFDs: Any
-    ) -> None:
-        assert json.dumps(args)
-        self.spawned.append(Spawned(protocol, env))
+    def pool(self, workers: int, **more: Any) -> WorkerPool:
+        made = WorkerPool(self, workers, spawn=self._spawn, **more)
+        made.start()
+        return made
+
+    def _spawn(self, reactor: Any, protocol: Any) -> None:
+        self.spawned.append(Fake(protocol))
 
 
 @pytest.fixture
@@ -534,8 +622,7 @@ def task(job: str = "Job001", attempt: str = "Map001.0") -> Task:
 
 
 def test_a_worker_that_is_being_killed_gets_no_other_task(spawner):
-    pool = WorkerPool(spawner, 1)
-    pool.start()
+    pool = spawner.pool(1)
     first, second = pool.run(task()), pool.run(task(attempt="Map002.0"))
     (process,) = spawner.spawned
     pool.kill_attempt("Job001", "Map001.0", "not needed")
@@ -551,8 +638,7 @@ def test_a_worker_that_is_being_killed_gets_no_other_task(spawner):
 
 
 def test_an_idle_worker_makes_room_for_another_job(spawner):
-    pool = WorkerPool(spawner, 1)
-    pool.start()
+    pool = spawner.pool(1)
     first = pool.run(task())
     spawner.spawned[0].answer({"done": {}})
     result_of(first)
@@ -565,8 +651,7 @@ def test_an_idle_worker_makes_room_for_another_job(spawner):
 
 
 def test_workers_that_die_blank_are_not_replaced_in_a_storm(spawner, logged):
-    pool = WorkerPool(spawner, 2)
-    pool.start()
+    spawner.pool(2)
     spawner.spawned[0].die()
     assert len(spawner.spawned) == 2
     spawner.advance(1.0)
@@ -574,14 +659,42 @@ def test_workers_that_die_blank_are_not_replaced_in_a_storm(spawner, logged):
     assert len(logged.flush()) == 1
 
 
-def test_each_worker_has_a_cookie_of_its_own(spawner):
-    WorkerPool(spawner, 3).start()
-    assert len({process.cookie for process in spawner.spawned}) == 3
+def test_spares_are_spawned_when_a_job_ends(spawner):
+    pool = spawner.pool(1)
+    result_of_answer(spawner, pool.run(task()))
+    pool.retire("Job001")
+    spawner.spawned[0].die()
+    assert len(spawner.spawned) == 2
+
+
+def test_without_spares_a_worker_is_spawned_when_there_is_a_task_for_it(spawner):
+    pool = spawner.pool(1, spares=False)
+    result_of_answer(spawner, pool.run(task()))
+    pool.retire("Job001")
+    spawner.spawned[0].die()
+    assert len(spawner.spawned) == 1
+    answer = pool.run(task("Job002"))
+    assert len(spawner.spawned) == 2
+    result_of_answer(spawner, answer)
+
+
+def test_without_spares_a_worker_that_died_is_replaced_for_a_task_that_waits(spawner):
+    pool = spawner.pool(1, spares=False)
+    first, second = pool.run(task()), pool.run(task(attempt="Map002.0"))
+    spawner.spawned[0].die()
+    with pytest.raises(WorkerDied):
+        result_of(first)
+    result_of_answer(spawner, second)
+
+
+def result_of_answer(spawner: Spawner, answer: Deferred[Any]) -> None:
+    """The latest worker answers."""
+    spawner.spawned[-1].answer({"done": {}})
+    assert result_of(answer) == {}
 
 
 def test_errors_of_workers_arrive_as_themselves(spawner):
-    pool = WorkerPool(spawner, 1)
-    pool.start()
+    pool = spawner.pool(1)
     ended = pool.run(task())
     plain = {"code": "uncarryable", "message": "no", "details": {"final": True}}
     spawner.spawned[0].answer({"failed": plain})
