@@ -1,6 +1,6 @@
 """``python -m pytxmr`` is the ``pytxmr`` command."""
 
-from pytxmr.cli import main
+from pytxmr.cli import command
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    command()

@@ -116,7 +116,7 @@ def test_wheel_has_nothing_at_its_top_but_pytxmr_and_the_plugins(
 
 def test_wheel_states_its_command_its_python_and_what_it_needs(wheel: zipfile.ZipFile) -> None:
     (dist_info,) = (entry for entry in zipfile.Path(wheel).iterdir() if ".dist-info" in entry.name)
-    assert "pytxmr = pytxmr.cli:main" in (dist_info / "entry_points.txt").read_text()
+    assert "pytxmr = pytxmr.cli:command" in (dist_info / "entry_points.txt").read_text()
     metadata = (dist_info / "METADATA").read_text(encoding="utf-8")
     assert "Requires-Python: >=3.11\n" in metadata
     needed = {
