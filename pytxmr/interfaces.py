@@ -41,14 +41,14 @@ class ITaskTracker(Interface):
     def remote_initJob(who: dict[str, Any], job: str, setup: dict[str, Any]) -> Any:
         """Take the job's source (checked by digest) and allocate what it needs here."""
 
-    def remote_executeMap(who: dict[str, Any], job: str, task: dict[str, Any]) -> Any:
-        """Start a map attempt."""
+    def remote_executeMap(who: dict[str, Any], job: str, tasks: list[dict[str, Any]]) -> Any:
+        """Start map attempts."""
 
     def remote_shuffle(who: dict[str, Any], job: str, wanted: list[Any]) -> Any:
         """Start to fetch the named partitions of the named map outputs."""
 
-    def remote_reduce(who: dict[str, Any], job: str, task: dict[str, Any]) -> Any:
-        """Start a reduce attempt over segments that were fetched before."""
+    def remote_reduce(who: dict[str, Any], job: str, tasks: list[dict[str, Any]]) -> Any:
+        """Start reduce attempts over segments that were fetched before."""
 
     def remote_killAttempt(who: dict[str, Any], job: str, attempt: str) -> Any:
         """End an attempt's worker and everything it started."""

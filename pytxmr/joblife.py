@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pytxmr.errors import InternalError, PytxmrError, TrackerLost, Unreachable
-from pytxmr.model import InputSplit, JobSpec, TaskId
+from pytxmr.model import InputSplit, JobSpec, MapOutput, TaskId
 from pytxmr.plan import events as ev
 from pytxmr.plan.jobstate import JobState, Phase
 from pytxmr.storage.output import OutputDirectory, Part
@@ -61,6 +61,8 @@ class JobLife:
         self._reactor = reactor
         self._phase = Phase.QUEUED
         self._phase_began = reactor.seconds()
+        self._launches: dict[tuple[str, type], list[Any]] = {}
+        self._announced: dict[str, list[Any]] = {}
 
     @property
     def state(self) -> JobState:
@@ -68,16 +70,20 @@ class JobLife:
         return self._states[self.job]
 
     def carry_out(self, instruction: ev.Instruction) -> None:
-        """Start to do what was decided; the event that comes of it is fed back."""
+        """Start to do what was decided; the event that comes of it is fed back.
+
+        What goes to trackers by the dozen, launches and announcements, waits for `send`.
+        """
         match instruction:
+            case ev.LaunchMap() | ev.LaunchReduce():
+                launches = self._launches.setdefault((instruction.tracker, type(instruction)), [])
+                return launches.append(instruction)
+            case ev.Shuffle():
+                return self._announced.setdefault(instruction.tracker, []).extend(
+                    instruction.wanted
+                )
             case ev.InitJob():
                 done = self._init_job(instruction)
-            case ev.LaunchMap():
-                done = self._execute_map(instruction)
-            case ev.Shuffle():
-                done = self._shuffle(instruction)
-            case ev.LaunchReduce():
-                done = self._reduce(instruction)
             case ev.CommitJob():
                 done = self._commit(instruction)
             case ev.DestroyJob():
@@ -85,6 +91,19 @@ class JobLife:
             case _:
                 raise TypeError(f"no way to carry out {instruction!r}")
         done.addErrback(self._failed_ourselves)
+
+    def send(self) -> None:
+        """Send what `carry_out` has put together, in one call for each tracker and verb."""
+        launches, self._launches = self._launches, {}
+        announced, self._announced = self._announced, {}
+        if not self.state.active:
+            return
+        for (tracker, kind), orders in launches.items():
+            start = self._execute_map if kind is ev.LaunchMap else self._reduce
+            started = start(tracker, orders).addErrback(self._not_started, tracker, orders)
+            started.addErrback(self._failed_ourselves)
+        for tracker, wanted in announced.items():
+            self._shuffle(tracker, wanted).addErrback(self._failed_ourselves)
 
     # ---- initJob: the source goes to the tracker, which allocates what the job needs
 
@@ -102,45 +121,51 @@ class JobLife:
             lambda failure: self._feed(ev.InitFailed(self.job, order.tracker, _error(failure))),
         )
 
-    # ---- executeMap: the answer is that it started; its end comes as a report
+    # ---- executeMap: the answer is that all have started; how each ends comes as a report
 
-    def _execute_map(self, order: ev.LaunchMap) -> Deferred[Any]:
-        task = {
-            "attempt": str(order.attempt),
-            "split": self.splits[order.attempt.task.index].to_plain(),
-            "partitions": order.partitions,
-        }
-        started = self._call(order.tracker, "executeMap", self.job, task)
-        return started.addErrback(self._not_started, order)
+    def _execute_map(self, tracker: str, orders: list[ev.LaunchMap]) -> Deferred[Any]:
+        tasks = [
+            {
+                "attempt": str(order.attempt),
+                "split": self.splits[order.attempt.task.index].to_plain(),
+                "partitions": order.partitions,
+            }
+            for order in orders
+        ]
+        return self._call(tracker, "executeMap", self.job, tasks)
 
     # ---- shuffle: as soon as a map has ended, the homes of its partitions are told to fetch
 
-    def _shuffle(self, order: ev.Shuffle) -> Deferred[Any]:
+    def _shuffle(
+        self, tracker: str, outputs: list[tuple[MapOutput, tuple[int, ...]]]
+    ) -> Deferred[Any]:
         wanted = [
-            output.to_plain() | {"partitions": list(partitions)}
-            for output, partitions in order.wanted
+            output.to_plain() | {"partitions": list(partitions)} for output, partitions in outputs
         ]
-        return self._call(order.tracker, "shuffle", self.job, wanted).addErrback(
-            lambda failure: self._feed(ev.TrackerLost(order.tracker, str(failure.value)))
+        return self._call(tracker, "shuffle", self.job, wanted).addErrback(
+            lambda failure: self._feed(ev.TrackerLost(tracker, str(failure.value)))
         )
 
     # ---- reduce: only over what has arrived where it runs
 
-    def _reduce(self, order: ev.LaunchReduce) -> Deferred[Any]:
-        task = {
-            "attempt": str(order.attempt),
-            "maps": [str(attempt) for attempt in order.maps],
-            "output_path": self.output.attempt_path(str(order.attempt)),
-        }
-        started = self._call(order.tracker, "reduce", self.job, task)
-        return started.addErrback(self._not_started, order)
+    def _reduce(self, tracker: str, orders: list[ev.LaunchReduce]) -> Deferred[Any]:
+        tasks = [
+            {
+                "attempt": str(order.attempt),
+                "maps": [str(attempt) for attempt in order.maps],
+                "output_path": self.output.attempt_path(str(order.attempt)),
+            }
+            for order in orders
+        ]
+        return self._call(tracker, "reduce", self.job, tasks)
 
-    def _not_started(self, failure: Failure, order: ev.LaunchMap | ev.LaunchReduce) -> None:
+    def _not_started(self, failure: Failure, tracker: str, orders: list[Any]) -> None:
         error = _error(failure)
         if isinstance(error, Unreachable | TrackerLost):
-            self._feed(ev.TrackerLost(order.tracker, error.message))
-        else:
-            self._feed(ev.AttemptEndedBadly(self.job, order.tracker, order.attempt, error))
+            self._feed(ev.TrackerLost(tracker, error.message))
+            return
+        for order in orders:
+            self._feed(ev.AttemptEndedBadly(self.job, tracker, order.attempt, error))
 
     # ---- commit: the winners' files get their names, then _SUCCESS
 

@@ -80,6 +80,7 @@ class JobTracker(Service):
         self._peers: dict[str, Peer] = {}
         self._events: deque[ev.Event] = deque()
         self._feeding = False
+        self._busy: dict[str, JobLife] = {}
         self._incarnations = 0
         self.epoch = 0
         self.port: IListeningPort | None = None
@@ -133,9 +134,9 @@ class JobTracker(Service):
 
     # ---- events in, instructions out
 
-    def feed(self, event: ev.Event) -> None:
-        """Let the plan take one event, and carry out what it says. May be called from within."""
-        self._events.append(event)
+    def feed(self, *events: ev.Event) -> None:
+        """Let the plan take the events, and carry out what it says. May be called from within."""
+        self._events.extend(events)
         if self._feeding:
             return
         self._feeding = True
@@ -144,11 +145,15 @@ class JobTracker(Service):
                 self._feed_one(self._events.popleft())
         finally:
             self._feeding = False
+        busy, self._busy = self._busy, {}
+        for life in busy.values():
+            life.send()
 
     def _feed_one(self, event: ev.Event) -> None:
         before = set(self.cluster.trackers)
         for instruction in self.cluster.handle(event, self._reactor.seconds()):
-            self.lives[instruction.job].carry_out(instruction)
+            life = self._busy[instruction.job] = self.lives[instruction.job]
+            life.carry_out(instruction)
         for tracker in before - set(self.cluster.trackers):
             _log.warn("lost {tracker}: {event}", tracker=tracker, event=type(event).__name__)
             peer = self._peers.pop(tracker, None)
@@ -210,8 +215,7 @@ class JobTracker(Service):
 
     def report(self, tracker: str, facts: list[Any]) -> None:
         """Feed what a tracker reports. Facts of attempts that do not count change nothing."""
-        for fact in facts:
-            self.feed(_as_event(tracker, fact))
+        self.feed(*[_as_event(tracker, fact) for fact in facts])
 
     # ---- clients
 
@@ -302,7 +306,7 @@ class JobTracker(Service):
             {
                 "tracker": tracker.id,
                 "workers": tracker.workers,
-                "busy": tracker.workers - free[tracker.id],
+                "busy": tracker.workers - max(0, free[tracker.id]),
                 "address": f"{tracker.address[0]}:{tracker.address[1]}",
             }
             for tracker in self.cluster.trackers.values()

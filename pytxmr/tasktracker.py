@@ -340,6 +340,22 @@ class TaskTracker(Service):
             ),
         )
 
+    def start_all(
+        self,
+        job: _Job,
+        start: Callable[[_Job, AttemptId, dict[str, Any]], None],
+        tasks: list[dict[str, Any]],
+    ) -> None:
+        """Start each of the tasks' attempts; one that cannot be started is reported as failed."""
+        for attempt, task in [
+            (AttemptId.parse(take(task, "attempt", str)), task) for task in tasks
+        ]:
+            try:
+                start(job, attempt, task)
+            except PytxmrError as error:
+                fact = {"fact": "attempt-failed", "error": sendable_error(error)}
+                self.report(fact | {"job": job.id, "attempt": str(attempt)})
+
     def execute_map(self, job: _Job, attempt: AttemptId, task: dict[str, Any]) -> None:
         """Start a map attempt; its end is reported."""
         split = InputSplit.from_plain(take(task, "split", list))
@@ -495,10 +511,9 @@ class TaskTrackerVerbs(pb.Referenceable):
         self._tracker.init_job(checked_job_id(job), setup)
 
     @answering
-    def remote_executeMap(self, who: Any, job: Any, task: Any) -> None:
+    def remote_executeMap(self, who: Any, job: Any, tasks: Any) -> None:
         self._check(who)
-        attempt = AttemptId.parse(take(task, "attempt", str))
-        self._tracker.execute_map(self._tracker.job(job), attempt, task)
+        self._tracker.start_all(self._tracker.job(job), self._tracker.execute_map, tasks)
 
     @answering
     def remote_shuffle(self, who: Any, job: Any, wanted: Any) -> None:
@@ -506,10 +521,9 @@ class TaskTrackerVerbs(pb.Referenceable):
         self._tracker.shuffle(self._tracker.job(job), wanted)
 
     @answering
-    def remote_reduce(self, who: Any, job: Any, task: Any) -> None:
+    def remote_reduce(self, who: Any, job: Any, tasks: Any) -> None:
         self._check(who)
-        attempt = AttemptId.parse(take(task, "attempt", str))
-        self._tracker.reduce(self._tracker.job(job), attempt, task)
+        self._tracker.start_all(self._tracker.job(job), self._tracker.reduce, tasks)
 
     @answering
     def remote_killAttempt(self, who: Any, job: Any, attempt: Any) -> None:

@@ -243,7 +243,7 @@ class WorkerPool:
 
     def _became_idle(self, process: WorkerProcess) -> None:
         self._idle.append(process)
-        self._reactor.callLater(0, self._hand_out)
+        self._hand_out()
 
     def _gone(self, process: WorkerProcess) -> None:
         self._processes.remove(process)

@@ -13,6 +13,9 @@ from pytxmr.plan.jobstate import JobState, Phase
 from pytxmr.plan.lease import Lease
 
 LEASE_SECONDS = 10.0
+#: Maps of a job that wait, for each worker of the cluster, from which on trackers are given work
+#: ahead. With fewer, a slow tracker would sit on maps that another could run.
+MAPS_WAITING_PER_WORKER = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ class ClusterState:
         return found
 
     def free_workers(self) -> dict[str, int]:
-        """How many more attempts each tracker can run."""
+        """How many more attempts each tracker can run; below 0 if some wait there for a worker."""
         free = {tracker.id: tracker.workers for tracker in self.trackers.values()}
         for job in self.jobs.values():
             for tracker, running in job.running_on.items():
@@ -128,5 +131,24 @@ class ClusterState:
                 if launch is None:
                     break
                 free[launch.tracker] -= 1
+                found.append(launch)
+        return found + self._launch_ahead(free)
+
+    def _launch_ahead(self, free: dict[str, int]) -> list[ev.Instruction]:
+        """Of large jobs, a map for each worker beside the one it runs: a worker that has ended one
+        begins the next without a word from here."""
+        found: list[ev.Instruction] = []
+        workers = sum(tracker.workers for tracker in self.trackers.values())
+        room = {name: left + self.trackers[name].workers for name, left in free.items()}
+        for job in self.jobs.values():
+            while (
+                job.active
+                and job.maps_waiting > MAPS_WAITING_PER_WORKER * workers
+                and any(left > 0 for left in room.values())
+            ):
+                launch = job.next_map(room)
+                if launch is None:
+                    break
+                room[launch.tracker] -= 1
                 found.append(launch)
         return found

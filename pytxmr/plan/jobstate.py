@@ -17,10 +17,10 @@ A pure state machine: `JobState.handle` takes an event and returns instructions.
 - A commit is not disturbed: a job that is killed while it commits ends as killed thereafter.
 
 Which attempt goes where is decided by `next_launch`, which `plan.cluster` calls while workers are
-free. Reduces run at the home of their partition (see `plan.shuffleplan`) once every map's segment
-has arrived there, so that no worker ever waits for a fetch. A job may have many thousands of maps,
-and several events of each, so only the loss of a tracker and the failure of a reduce look at all of
-them.
+free; of a large job it also gives each worker a map ahead (`next_map`). Reduces run at the home of
+their partition (see `plan.shuffleplan`) once every map's segment has arrived there, so that no
+worker ever waits for a fetch. A job may have many thousands of maps, and several events of each, so
+only the loss of a tracker and the failure of a reduce look at all of them.
 """
 
 from __future__ import annotations
@@ -394,15 +394,27 @@ class JobState:
         if task.pending and task.id.kind == MAP:
             self._pending_maps.add(task.id.index, task.failed_on)
 
+    @property
+    def maps_waiting(self) -> int:
+        """How many maps no attempt runs of, and none has won."""
+        return len(self._pending_maps)
+
     def next_launch(self, free: Mapping[str, int]) -> ev.LaunchMap | ev.LaunchReduce | None:
         """The next attempt to start, given each tracker's free workers; None if there is none."""
         if not self.active:
             return None
+        return self.next_map(free) or self._next_reduce(free)
+
+    def next_map(self, free: Mapping[str, int]) -> ev.LaunchMap | None:
+        """The same, but of a map. The job is active."""
         found = self._pending_maps.take(lambda avoid: choose_tracker(free, avoid, self.trackers))
-        if found is not None:
-            index, tracker = found
-            attempt = self._launch(self.maps[index], tracker)
-            return ev.LaunchMap(self.job, tracker, attempt, self.partitions)
+        if found is None:
+            return None
+        index, tracker = found
+        attempt = self._launch(self.maps[index], tracker)
+        return ev.LaunchMap(self.job, tracker, attempt, self.partitions)
+
+    def _next_reduce(self, free: Mapping[str, int]) -> ev.LaunchReduce | None:
         for partition in sorted(self._shuffle.whole):
             task = self.reduces[partition]
             home = self._shuffle.home[partition]

@@ -14,9 +14,14 @@ class PendingTasks:
 
     def __init__(self) -> None:
         self._groups: dict[frozenset[str], list[int]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
 
     def add(self, index: int, avoid: Collection[str] = ()) -> None:
         """Take in a task, which must not be here already."""
+        self._count += 1
         heappush(self._groups.setdefault(frozenset(avoid), []), index)
 
     def take(self, choose: Callable[[frozenset[str]], str | None]) -> tuple[int, str] | None:
@@ -30,6 +35,7 @@ class PendingTasks:
         if found is None:
             return None
         index, tracker, avoid = found
+        self._count -= 1
         heappop(self._groups[avoid])
         if not self._groups[avoid]:
             del self._groups[avoid]

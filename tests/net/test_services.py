@@ -40,9 +40,12 @@ from pytxmr.errors import (
     Stale,
     Unreachable,
 )
+from pytxmr.joblife import JobLife
 from pytxmr.jobtracker import JobTracker, JobTrackerConfig
+from pytxmr.model import FileRange, InputSplit
 from pytxmr.net.login import log_in
 from pytxmr.net.remote import Peer, answering, pack, unpack
+from pytxmr.plan import events as ev
 from pytxmr.runners.local import LocalCluster
 from pytxmr.tasktracker import TaskTracker, TaskTrackerVerbs, TrackerConfig
 
@@ -618,11 +621,13 @@ class ByHand:
         for end in self._ends:
             end.flush()
 
-    def log_in(self, role: str = "tasktracker") -> tuple[Peer, MemoryEndpoint]:
+    def log_in(
+        self, role: str = "tasktracker", mind: pb.Referenceable | None = None
+    ) -> tuple[Peer, MemoryEndpoint]:
         end = MemoryEndpoint(self.reactor.tcpServers[0][1])
         self._ends.append(end)
         login = Deferred.fromCoroutine(
-            log_in(end, role, SECRET, Mind(), self.reactor, "the jobtracker")
+            log_in(end, role, SECRET, mind or Mind(), self.reactor, "the jobtracker")
         )
         self.turn()
         return result_of(login), end
@@ -631,6 +636,23 @@ class ByHand:
         answer = peer.call(verb, *args)
         self.turn()
         return result_of(answer)
+
+    def add_job(self, spec: Any, maps: int) -> JobLife:
+        """Queue a job without a look at its input."""
+        jobtracker = self.jobtracker
+        splits = [InputSplit((FileRange("/input", n, n + 1),)) for n in range(maps)]
+        life = jobtracker.lives["Job001"] = JobLife(
+            "Job001",
+            spec,
+            splits,
+            jobtracker.cluster.jobs,
+            jobtracker._call,
+            jobtracker.feed,
+            self.reactor,
+        )
+        jobtracker.feed(ev.JobSubmitted("Job001", maps, 1))
+        self.turn()
+        return life
 
     def register(self, peer: Peer, **card: Any) -> dict[str, Any]:
         """Register; returns who one is then."""
@@ -643,6 +665,51 @@ class ByHand:
 
     def close(self) -> None:
         result_of(Deferred.fromCoroutine(self.jobtracker.stopService()))
+
+
+class Asked(Mind):
+    """A tracker that takes what it is asked to do, and remembers it."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, list[Any]]] = []
+        self.error: PytxmrError | None = None
+
+    def taken(self) -> list[tuple[str, list[Any]]]:
+        """What was asked since, each with the attempts that it is about."""
+        found, self.calls = self.calls, []
+        return found
+
+    def _take(self, verb: str, tasks: list[dict[str, Any]]) -> None:
+        self.calls.append((verb, [task["attempt"] for task in tasks]))
+        if self.error is not None:
+            raise self.error
+
+    @answering
+    def remote_initJob(self, who: Any, job: Any, setup: Any) -> None:
+        pass
+
+    @answering
+    def remote_executeMap(self, who: Any, job: Any, tasks: Any) -> None:
+        self._take("executeMap", tasks)
+
+    @answering
+    def remote_shuffle(self, who: Any, job: Any, wanted: Any) -> None:
+        self._take("shuffle", wanted)
+
+    @answering
+    def remote_reduce(self, who: Any, job: Any, tasks: Any) -> None:
+        self._take("reduce", tasks)
+
+    @answering
+    def remote_destroyJob(self, who: Any, job: Any, keep: Any) -> None:
+        self._take("destroyJob", [])
+
+
+def fact(kind: str, attempt: str, **more: Any) -> dict[str, Any]:
+    return {"fact": kind, "job": "Job001", "attempt": attempt, "counters": {}} | more
+
+
+FINAL = {"code": "attempt-failed", "message": "bad record", "details": {"final": True}}
 
 
 @pytest.fixture
@@ -775,6 +842,56 @@ def test_facts_of_unknown_jobs_change_nothing(by_hand):
     fact = {"job": "Job001", "attempt": "Map001.0", "fact": "fetched", "partitions": [0]}
     assert by_hand.call(peer, "report", who, [fact]) is None
     assert by_hand.trackers == [who["tracker"]]
+
+
+def test_what_a_report_gives_a_tracker_to_do_is_asked_for_in_one_call_a_verb(by_hand, site):
+    asked = Asked()
+    peer, _ = by_hand.log_in(mind=asked)
+    who = by_hand.register(peer)
+    by_hand.add_job(site.spec(), maps=5)
+    assert asked.taken() == [("executeMap", ["Map001.0", "Map002.0"])]
+    done = [fact("map-succeeded", f"Map00{n}.0", partition_bytes=[1]) for n in (1, 2)]
+    by_hand.call(peer, "report", who, done)
+    assert asked.taken() == [
+        ("executeMap", ["Map003.0", "Map004.0"]),
+        ("shuffle", ["Map001.0", "Map002.0"]),
+    ]
+    done = [fact("map-succeeded", f"Map00{n}.0", partition_bytes=[1]) for n in (3, 4)]
+    by_hand.call(peer, "report", who, done)
+    done = [fact("map-succeeded", "Map005.0", partition_bytes=[1])]
+    done += [fact("fetched", f"Map00{n}.0", partitions=[0]) for n in range(1, 6)]
+    asked.taken()
+    by_hand.call(peer, "report", who, done)
+    assert asked.taken() == [("reduce", ["Reduce000.0"]), ("shuffle", ["Map005.0"])]
+    by_hand.call(peer, "report", who, [fact("attempt-failed", "Reduce000.0", error=FINAL)])
+    assert asked.taken() == [("destroyJob", [])]
+
+
+def test_what_no_longer_counts_when_a_report_is_through_is_not_asked_for(by_hand, site):
+    asked = Asked()
+    peer, _ = by_hand.log_in(mind=asked)
+    who = by_hand.register(peer)
+    by_hand.add_job(site.spec(), maps=5)
+    asked.taken()
+    facts = [
+        fact("map-succeeded", "Map001.0", partition_bytes=[1]),
+        fact("attempt-failed", "Map002.0", error=FINAL),
+    ]
+    by_hand.call(peer, "report", who, facts)
+    assert asked.taken() == [("destroyJob", [])]
+
+
+def test_if_a_call_to_start_attempts_fails_each_has_ended_badly(by_hand, site):
+    asked = Asked()
+    asked.error = NotFound("Job001 was not initialised here")
+    peer, _ = by_hand.log_in(mind=asked)
+    by_hand.register(peer)
+    life = by_hand.add_job(site.spec(), maps=2)
+    assert asked.taken()[0] == ("executeMap", ["Map001.0", "Map002.0"])
+    assert life.state.maps[0].failures == 4
+    assert life.state.maps[1].failures >= 3
+    assert life.state.error is not None
+    assert "was not initialised here" in life.state.error.message
 
 
 # ---- what is asked of a tasktracker

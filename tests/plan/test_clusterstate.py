@@ -195,9 +195,54 @@ def test_free_workers_are_those_that_run_no_attempt_of_any_job(maps, free):
     assert story.cluster.free_workers() == free
 
 
+def given(orders):
+    return sorted(order.tracker for order in orders if isinstance(order, ev.LaunchMap))
+
+
 def test_no_tracker_is_given_more_than_it_has_workers_for():
     story = Story(a=2, b=3)
-    orders = story.begin(maps=100)
-    running = [order.tracker for order in orders if isinstance(order, ev.LaunchMap)]
-    assert sorted(running) == ["a", "a", "b", "b", "b"]
+    assert given(story.begin(maps=20)) == ["a", "a", "b", "b", "b"]
     assert story.cluster.free_workers() == {"a": 0, "b": 0}
+
+
+def test_of_a_job_with_many_maps_each_worker_is_given_one_ahead():
+    story = Story(a=1, b=2)
+    assert given(story.begin(maps=100)) == ["a"] * 2 + ["b"] * 4
+    assert story.cluster.free_workers() == {"a": -1, "b": -2}
+    for index in range(10):
+        assert len(given(story.mapped("a" if index in (0, 5) else "b", index))) <= 1
+    for running in story.job.running_on.values():
+        assert running <= 4
+
+
+def test_towards_its_end_no_work_is_given_ahead():
+    """The last 4 maps a worker go to whoever is free."""
+    story = Story(a=1)
+    story.begin(maps=10)
+    assert story.job.running_on == {"a": 2}
+    for index in range(4):
+        assert given(story.mapped("a", index)) == ["a"]
+    assert story.job.maps_waiting == 4
+    assert given(story.mapped("a", 4)) == []
+    assert given(story.mapped("a", 5)) == ["a"]
+    assert story.job.running_on == {"a": 1}
+
+
+def test_a_free_worker_for_one_job_comes_before_work_ahead_for_another():
+    story = Story(a=1, b=1)
+    story.submit(maps=100)
+    story.submit(maps=1, job="Job002")
+    story.ready("b", job="Job002")
+    orders = story.ready("a")
+    assert orders == [launch_map("a", 0), launch_map("a", 1)]
+    assert story.cluster.free_workers() == {"a": -1, "b": 0}
+
+
+def test_what_was_given_ahead_to_a_tracker_that_is_lost_runs_elsewhere():
+    story = Story(a=1, b=1)
+    story.begin(maps=100)
+    assert story.job.running_on == {"a": 2, "b": 2}
+    story.lose("a")
+    assert story.job.maps_waiting == 98
+    again = story.mapped("b", 2)
+    assert again == [shuffle("b", ("b", map_attempt(2), (0,))), launch_map("b", 0, 1)]
