@@ -42,7 +42,7 @@ from pytxmr.net.listening import described, listen
 from pytxmr.net.login import log_in
 from pytxmr.net.remote import Peer, answering, pack, sendable_error
 from pytxmr.net.secret import inspection_token
-from pytxmr.net.workers import Task, WorkerPool
+from pytxmr.net.workers import Setup, Task, WorkerPool
 from pytxmr.segments import Segments
 from pytxmr.store import KeyValueStore
 
@@ -77,7 +77,7 @@ class _Job:
 
     id: str
     directory: str
-    setup: dict[str, Any]
+    setup: Setup
     segments: Segments
     running: dict[str, tuple[float, str]] = field(default_factory=dict)
     ended: bool = False
@@ -319,16 +319,18 @@ class TaskTracker(Service):
         self._jobs[job] = _Job(
             job,
             directory,
-            {
-                "directory": os.path.join(directory, "files"),
-                "source_path": os.path.join(directory, "source.py"),
-                "code": plain,
-                "params": take(setup, "params", dict),
-                "key_sample": take(setup, "key_sample", (bytes, type(None))),
-                "memory_bytes": take(setup, "memory_bytes", (int, type(None)))
-                or self._config.memory_bytes,
-                "codec": take(setup, "codec", str),
-            },
+            Setup(
+                {
+                    "directory": os.path.join(directory, "files"),
+                    "source_path": os.path.join(directory, "source.py"),
+                    "code": plain,
+                    "params": take(setup, "params", dict),
+                    "key_sample": take(setup, "key_sample", (bytes, type(None))),
+                    "memory_bytes": take(setup, "memory_bytes", (int, type(None)))
+                    or self._config.memory_bytes,
+                    "codec": take(setup, "codec", str),
+                }
+            ),
             Segments(
                 self._reactor,
                 job,
@@ -401,7 +403,7 @@ class TaskTracker(Service):
         if name in job.running:
             return
         job.running[name] = (0.0, "")
-        message |= {"job": job.setup, "log": self._log_path(job.id, name)}
+        message["log"] = self._log_path(job.id, name)
 
         def progress(fraction: float, status: str) -> None:
             if name in job.running:
@@ -427,7 +429,7 @@ class TaskTracker(Service):
             if not job.ended:
                 self.report(fact | {"job": job.id, "attempt": name})
 
-        ended = self.pool.run(Task(job.id, name, message, progress))
+        ended = self.pool.run(Task(job.id, name, message, job.setup, progress))
         ended.addCallback(done).addErrback(failed).addCallback(tell)
         ended.addErrback(lambda failure: _log.failure("after {attempt}", failure, attempt=name))
 

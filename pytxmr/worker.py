@@ -1,11 +1,12 @@
 """A worker process: what `net.spawn` starts, and what runs the user's code.
 
-It reads tasks from file descriptor 3 and writes answers to 4, as msgpack maps one after the other.
-Standard output and error belong to the user: during an attempt they go to the attempt's log.
+It reads messages from file descriptor 3 and writes answers to 4, as msgpack maps one after the
+other. The first message says what its job is, each one after that is a task. Standard output and
+error belong to the user: during an attempt they go to the attempt's log.
 
 A worker works for one job at most, imports it once, and does not know beforehand whether it will
 map or reduce. It leads a process group of its own, so that whatever the job starts can be killed
-with it; when the tracker is gone, even by kill -9, file descriptor 3 ends, and the group kills
+with it; when the tracker is gone, even by kill -9, file descriptor 3 hangs up, and the group kills
 itself.
 """
 
@@ -13,11 +14,12 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
 import sys
 import threading
 import time
-from queue import SimpleQueue
+from collections.abc import Iterator
 from typing import Any
 
 import msgpack
@@ -49,19 +51,34 @@ def main() -> None:
     # Pairs are short-lived tuples by the million: with the default threshold the collector would
     # look through them every 700.
     gc.set_threshold(50_000, 20, 50)
-    tasks: SimpleQueue[dict[str, Any]] = SimpleQueue()
-    threading.Thread(target=_read_control, args=(tasks,), daemon=True).start()
+    threading.Thread(target=_watch_tracker, daemon=True).start()
+    gc.freeze()
     worker = Worker()
-    while True:
-        worker.handle(tasks.get())
+    for message in _messages():
+        worker.handle(message)
+    _die()
 
 
-def _read_control(tasks: SimpleQueue[dict[str, Any]]) -> None:
+def _messages() -> Iterator[dict[str, Any]]:
     unpacker = msgpack.Unpacker(max_buffer_size=1 << 30)
     while data := os.read(CONTROL_FD, 1 << 16):
         unpacker.feed(data)
-        for message in unpacker:
-            tasks.put(message)
+        yield from unpacker
+
+
+def _watch_tracker() -> None:
+    """Die when nobody is left to write to us, whatever the user's code is doing.
+
+    To wait for no event is to wait for the hang-up alone. The thread that runs tasks reads them
+    itself, since to have them handed on by another takes longer than a small task.
+    """
+    poll = select.poll()
+    poll.register(CONTROL_FD, 0)
+    poll.poll()
+    _die()
+
+
+def _die() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
@@ -79,18 +96,25 @@ class Worker:
     """The job that this process has imported, and the attempts it runs."""
 
     def __init__(self) -> None:
+        self._job: dict[str, Any] = {}
         self._functions: JobFunctions | None = None
+        self._log = _Log()
+        self._began = 0.0
         self._told = 0.0
         self._fraction = 0.0
         context.on_status(self._tell)
 
     def handle(self, message: dict[str, Any]) -> None:
-        """Run one task and answer ``{"done": ...}`` or ``{"failed": plain error}``."""
+        """Take the job, or run one task and answer ``{"done": ...}`` or ``{"failed": error}``."""
+        if "job" in message:
+            self._job = message["job"]
+            return
+        self._began = time.monotonic()
         self._told = self._fraction = 0.0
-        _log_to(message["log"])
+        self._log.begin(message["log"])
         context.begin_attempt()
         try:
-            functions = self._functions or self._load(message["job"])
+            functions = self._functions or self._load(self._job)
             data = pack({"done": _done(self._run(functions, message))})
         except BaseException as error:
             plain = to_plain(_explained(error))
@@ -111,6 +135,7 @@ class Worker:
         if job["key_sample"] is not None:
             bind_sample(functions, unpack_column(job["key_sample"]))
         self._functions = functions
+        gc.freeze()
         return functions
 
     def _run(self, functions: JobFunctions, message: dict[str, Any]) -> Outcome:
@@ -120,9 +145,9 @@ class Worker:
                 InputSplit.from_plain(message["split"]),
                 message["spill_path"],
                 message["partitions"],
-                _buffer_bytes(message["job"]["memory_bytes"]),
+                _buffer_bytes(self._job["memory_bytes"]),
                 self._progress,
-                message["job"]["codec"],
+                self._job["codec"],
             )
         segments = [Segment(*segment) for segment in message["segments"]]
         return run_reduce(
@@ -131,7 +156,8 @@ class Worker:
 
     def _progress(self, fraction: float) -> None:
         self._fraction = fraction
-        self._tell()
+        if time.monotonic() - self._began > _PROGRESS_SECONDS:
+            self._tell()
 
     def _tell(self) -> None:
         """Send progress and status, unless that was done just now."""
@@ -159,11 +185,33 @@ def _done(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _log_to(path: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(fd, 1)
-    os.dup2(fd, 2)
-    os.close(fd)
+class _Log:
+    """Where standard output and error go: to a file named for the attempt.
+
+    Most attempts print nothing, and to create a file costs a filesystem more than a small task
+    costs us: so the file of an attempt that has left it empty is renamed for the next.
+    """
+
+    def __init__(self) -> None:
+        self._path = ""
+        self._fd = -1
+
+    def begin(self, path: str) -> None:
+        if self._fd < 0 or os.fstat(self._fd).st_size or not self._renamed(path):
+            if self._fd >= 0:
+                os.close(self._fd)
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._path = path
+        # The user's code may have put something else there.
+        os.dup2(self._fd, 1)
+        os.dup2(self._fd, 2)
+
+    def _renamed(self, path: str) -> bool:
+        try:
+            os.rename(self._path, path)
+        except FileNotFoundError:
+            return False
+        return True
 
 
 def _flush() -> None:

@@ -14,7 +14,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import msgpack
@@ -34,6 +34,22 @@ Progress = Callable[[float, str], None]
 _log = Logger()
 
 
+class Setup:
+    """What a worker has to know of its job, which it is told once."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+
+    @cached_property
+    def packed(self) -> bytes:
+        """As a message. Raises what msgpack raises."""
+        return _pack({"job": self.values})
+
+
+def _pack(message: dict[str, Any]) -> bytes:
+    return msgpack.packb(message, unicode_errors="surrogatepass")  # type: ignore[no-any-return]
+
+
 @dataclass(slots=True, eq=False)
 class Task:
     """Something for a worker to do. ``done`` fires with the worker's answer, or fails."""
@@ -41,6 +57,7 @@ class Task:
     job: str
     attempt: str
     message: dict[str, Any]
+    setup: Setup
     progress: Progress
     done: Deferred[dict[str, Any]] = field(default_factory=Deferred)
 
@@ -59,6 +76,8 @@ class WorkerProcess(ProcessProtocol):
         self._unpacker = msgpack.Unpacker(max_buffer_size=1 << 26)
 
     def run(self, task: Task, data: bytes, idle: Callable[[WorkerProcess], None]) -> None:
+        if self.job is None:
+            data = task.setup.packed + data
         self.job, self.task, self._idle = task.job, task, idle
         self.transport.write(data)
 
@@ -213,7 +232,8 @@ class WorkerPool:
         `WorkerDied`.
         """
         try:
-            data = msgpack.packb(task.message, unicode_errors="surrogatepass")
+            data = _pack(task.message)
+            _ = task.setup.packed
         except (OverflowError, ValueError, TypeError) as error:
             text = f"a worker cannot be given this task: {error}"
             task.done.errback(AttemptFailed(text, final=True))

@@ -24,8 +24,8 @@ from wires import await_death, is_alive, result_of, soon, turns, until
 import pytxmr
 from pytxmr.errors import AttemptFailed, PytxmrError, WorkerDied
 from pytxmr.model import JobCode
-from pytxmr.net.spawn import COOKIE, spawn_worker
-from pytxmr.net.workers import Task, WorkerPool
+from pytxmr.net.spawn import spawn_worker
+from pytxmr.net.workers import Setup, Task, WorkerPool
 from pytxmr.records.spill import open_spill, read_blocks
 
 WORDCOUNT = """
@@ -101,10 +101,10 @@ class Site:
             "split": [[str(path), 0, path.stat().st_size]],
             "partitions": 1,
             "spill_path": str(self.directory / f"{job}-{name}"),
-            "job": self.job(source, job, **params),
             "log": str(self.log(job, name)),
         }
-        return Task(job, name, message, lambda fraction, status: None)
+        setup = Setup(self.job(source, job, **params))
+        return Task(job, name, message, setup, lambda fraction, status: None)
 
     def log(self, job: str, attempt: str) -> Path:
         return self.directory / f"{job}-{attempt}.log"
@@ -169,9 +169,9 @@ async def test_a_map_and_a_reduce_run(pool, site):
             "segments": [[spill, ranges[0].offset, ranges[0].length]],
             "output_path": str(output),
             "scratch": str(site.directory / "scratch"),
-            "job": task.message["job"],
             "log": str(site.log("Job001", "Reduce000.0")),
         },
+        task.setup,
         lambda fraction, status: None,
     )
     done = await soon(pool.run(reduce))
@@ -185,6 +185,25 @@ async def test_what_the_user_prints_goes_to_the_attempt_s_log(pool, site):
     await soon(pool.run(task))
     lines = site.log("Job001", task.attempt).read_text().splitlines()
     assert sorted(lines) == ["child", "err", "out"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_attempt_s_output_is_in_its_own_log_and_silent_ones_share_a_file(pool, site):
+    silent = [site.map_task("pass\n") for _ in range(3)]
+    loud = [site.map_task(f"print({n})\n") for n in range(2)]
+    redirected = site.map_task("os.close(1); os.close(2); os.open('elsewhere', os.O_CREAT)\n")
+    last = site.map_task("print('last')\n")
+    inodes = set()
+    for task in (*silent, *loud, redirected, last):
+        await soon(pool.run(task))
+        if task in silent:
+            inodes.add(site.log("Job001", task.attempt).stat().st_ino)
+    assert len(inodes) == 1
+    texts = [
+        log.read_text() if (log := site.log("Job001", task.attempt)).exists() else ""
+        for task in (*silent, *loud, redirected, last)
+    ]
+    assert texts == ["", "", "", "0\n", "1\n", "", "last\n"]
 
 
 @pytest_twisted.ensureDeferred
@@ -208,6 +227,15 @@ async def test_counters_status_and_progress_are_told(pool, site):
     assert done["user_counters"] == {"ü": 3, "404": 2}
     assert "half-way" in {status for _, status in seen}
     assert all(0 <= fraction <= 1 for fraction, _ in seen)
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_a_task_that_is_soon_done_only_its_end_is_told(pool, site):
+    task = site.map_task("time.monotonic = lambda: 0.0\n" + "pass\n" * 20_000)
+    told: list[Any] = []
+    task.progress = lambda fraction, status: told.append(fraction)
+    await soon(pool.run(task))
+    assert told == []
 
 
 @pytest_twisted.ensureDeferred
@@ -505,12 +533,10 @@ def open_pipes() -> set[str]:
     return {target for target in found if target.startswith("pipe:")}
 
 
-def test_a_worker_inherits_its_four_descriptors_and_a_group_of_its_own():
+def test_a_worker_leads_a_group_and_a_session_of_its_own_from_the_start():
     spawned = spawn_worker()
     try:
         assert os.getpgid(spawned.pid) == os.getsid(spawned.pid) == spawned.pid
-        with open(f"/proc/{spawned.pid}/environ", "rb") as file:
-            assert f"{COOKIE}={spawned.cookie}".encode() in file.read().split(b"\0")
     finally:
         spawned.end()
 
@@ -534,19 +560,19 @@ async def test_what_a_worker_answered_before_it_died_counts(pool, site):
 @pytest_twisted.ensureDeferred
 async def test_a_task_larger_than_a_pipe_arrives(pool, site):
     task = site.map_task("pass\n")
-    task.message["job"]["params"]["text"] = "x" * 1_000_000
+    task.setup.values["params"]["text"] = "x" * 1_000_000
     await soon(pool.run(task))
 
 
 PARENT = """
 import os, sys
 from twisted.internet import reactor
-from pytxmr.net.workers import Task, WorkerPool
+from pytxmr.net.workers import Setup, Task, WorkerPool
 
 pool = WorkerPool(reactor, 2)
 pool.start()
-for message in {messages!r}:
-    pool.run(Task("Job001", message["log"], message, print))
+for message, setup in {tasks!r}:
+    pool.run(Task("Job001", message["log"], message, Setup(setup), print))
 reactor.run()
 """
 
@@ -555,7 +581,7 @@ reactor.run()
 async def test_workers_end_when_their_parent_is_killed(site, tmp_path):
     tasks = [site.told(tmp_path / "busy", "note(os.getpid()); wait_for_ever()")]
     tasks += [site.told(tmp_path / "idle", "note(os.getpid())")]
-    source = PARENT.format(messages=[task.message for task in tasks])
+    source = PARENT.format(tasks=[(task.message, task.setup.values) for task in tasks])
     where = str(Path(pytxmr.__file__).parent.parent)
     parent = subprocess.Popen(
         [sys.executable, "-c", source], env=os.environ | {"PYTHONPATH": where}
@@ -586,7 +612,9 @@ class Fake:
         protocol.makeConnection(self)
 
     def write(self, data: bytes) -> None:
-        self.heard.append(msgpack.unpackb(data))
+        unpacker = msgpack.Unpacker()
+        unpacker.feed(data)
+        self.heard += unpacker
 
     def kill(self) -> None:
         self.killed = True
@@ -618,7 +646,8 @@ def spawner() -> Spawner:
 
 
 def task(job: str = "Job001", attempt: str = "Map001.0") -> Task:
-    return Task(job, attempt, {"attempt": attempt}, lambda fraction, status: None)
+    setup = Setup({"id": job})
+    return Task(job, attempt, {"attempt": attempt}, setup, lambda fraction, status: None)
 
 
 def test_a_worker_that_is_being_killed_gets_no_other_task(spawner):
@@ -630,11 +659,24 @@ def test_a_worker_that_is_being_killed_gets_no_other_task(spawner):
     process.answer({"done": {}})  # it had ended before the signal came
     spawner.advance(0)
     assert result_of(first) == {}
-    assert process.heard == [{"attempt": "Map001.0"}]
+    assert process.heard == [{"job": {"id": "Job001"}}, {"attempt": "Map001.0"}]
     process.die()
-    assert spawner.spawned[1].heard == [{"attempt": "Map002.0"}]
+    assert spawner.spawned[1].heard[-1] == {"attempt": "Map002.0"}
     spawner.spawned[1].answer({"done": {"a": 1}})
     assert result_of(second) == {"a": 1}
+
+
+def test_a_worker_is_told_its_job_once_and_begins_the_next_task_at_once(spawner):
+    pool = spawner.pool(1)
+    for number in range(3):
+        pool.run(task(attempt=f"Map00{number}.0"))
+    (process,) = spawner.spawned
+    process.answer({"done": {}})
+    process.answer({"done": {}})
+    assert process.heard == [
+        {"job": {"id": "Job001"}},
+        *({"attempt": f"Map00{number}.0"} for number in range(3)),
+    ]
 
 
 def test_an_idle_worker_makes_room_for_another_job(spawner):
