@@ -349,3 +349,19 @@ async def test_a_login_that_is_given_up_closes_its_connection(reactor):
         await soon(until(lambda: mute[0].lost))
     finally:
         await soon(port.stopListening())
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_end_of_a_connection_waits_to_fill_its_packets(reactor):
+    factory = login_factory(reactor)
+    port = await serve(factory)
+    try:
+        where = clientFromString(reactor, f"tcp:127.0.0.1:{port.getHost().port}")
+        peer = await soon(log_in(where, "client", SECRET, Mind(), reactor, "the server"))
+        (avatar,) = factory.avatars
+        for end in (peer, avatar.peer):
+            assert end._reference.broker.transport.getTcpNoDelay()
+        peer.disconnect()
+        await soon(until(lambda: not avatar.peer._reference.broker.transport.connected))
+    finally:
+        await port.stopListening()
