@@ -48,9 +48,10 @@ class JobOptions:
 
 
 def make_spec(options: JobOptions) -> JobSpec:
-    """Check everything that can be checked before a job runs; paths become absolute.
+    """Check what only the client can; paths become absolute. Raises `BadJob` or `BadInput`.
 
-    The module is imported here, so an error in it shows at once. Raises `BadJob` or `BadInput`.
+    The module is imported here, so an error in it shows at once. The input is looked at only if its
+    keys are to be sampled: the jobtracker, which plans it, refuses what cannot be read.
     """
     code = _read_code(options)
     module = loading.import_source(code)
@@ -63,10 +64,9 @@ def make_spec(options: JobOptions) -> JobSpec:
     output = os.path.abspath(options.output)
     if os.path.lexists(output):
         raise BadInput(f"the output directory {output} exists already; remove it or name another")
-    files = list_inputs(inputs)
     sample = None
     if isinstance(functions.partitioner, RangePartitioner):
-        sample = _sample(functions, files)
+        sample = _sample(functions, list_inputs(inputs))
     return JobSpec(
         name=os.path.basename(options.job),
         code=code,

@@ -53,6 +53,7 @@ def main() -> None:
     gc.set_threshold(50_000, 20, 50)
     threading.Thread(target=_watch_tracker, daemon=True).start()
     gc.freeze()
+    gc.enable()
     worker = Worker()
     for message in _messages():
         worker.handle(message)

@@ -15,9 +15,10 @@ from contextlib import suppress
 COOKIE = "PYTXMR_WORKER"
 
 #: What a worker runs. It finds pytxmr where we did: `python -m pytxmr` in a checkout looks in the
-#: working directory, which a worker does not.
+#: working directory, which a worker does not. What it imports is never garbage.
 _BOOT = f"""\
-import sys
+import gc, sys
+gc.disable()
 where = {os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir, os.pardir))!r}
 if where not in sys.path:
     sys.path.insert(0, where)

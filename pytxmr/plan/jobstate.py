@@ -87,6 +87,9 @@ class JobState:
         self.running_on: Counter[str] = Counter()
         self.maps = [Task(TaskId(MAP, i)) for i in range(submitted.maps)]
         self.reduces: list[Task] = []
+        self.reduces_done = 0
+        self.failures = 0
+        self._counters: dict[str, int] = {}
         self._reducers = submitted.reducers
         self._max_attempts = submitted.max_attempts
         self._kill_reason: str | None = None
@@ -110,13 +113,13 @@ class JobState:
     def partitions(self) -> int:
         return len(self.reduces)
 
+    @property
+    def maps_done(self) -> int:
+        return len(self.maps) - self._maps_to_do
+
     def counters(self) -> dict[str, int]:
         """The sums over the attempts that count."""
-        total: dict[str, int] = {}
-        for task in (*self.maps, *self.reduces):
-            for name, count in task.counters.items():
-                total[name] = total.get(name, 0) + count
-        return total
+        return dict(self._counters)
 
     # ---- events
 
@@ -217,8 +220,7 @@ class JobState:
         task = self._running(event.attempt, event.tracker)
         if task is None or not self.active:
             return []
-        task.winner, task.counters = event.attempt, event.counters
-        self._stop(task, event.attempt)
+        self._won(task, event.attempt, event.counters)
         self._maps_to_do -= 1
         if not self._maps_to_do:
             self.phase = Phase.REDUCING
@@ -230,8 +232,8 @@ class JobState:
         task = self._running(event.attempt, event.tracker)
         if task is None or not self.active:
             return []
-        task.winner, task.counters = event.attempt, event.counters
-        self._stop(task, event.attempt)
+        self._won(task, event.attempt, event.counters)
+        self.reduces_done += 1
         task.size_bytes, task.digest = event.size_bytes, event.digest
         self._shuffle.finish(task.id.index)
         if len(self._shuffle.done) < len(self.reduces):
@@ -250,6 +252,7 @@ class JobState:
             return []
         damaged = self._damaged_maps(task, event.error)
         if self.active and not damaged:
+            self.failures += 1
             task.failures += 1
             task.failed_on.add(event.tracker)
         self._stop(task, event.attempt)
@@ -387,6 +390,15 @@ class JobState:
         task.running[attempt] = tracker
         self.running_on[tracker] += 1
         return attempt
+
+    def _won(self, task: Task, attempt: AttemptId, counters: dict[str, int]) -> None:
+        """The attempt counts, and its counters do instead of those of the one before."""
+        for name, count in task.counters.items():
+            self._counters[name] -= count
+        for name, count in counters.items():
+            self._counters[name] = self._counters.get(name, 0) + count
+        task.winner, task.counters = attempt, counters
+        self._stop(task, attempt)
 
     def _stop(self, task: Task, attempt: AttemptId) -> None:
         """The attempt has ended; a map that none of its attempts has won waits for another one."""

@@ -118,6 +118,14 @@ class World:
                 assert len(task.running) <= 1
                 of_job.update(task.running.values())
             assert of_job == +job.running_on
+            assert job.maps_done == sum(task.winner is not None for task in job.maps)
+            assert job.reduces_done == sum(task.winner is not None for task in job.reduces)
+            assert job.failures == sum(task.failures for task in (*job.maps, *job.reduces))
+            assert job.maps_waiting == sum(task.pending for task in job.maps) or not job.active
+            counted: Counter[str] = Counter()
+            for task in (*job.maps, *job.reduces):
+                counted.update(task.counters)
+            assert job.counters() == counted
             running += of_job
         for tracker in self.cluster.trackers.values():
             assert running[tracker.id] <= 2 * tracker.workers
