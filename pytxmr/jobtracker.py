@@ -44,7 +44,7 @@ from pytxmr.net.remote import Peer, answering
 from pytxmr.plan import events as ev
 from pytxmr.plan.cluster import LEASE_SECONDS, ClusterState
 from pytxmr.plan.jobstate import Phase
-from pytxmr.state import StateStore
+from pytxmr.state import MemoryState, StateStore
 from pytxmr.storage.inputs import even_split_bytes, list_inputs, plan_splits
 from pytxmr.storage.output import OutputDirectory
 
@@ -91,7 +91,8 @@ class JobTracker(Service):
 
     async def open(self) -> None:
         """Open the state and the port. Raises `BadConfiguration`."""
-        self._state = StateStore(self._config.state_dir)
+        directory = self._config.state_dir
+        self._state = MemoryState() if directory is None else StateStore(directory)
         self.epoch = self._state.next_number("epoch")
         avatars: Any = {
             b"tasktracker": lambda peer: TrackerAvatar(self, peer),

@@ -7,20 +7,35 @@ sees it, so after a crash no two jobs have one id and no two lives one epoch.
 from __future__ import annotations
 
 import os
-import sqlite3
+from collections import Counter
 
 from pytxmr.errors import BadConfiguration
 
 
-class StateStore:
-    """Numbers that only grow, in ``directory``, or in memory if that is None."""
+class MemoryState:
+    """Numbers that only grow, while the process lives."""
 
-    def __init__(self, directory: str | None) -> None:
-        path = ":memory:"
+    def __init__(self) -> None:
+        self._numbers: Counter[str] = Counter()
+
+    def next_number(self, name: str) -> int:
+        """The next number of that name, from 1 on."""
+        self._numbers[name] += 1
+        return self._numbers[name]
+
+    def close(self) -> None:
+        pass
+
+
+class StateStore:
+    """Numbers that only grow, kept in ``directory``, which must be usable (`BadConfiguration`)."""
+
+    def __init__(self, directory: str) -> None:
+        import sqlite3  # an embedded cluster does without
+
+        path = os.path.join(directory, "jobtracker.sqlite")
         try:
-            if directory is not None:
-                os.makedirs(directory, mode=0o700, exist_ok=True)
-                path = os.path.join(directory, "jobtracker.sqlite")
+            os.makedirs(directory, mode=0o700, exist_ok=True)
             self._db = sqlite3.connect(path, isolation_level=None, timeout=1.0)
             # Exclusive: a second jobtracker on the same directory is refused, not corrupted.
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")

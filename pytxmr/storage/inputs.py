@@ -21,8 +21,8 @@ SPLIT_BYTES = 32 << 20
 FEWEST_SPLIT_BYTES = 256 << 10
 #: More map tasks than this are refused: the split size is almost certainly a mistake.
 MOST_SPLITS = 100_000
-#: Small files share a split, up to so many: it has to fit a remote call.
-MOST_FILES_PER_SPLIT = 1000
+#: Small files share a split, up to so many: their names travel in one message.
+MOST_FILES_PER_SPLIT = 5000
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ import pytest
 
 import pytxmr
 from pytxmr.errors import BadConfiguration
-from pytxmr.state import StateStore
+from pytxmr.state import MemoryState, StateStore
 
 
 def numbers(directory: str | None, *names: str) -> list[int]:
-    store = StateStore(directory)
+    store = MemoryState() if directory is None else StateStore(directory)
     try:
         return [store.next_number(name) for name in names]
     finally:
@@ -53,7 +53,7 @@ def test_a_number_that_was_seen_outlives_a_kill(tmp_path):
 
 def test_in_memory_nothing_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert numbers(None, "job", "job") == [1, 2]
+    assert numbers(None, "epoch", "job", "job") == [1, 1, 2]
     assert numbers(None, "job") == [1]
     assert list(tmp_path.iterdir()) == []
 

@@ -229,9 +229,9 @@ def test_small_files_share_a_split_as_long_as_they_fit():
     ]
 
 
-def test_no_more_than_a_thousand_files_share_a_split():
-    splits = plan_splits([InputFile(f"f{number}", 1) for number in range(2500)], 1 << 20)
-    assert [len(split.ranges) for split in splits] == [1000, 1000, 500]
+def test_no_more_than_five_thousand_files_share_a_split():
+    splits = plan_splits([InputFile(f"f{number}", 1) for number in range(12_500)], 1 << 20)
+    assert [len(split.ranges) for split in splits] == [5000, 5000, 2500]
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [0, 0]])
