@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.threads import deferToThreadPool
@@ -28,9 +28,14 @@ from pytxmr.plan.jobstate import JobState, Phase
 from pytxmr.storage.output import OutputDirectory, Part
 
 _log = Logger()
+_Item = TypeVar("_Item")
 
 #: ``call(tracker id, verb, *args)``: fires with the answer, fails with a `PytxmrError`.
 Call = Callable[..., Deferred[Any]]
+
+#: Files, map outputs and partitions that one call names, at the most, unless a single task has
+#: more. Each takes up to 4 KiB, a path, so that a call stays below what a message may have.
+MOST_NAMED = 10_000
 
 
 class JobLife:
@@ -93,17 +98,24 @@ class JobLife:
         done.addErrback(self._failed_ourselves)
 
     def send(self) -> None:
-        """Send what `carry_out` has put together, in one call for each tracker and verb."""
+        """Send what `carry_out` has put together, in one call for each tracker and verb, or few."""
         launches, self._launches = self._launches, {}
         announced, self._announced = self._announced, {}
         if not self.state.active:
             return
         for (tracker, kind), orders in launches.items():
             start = self._execute_map if kind is ev.LaunchMap else self._reduce
-            started = start(tracker, orders).addErrback(self._not_started, tracker, orders)
-            started.addErrback(self._failed_ourselves)
+            for part in _cut(orders, self._named):
+                started = start(tracker, part).addErrback(self._not_started, tracker, part)
+                started.addErrback(self._failed_ourselves)
         for tracker, wanted in announced.items():
-            self._shuffle(tracker, wanted).addErrback(self._failed_ourselves)
+            for outputs in _cut(wanted, lambda output: 1 + len(output[1])):
+                self._shuffle(tracker, outputs).addErrback(self._failed_ourselves)
+
+    def _named(self, order: ev.LaunchMap | ev.LaunchReduce) -> int:
+        if isinstance(order, ev.LaunchReduce):
+            return len(order.maps)
+        return len(self.splits[order.attempt.task.index].ranges)
 
     # ---- initJob: the source goes to the tracker, which allocates what the job needs
 
@@ -263,6 +275,20 @@ class JobLife:
     def _failed_ourselves(self, failure: Failure) -> None:
         _log.failure("a step of {job} failed in the jobtracker itself", failure, job=self.job)
         self._feed(ev.CommitFailed(self.job, InternalError(f"in the jobtracker: {failure.value}")))
+
+
+def _cut(items: list[_Item], named: Callable[[_Item], int]) -> Iterator[list[_Item]]:
+    """The items in order, as lists that name no more than `MOST_NAMED`, but one item at least."""
+    part: list[_Item] = []
+    total = 0
+    for item in items:
+        total += named(item)
+        if part and total > MOST_NAMED:
+            yield part
+            part, total = [], named(item)
+        part.append(item)
+    if part:
+        yield part
 
 
 def _error(failure: Failure) -> PytxmrError:

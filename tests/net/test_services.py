@@ -29,6 +29,7 @@ from wires import (
     until,
 )
 
+from pytxmr import joblife
 from pytxmr.client import JobOptions, connect, make_spec, submit
 from pytxmr.errors import (
     BadConfiguration,
@@ -637,10 +638,10 @@ class ByHand:
         self.turn()
         return result_of(answer)
 
-    def add_job(self, spec: Any, maps: int) -> JobLife:
-        """Queue a job without a look at its input."""
+    def add_job(self, spec: Any, maps: int, files: int = 1) -> JobLife:
+        """Queue a job without a look at its input; each map is to read so many files."""
         jobtracker = self.jobtracker
-        splits = [InputSplit((FileRange("/input", n, n + 1),)) for n in range(maps)]
+        splits = [InputSplit((FileRange("/input", n, n + 1),) * files) for n in range(maps)]
         life = jobtracker.lives["Job001"] = JobLife(
             "Job001",
             spec,
@@ -865,6 +866,28 @@ def test_what_a_report_gives_a_tracker_to_do_is_asked_for_in_one_call_a_verb(by_
     assert asked.taken() == [("reduce", ["Reduce000.0"]), ("shuffle", ["Map005.0"])]
     by_hand.call(peer, "report", who, [fact("attempt-failed", "Reduce000.0", error=FINAL)])
     assert asked.taken() == [("destroyJob", [])]
+
+
+def test_a_call_does_not_name_more_than_a_message_can_hold(by_hand, site, monkeypatch):
+    monkeypatch.setattr(joblife, "MOST_NAMED", 5)
+    asked = Asked()
+    peer, _ = by_hand.log_in(mind=asked)
+    who = by_hand.register(peer, workers=4)
+    by_hand.add_job(site.spec(), maps=4, files=2)
+    assert asked.taken() == [
+        ("executeMap", ["Map001.0", "Map002.0"]),
+        ("executeMap", ["Map003.0", "Map004.0"]),
+    ]
+    done = [fact("map-succeeded", f"Map00{n}.0", partition_bytes=[1]) for n in range(1, 5)]
+    by_hand.call(peer, "report", who, done)
+    assert asked.taken() == [
+        ("shuffle", ["Map001.0", "Map002.0"]),
+        ("shuffle", ["Map003.0", "Map004.0"]),
+    ]
+    done = [fact("fetched", f"Map00{n}.0", partitions=[0]) for n in range(1, 5)]
+    by_hand.call(peer, "report", who, done)
+    assert asked.taken() == [("reduce", ["Reduce000.0"])]
+    by_hand.call(peer, "report", who, [fact("attempt-failed", "Reduce000.0", error=FINAL)])
 
 
 def test_what_no_longer_counts_when_a_report_is_through_is_not_asked_for(by_hand, site):
