@@ -61,8 +61,8 @@ class WorkerTransport:
 
     def processEnded(self, status: int) -> None:
         """The process has been waited for."""
-        self._answers.doRead()
         self.pid = None
+        self._answers.doRead()
         code = os.waitstatus_to_exitcode(status)
         if code == 0:
             reason: Exception = ProcessDone(status)

@@ -100,7 +100,7 @@ class WorkerProcess(ProcessProtocol):
             task.progress(message["progress"], message["status"])
             return
         self.task = None
-        if not self._killed:
+        if not self._killed and self.transport.pid is not None:
             self._idle(self)
         if "done" in message:
             task.done.callback(message["done"])

@@ -547,6 +547,7 @@ async def test_what_a_worker_answered_before_it_died_counts(pool, site):
     # No time passes, so that the answer is all that it tells.
     task = site.map_task("time.monotonic = lambda: 0.0\n")
     ended = pool.run(task)
+    waiting = pool.run(site.map_task("pass\n"))
     (process,) = pool._processes
     pid = process.transport.pid
     fd = process.transport._answers.fileno()
@@ -555,6 +556,7 @@ async def test_what_a_worker_answered_before_it_died_counts(pool, site):
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     reapAllProcesses()
     assert "counters" in result_of(ended)
+    assert "counters" in await soon(waiting), "the next task is not given to the dead"
 
 
 @pytest_twisted.ensureDeferred
