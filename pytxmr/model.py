@@ -138,7 +138,7 @@ class JobSpec:
     output: str
     params: dict[str, Any] = field(default_factory=dict)
     reducers: int | None = None
-    #: None: 32 MiB at the most, evened out over the workers.
+    #: None: 48 MiB at the most, evened out over the workers.
     split_bytes: int | None = None
     keep: bool = False
     max_attempts: int = 4

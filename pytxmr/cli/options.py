@@ -110,7 +110,7 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--split-size", type=size, metavar="SIZE",
-        help="input of one map task, cut at a line's end (default: 32MiB at the most, evened out "
+        help="input of one map task, cut at a line's end (default: 48MiB at the most, evened out "
         "over the workers)",
     )  # fmt: skip
     parser.add_argument(

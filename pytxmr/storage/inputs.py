@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pytxmr.errors import BadInput
 from pytxmr.model import FileRange, InputSplit
 
-SPLIT_BYTES = 32 << 20
+SPLIT_BYTES = 48 << 20
 #: Evening out stops here: smaller tasks cost more than they spread.
 FEWEST_SPLIT_BYTES = 256 << 10
 #: More map tasks than this are refused: the split size is almost certainly a mistake.
