@@ -31,6 +31,7 @@ class WorkerTransport:
     """
 
     def __init__(self, reactor: Any, spawned: Spawned, protocol: ProcessProtocol) -> None:
+        self._reactor = reactor
         self.pid: int | None = spawned.pid
         self.cookie = spawned.cookie
         self._protocol = protocol
@@ -70,7 +71,13 @@ class WorkerTransport:
             reason = ProcessTerminated(signal=-code, status=status)
         else:
             reason = ProcessTerminated(exitCode=code, status=status)
+        # Not closed at once: the reactor may hold an event of theirs yet, from this turn, which
+        # would be taken for one of the next worker's, whose pipes get the same numbers.
+        self._answers.stop()
+        self._reactor.callLater(0, self._close)
         self._protocol.processExited(Failure(reason))
+
+    def _close(self) -> None:
         self._control.close()
         self._answers.close()
 
@@ -140,6 +147,8 @@ class _Answers:
     def connectionLost(self, reason: Failure) -> None:
         """The reactor lets go of it; the process's end closes it."""
 
-    def close(self) -> None:
+    def stop(self) -> None:
         self._reactor.removeReader(self)
+
+    def close(self) -> None:
         os.close(self._fd)

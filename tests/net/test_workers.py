@@ -560,6 +560,32 @@ async def test_what_a_worker_answered_before_it_died_counts(pool, site):
 
 
 @pytest_twisted.ensureDeferred
+async def test_workers_that_follow_others_have_pipes_with_numbers_of_their_own(reactor):
+    """An event of the old pipes, from the same turn of the reactor, is not taken for theirs."""
+
+    def descriptors() -> set[int]:
+        ends = [process.transport for process in pool._processes]
+        return {end._answers.fileno() for end in ends} | {end._control.fileno() for end in ends}
+
+    pool = WorkerPool(reactor, 2)
+    pool.start()
+    try:
+        for process in pool._processes:
+            process.job = "Job001"
+        before = descriptors()
+        pipes = {os.readlink(f"/proc/self/fd/{fd}") for fd in before}
+        for process in list(pool._processes):
+            os.kill(process.transport.pid, signal.SIGKILL)
+            os.waitid(os.P_PID, process.transport.pid, os.WEXITED | os.WNOWAIT)
+        reapAllProcesses()
+        assert len(before | descriptors()) == 8
+        await turns()
+        assert not pipes & open_pipes()
+    finally:
+        await soon(pool.stop())
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_task_larger_than_a_pipe_arrives(pool, site):
     task = site.map_task("pass\n")
     task.setup.values["params"]["text"] = "x" * 1_000_000
