@@ -38,14 +38,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from heapq import nlargest
 from itertools import chain, repeat
-from operator import itemgetter, truediv
+from operator import add, itemgetter, truediv
 from typing import Any
 
 from pytxmr.records.columns import Groups
 
 Pair = tuple[Any, Any]
 
-_NUMBERS = frozenset({int, float, bool})
 _key = itemgetter(0)
 
 
@@ -100,9 +99,11 @@ class _Sum(Fold):
             into[key] = get(key, 0) + value
 
     def merged(self, groups: Groups) -> list[Any]:
-        if groups.counts is None and set(map(type, groups.values)) <= _NUMBERS:
-            return groups.values
-        return list(map(builtins.sum, groups.lists()))
+        values = groups.values
+        if groups.counts is not None:
+            return list(map(builtins.sum, groups.lists()))
+        # A value that stands alone is added to 0 as any other: the sum of True is 1.
+        return values if set(map(type, values)) == {int} else list(map(add, repeat(0), values))
 
 
 class _Count(_Sum):

@@ -290,6 +290,17 @@ def test_of_equal_values_the_first_one_is_taken(fold, buffer_bytes, split_bytes)
         assert shape(found) == shape([values[0]] * 2 if fold == folds.top(2) else values[0])
 
 
+def test_a_sum_is_the_same_number_however_its_values_were_held():
+    for value in (True, -0.0, 1, 0.5):
+        pairs = [(key, value) for key in range(300)]
+        expected = {key: shape(sum([value])) for key in naive(pairs, len)}
+        for buffer_bytes in (TINY, BIG):
+            for combiner in (None, own_every):
+                roles = {"reducer": folds.sum} | ({"combiner": combiner} if combiner else {})
+                found = reduced(pairs, buffer_bytes=buffer_bytes, **roles)
+                assert as_dict(found) == expected
+
+
 # What a fold cannot take
 
 
