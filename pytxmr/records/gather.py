@@ -100,6 +100,7 @@ class Folded:
         return entries * (key_bytes + value_bytes + _PARTIAL_BYTES)
 
     def columns(self) -> tuple[list[Any], list[Any]]:
+        self.compact()
         return list(self._partials), list(self._partials.values())
 
     def listed(self) -> Listed:

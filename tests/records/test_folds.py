@@ -215,6 +215,24 @@ PARTIALS = {
 }
 
 
+@pytest.mark.parametrize("name", PARTIALS)
+@pytest.mark.parametrize("buffer_bytes", [TINY, BIG])
+def test_a_fold_as_combiner_hands_ones_own_reducer_what_it_made(name, buffer_bytes):
+    fold = folds.top(2) if name == "top(2)" else getattr(folds, name)
+    pairs = [(n % 3, (n * 7) % 11) for n in range(300)]
+    halves = pairs[:150], pairs[150:]
+    found: list = []
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "in.txt"
+        path.write_text("".join(f"{n:03}\n" for n in range(300)))
+        made = job(pairs, found, reducer=own_reducer, combiner=fold)
+        run(made, splits_of([path], 600), Path(directory), buffer_bytes=buffer_bytes)
+    assert found == [
+        (key, [PARTIALS[name]([v for k, v in half if k == key]) for half in halves])
+        for key in range(3)
+    ]
+
+
 @pytest.mark.parametrize("buffer_bytes", [TINY, BIG])
 def test_union_as_combiner_hands_sets_on(buffer_bytes):
     pairs = [(n % 2, [n % 5, "x"]) for n in range(200)]
