@@ -43,14 +43,24 @@ def bind_sample(functions: JobFunctions, sample: list[Any]) -> None:
 
 
 def in_user_code(error: BaseException) -> bool:
-    """Did the exception arise below a call of ours into the user's code?"""
+    """Did the exception arise below a call of ours into the user's code?
+
+    What users call themselves counts as their code, unless it was we who called it.
+    """
     link = error.__traceback__
-    while link is not None and link.tb_next is not None:
+    users = False
+    while link is not None:
+        directory, name = os.path.split(link.tb_frame.f_code.co_filename)
+        if directory != _HERE:
+            users = True
+        elif name not in _CALLED_BY_USERS:
+            users = False
         link = link.tb_next
-    return link is not None and os.path.dirname(link.tb_frame.f_code.co_filename) != _HERE
+    return users
 
 
 _HERE = os.path.dirname(__file__)
+_CALLED_BY_USERS = frozenset({"columns.py", "folds.py"})
 
 
 def pair_problem(pair: Any, role: str) -> Uncarryable | None:

@@ -45,6 +45,8 @@ from pytxmr.records.columns import Groups
 
 Pair = tuple[Any, Any]
 
+#: With fewer values, sorting all of them in C beats heapq, a loop in Python that skips most.
+_FEW = 500
 _key = itemgetter(0)
 
 
@@ -228,14 +230,23 @@ class _Top(Fold):
     def compact(self, into: dict[Any, Any]) -> int:
         for key, values in into.items():
             if len(values) > self.n:
-                into[key] = nlargest(self.n, values)
+                into[key] = self._largest(values)
         return super().compact(into)
 
     def partials(self, groups: Groups) -> list[Any]:
-        return [nlargest(self.n, values) for values in groups.lists()]
+        return list(map(self._largest, groups.lists()))
 
     def merged(self, groups: Groups) -> list[Any]:
-        return [nlargest(self.n, chain.from_iterable(some)) for some in groups.lists()]
+        return [self._largest(list(chain.from_iterable(some))) for some in groups.lists()]
+
+    def _largest(self, values: list[Any]) -> list[Any]:
+        if len(values) < _FEW:
+            return sorted(values, reverse=True)[: self.n]
+        try:
+            return nlargest(self.n, values)
+        except TypeError as error:
+            # Raised from here, or heapq's frames would pass for the job's own.
+            raise error.with_traceback(None) from None
 
 
 class _Collect(Fold):

@@ -12,6 +12,7 @@ from pytxmr.model import InputSplit, JobFunctions
 from pytxmr.records.attempt import Outcome, Progress, in_user_code, pair_problem
 from pytxmr.records.batch import BUFFER_BYTES, as_columns, batch_form
 from pytxmr.records.codec import check_key
+from pytxmr.records.columns import Groups
 from pytxmr.records.combine import is_pair
 from pytxmr.records.folds import Fold
 from pytxmr.records.readers import line_blocks, split_lines, split_text
@@ -67,9 +68,9 @@ class _Records:
 
     def mapped_batches(self) -> Iterator[Any]:
         """What a batch mapper yields for all of them, one after the other."""
-        return chain.from_iterable(self._batch_results())
+        return chain.from_iterable(self.batch_results())
 
-    def _batch_results(self) -> Iterator[Iterable[Any]]:
+    def batch_results(self) -> Iterator[Iterable[Any]]:
         size = BUFFER_BYTES if self.form == "buffer" else 0
         for part in self._split.ranges:
             self._part = part
@@ -181,10 +182,13 @@ def run_map(
             if isinstance(error, OSError):
                 raise AttemptFailed(f"{spill_path}: {error.strerror}") from error
             _Careful(functions, split).explain()
-            if isinstance(combiner, Fold):
-                message = f"folds.{combiner.name} cannot take what the mapper yielded: {error}"
-            elif records.form is not None:
-                message = f"the mapper cannot be called, or yields nothing ({error})"
+            if records.form is not None and isinstance(error, TypeError):
+                raise AttemptFailed(
+                    f"the mapper cannot be called, or returned no pairs ({error}); lacks it a "
+                    f"yield?",
+                    where=records.where(),
+                    final=True,
+                ) from error
         raise AttemptFailed(message, where=records.where()) from error
     return Outcome(
         counters={
@@ -207,9 +211,11 @@ class _Careful:
     def __init__(self, functions: JobFunctions, split: InputSplit) -> None:
         self._functions = functions
         self._split = split
+        self._partials: dict[Any, Any] = {}
 
     def explain(self) -> None:
-        """Raise `Uncarryable` naming record, key and type; return if nothing is found.
+        """Raise `Uncarryable` naming record, key and type, or `AttemptFailed` if it is the job's
+        fold that cannot take a value; return if nothing is found.
 
         The user's code may raise this time: then that is the `AttemptFailed` raised.
         """
@@ -228,8 +234,8 @@ class _Careful:
         try:
             for result in records.mapped():
                 self._check_all(result)
-        except Uncarryable as error:
-            error.details.update(where=records.where(), final=True)
+        except AttemptFailed as error:
+            error.details.setdefault("where", records.where())
             raise error from None
         except PytxmrError:
             raise
@@ -237,15 +243,17 @@ class _Careful:
             message = f"the mapper raised {type(error).__name__}: {error}"
             raise AttemptFailed(message, where=records.where()) from error
 
-    @staticmethod
-    def _explain_batches(records: _Records) -> None:
+    def _explain_batches(self, records: _Records) -> None:
         try:
-            for pair in _pairs(records):
-                problem = pair_problem(pair, "mapper")
-                if problem is not None:
-                    raise problem
-        except Uncarryable as error:
-            error.details.update(where=records.where(), final=True)
+            # Batch by batch: those after the one at fault must not be read before it is found.
+            for result in records.batch_results():
+                for columns in as_columns(result, "mapper"):
+                    for pair in columns.pairs():
+                        problem = self._problem(pair)
+                        if problem is not None:
+                            raise problem
+        except AttemptFailed as error:
+            error.details.setdefault("where", records.where())
             raise error from None
         except Exception:
             return  # the first run's error is the one to tell
@@ -256,11 +264,12 @@ class _Careful:
         except TypeError:
             hint = "; does it lack a yield?" if result is None else ""
             raise Uncarryable(
-                f"the mapper returned {type(result).__name__}, not an iterable of pairs{hint}"
+                f"the mapper returned {type(result).__name__}, not an iterable of pairs{hint}",
+                final=True,
             ) from None
         throw = getattr(result, "throw", None)
         for pair in pairs:
-            problem = pair_problem(pair, "mapper")
+            problem = self._problem(pair)
             if problem is None:
                 continue
             if throw is not None:
@@ -269,3 +278,25 @@ class _Careful:
                 except BaseException:
                     pass  # the problem itself, with the user's frame, or what they made of it
             raise problem
+
+    def _problem(self, pair: Any) -> AttemptFailed | None:
+        return pair_problem(pair, "mapper") or self._fold_problem(*pair)
+
+    def _fold_problem(self, key: Any, value: Any) -> AttemptFailed | None:
+        """Can the job's fold, if it has one, take this value, too?"""
+        fold = self._functions.combiner
+        if not isinstance(fold, Fold):
+            return None
+        try:
+            (partial,) = fold.partials(Groups([key], None, [value]))
+            if key in self._partials:
+                (partial,) = fold.merged(Groups([key], [2], [self._partials[key], partial]))
+        except Exception as error:
+            return AttemptFailed(
+                f"folds.{fold.name} cannot take the value {value!r:.200}: "
+                f"{type(error).__name__}: {error}",
+                final=True,
+            )
+        if not isinstance(partial, set):  # sets take in what is hashable, and cost much to merge
+            self._partials[key] = partial
+        return None

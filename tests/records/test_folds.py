@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from attempts import map_all, run, splits_of, whole
+from attempts import failed_map, map_all, run, splits_of, whole
 from carried import blocks_of, shape, steady
 from hypothesis import given
 from hypothesis import strategies as st
@@ -336,6 +336,40 @@ WRONG = [
 wrong = pytest.mark.parametrize(
     ("fold", "good", "bad", "problem"), WRONG, ids=[f"{w[0].name} {w[2]!r:.5}" for w in WRONG]
 )
+
+
+@wrong
+@pytest.mark.parametrize("at", [3, 70, 900])
+@pytest.mark.parametrize("buffer_bytes", [TINY, 30_000, BIG])
+def test_a_value_that_a_fold_cannot_take_is_shown_with_its_record(
+    tmp_path, fold, good, bad, problem, at, buffer_bytes
+):
+    pairs = [("k", good)] * 1000
+    pairs[at] = ("k", bad)
+    path = tmp_path / "in.txt"
+    lines = b"".join(b"%d\n" % n for n in range(1000))
+    offset = lines.index(b"%d\n" % at) if at > 9 else 2 * at
+    error = failed_map(tmp_path, job(pairs, [], reducer=fold), lines, buffer_bytes)
+    assert error.message.startswith(f"folds.{fold.name} cannot take the value {bad!r:.200}: ")
+    assert problem in error.message
+    assert error.details["where"] == f"{path}, offset {offset}, record '{at}'"
+    assert error.details["final"] is True
+
+
+@named
+def test_a_mapper_that_raises_below_a_fold_is_said_to_be_it(tmp_path, name):
+    fold, _, _ = FOLDS[name]
+
+    def raising(key, line):
+        yield "k", [1] if name == "union" else 1
+        if line == "3":
+            raise TypeError("on purpose")
+
+    made = job([], [], mapper=raising, reducer=fold)
+    error = failed_map(tmp_path, made, b"0\n1\n2\n3\n4\n")
+    assert error.message == "the mapper raised TypeError: on purpose"
+    assert error.details["where"].endswith("offset 6, record '3'")
+    assert "final" not in error.details
 
 
 def test_counts_do_not_care_what_is_counted():
