@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from operator import length_hint
 from typing import Any
@@ -129,12 +129,11 @@ class _Folded(_Reducing):
         self._partials = fold.merged if are_partials else fold.partials
 
     def chunks(self) -> Iterator[Chunk]:
-        fold = self._fold
         # The last group of a batch may go on in the next: its partials, one a batch, are held.
         key: list[Any] = []
         held: list[Any] = []
         for groups in self._merged:
-            partials = self._folded(groups)
+            partials = self._each(self._partials, groups)
             keys = groups.keys
             self.groups_in += len(keys)
             if keys[:1] == key:
@@ -144,20 +143,29 @@ class _Folded(_Reducing):
                 if not keys:
                     continue
             if held:
-                yield Columns(key, fold.finished(fold.merged(Groups(key, [len(held)], held))))
+                yield self._finished(key, self._merged_partials(key, held))
             key, held = keys[-1:], partials[-1:]
             if len(keys) > 1:
-                yield Columns(keys[:-1], fold.finished(partials[:-1]))
+                yield self._finished(keys[:-1], partials[:-1])
         if held:
-            yield Columns(key, fold.finished(fold.merged(Groups(key, [len(held)], held))))
+            yield self._finished(key, self._merged_partials(key, held))
 
-    def _folded(self, groups: Groups) -> list[Any]:
+    def _merged_partials(self, key: list[Any], held: list[Any]) -> list[Any]:
+        return self._each(self._fold.merged, Groups(key, [len(held)], held))
+
+    def _finished(self, keys: list[Any], partials: list[Any]) -> Columns:
+        finish = self._fold.finished
+        groups = Groups(keys, None, partials)
+        return Columns(keys, self._each(lambda some: finish(some.values), groups))
+
+    def _each(self, function: Callable[[Groups], list[Any]], groups: Groups) -> list[Any]:
+        """What the function makes of each group; `AttemptFailed` names one that it cannot take."""
         try:
-            return self._partials(groups)
+            return function(groups)
         except Exception as error:
             for key, values in groups:
                 try:
-                    self._partials(Groups([key], [len(values)], values))
+                    function(Groups([key], [len(values)], values))
                 except Exception as found:
                     raise AttemptFailed(
                         f"folds.{self._fold.name} cannot take the values: "

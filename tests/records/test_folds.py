@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from attempts import failed_map, map_all, run, splits_of, whole
+from attempts import failed_map, failed_reduce, map_all, run, splits_of, whole
 from carried import blocks_of, shape, steady
 from hypothesis import given
 from hypothesis import strategies as st
@@ -354,6 +354,28 @@ def test_a_value_that_a_fold_cannot_take_is_shown_with_its_record(
     assert problem in error.message
     assert error.details["where"] == f"{path}, offset {offset}, record '{at}'"
     assert error.details["final"] is True
+
+
+@wrong
+@pytest.mark.parametrize("pairs_per_block", [1, 2, 1000])
+def test_one_that_comes_up_in_the_reduce_is_shown_with_its_key(
+    tmp_path, fold, good, bad, problem, pairs_per_block
+):
+    pairs = [("a", good), ("k", good), ("k", good), ("k", bad), ("z", good)]
+    made = job(pairs, [], reducer=fold, combiner=own_every)
+    with blocks_of(pairs_per_block):
+        error = failed_reduce(tmp_path, made, b"0\n1\n2\n3\n4\n")
+    assert error.message.startswith(f"folds.{fold.name} cannot take the values: ")
+    assert problem in error.message
+    assert error.details["where"] == "key 'k'"
+    assert error.details["final"] is True
+
+
+def test_a_result_that_is_no_number_is_shown_with_its_key(tmp_path):
+    made = job([("a", 1), ("k", 10**400), ("z", 1)], [], reducer=folds.mean)
+    error = failed_reduce(tmp_path, made, b"0\n1\n2\n")
+    assert error.message.startswith("folds.mean cannot take the values: OverflowError")
+    assert error.details == {"where": "key 'k'", "final": True}
 
 
 @named
