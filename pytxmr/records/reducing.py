@@ -26,6 +26,8 @@ from pytxmr.records.writers import Chunk, encoded
 
 #: Pairs that a reducer yields are handed on so many at a time.
 _CHUNK_PAIRS = 1024
+#: Partials of one key, from one batch each, are merged when there are so many.
+_MOST_PARTIALS = 64
 
 
 def run_reduce(
@@ -141,6 +143,8 @@ class _Folded(_Reducing):
                 held.append(partials[0])
                 keys, partials = keys[1:], partials[1:]
                 if not keys:
+                    if len(held) == _MOST_PARTIALS:
+                        held = self._merged_partials(key, held)
                     continue
             if held:
                 yield self._finished(key, self._merged_partials(key, held))

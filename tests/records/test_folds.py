@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pytxmr.job.loading import bind
 from pytxmr.model import JobCode
-from pytxmr.records import folds
+from pytxmr.records import folds, reducing
 from pytxmr.records.codec import one_nan
 
 TINY, BIG = 1, 1 << 30
@@ -317,6 +317,21 @@ def test_a_sum_is_the_same_number_however_its_values_were_held():
                 roles = {"reducer": folds.sum} | ({"combiner": combiner} if combiner else {})
                 found = reduced(pairs, buffer_bytes=buffer_bytes, **roles)
                 assert as_dict(found) == expected
+
+
+def test_a_key_with_many_partials_is_merged_some_at_a_time(monkeypatch):
+    sizes = []
+    merged = type(folds.distinct).merged
+    monkeypatch.setattr(
+        type(folds.distinct),
+        "merged",
+        lambda self, groups: (sizes.append(len(groups.values)), merged(self, groups))[1],
+    )
+    pairs = [("a" if n < 500 else "b", n % 10) for n in range(1000)]
+    with blocks_of(1):
+        found = reduced(pairs, reducer=folds.distinct, combiner=own_every)
+    assert found == [("a", set(range(10))), ("b", set(range(10)))]
+    assert 1 < max(sizes) <= reducing._MOST_PARTIALS
 
 
 # What a fold cannot take
