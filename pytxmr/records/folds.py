@@ -113,7 +113,9 @@ class _Count(_Sum):
         return Counter()
 
     def fold(self, into: dict[Any, Any], pairs: Iterable[Pair]) -> None:
-        into.update(map(_key, pairs))  # a Counter's update counts, and does so in C
+        # A Counter's update counts, and does so in C. Not `map(itemgetter(0), pairs)`, which is no
+        # faster and takes anything for a pair.
+        into.update([key for key, _ in pairs])
 
     def partials(self, groups: Groups) -> list[Any]:
         return [1] * len(groups) if groups.counts is None else groups.counts

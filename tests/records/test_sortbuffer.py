@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytxmr.errors import AttemptFailed, Uncarryable
-from pytxmr.records import sortbuffer
+from pytxmr.records import folds, sortbuffer
 from pytxmr.records.codec import one_nan
 from pytxmr.records.order import sort_key
 from pytxmr.records.partition import stable_partition
@@ -280,6 +280,24 @@ def test_what_is_no_pair_is_not_taken_for_one(tmp_path, bad, at):
     buffer = SortBuffer(str(tmp_path / "spill"), 1, BIG)
     with pytest.raises((TypeError, ValueError)):
         buffer.fill(stream)
+
+
+@pytest.mark.parametrize("bad", [7, None, (), (1,), (1, 2, 3), [1], "a", "abc", {1: 2}])
+@pytest.mark.parametrize("at", [64, 90, 5000])
+@pytest.mark.parametrize("combiner", [None, add_up, folds.sum, folds.count, folds.first])
+@pytest.mark.parametrize("listed", [False, True])
+def test_nor_is_it_deep_in_a_stream(tmp_path, monkeypatch, bad, at, combiner, listed):
+    monkeypatch.setattr(sortbuffer, "_PROBE_PAIRS", 1000 if listed else 1 << 30)
+    pairs = [*((n, 1) for n in range(at)), bad, *((n, 1) for n in range(9))]
+    buffer = SortBuffer(str(tmp_path / "spill"), 1, 300_000, combiner=combiner)
+    stream = iter(pairs)
+
+    def fill():
+        while buffer.fill(stream):
+            pass
+
+    with pytest.raises((TypeError, ValueError)):
+        fill()
 
 
 def test_lists_and_named_tuples_of_two_are_pairs(tmp_path):
