@@ -69,8 +69,10 @@ _HEAD = struct.Struct("<IB3xIIQ")
 _FOOTER = struct.Struct("<8sQ4s")
 _RANGE = struct.Struct("<QQQQ")
 
-#: Payload that a block aims at. Larger ones cost memory in a merge, smaller ones calls.
+#: Payload that a block aims at, before it is compressed, and the most unless one value is larger.
+#: Larger ones cost memory in a merge, smaller ones calls.
 BLOCK_BYTES = 128 * 1024
+MOST_BLOCK_BYTES = 4 * BLOCK_BYTES
 _MOST_PAIRS = 32768
 
 
@@ -98,21 +100,22 @@ def pack_block(
     compress: Compress | None = None,
 ) -> bytes:
     """A whole block, header included. Raises `Uncarryable` for what cannot be packed."""
+    return _framed(_packed(keys, counts, values), len(keys), len(values), compress)
+
+
+def _packed(keys: list[Any], counts: list[int] | None, values: list[Any]) -> bytes:
     key_bytes = pack_column(keys)
     count_bytes = b"" if counts is None else array("I", counts).tobytes()
-    payload = b"".join(
-        (
-            _PAYLOAD_HEAD.pack(len(key_bytes), len(count_bytes)),
-            key_bytes,
-            count_bytes,
-            pack_column(values),
-        )
-    )
+    head = _PAYLOAD_HEAD.pack(len(key_bytes), len(count_bytes))
+    return b"".join((head, key_bytes, count_bytes, pack_column(values)))
+
+
+def _framed(payload: bytes, keys: int, pairs: int, compress: Compress | None) -> bytes:
     codec = STORED
     if compress is not None:
         codec, payload = compress(payload)
     checksum = xxh3_64_intdigest(payload)
-    head = _HEAD.pack(len(payload), codec, len(keys), len(values), checksum)
+    head = _HEAD.pack(len(payload), codec, keys, pairs, checksum)
     return b"".join((head, _short_checksum(head), payload))
 
 
@@ -272,10 +275,14 @@ class SpillWriter:
     def _block(
         self, partition: int, keys: list[Any], counts: list[int] | None, values: list[Any]
     ) -> None:
-        data = pack_block(keys, counts, values, self._compress)
+        payload = _packed(keys, counts, values)
         pairs = len(values)
+        if len(payload) > MOST_BLOCK_BYTES and pairs > 1:
+            self._average = len(payload) / pairs
+            return self.write(partition, Groups(keys, counts, values))
+        data = _framed(payload, len(keys), pairs, self._compress)
         self._file.write(data)
-        self._average = (self._average + len(data) / pairs) / 2
+        self._average = (self._average + len(payload) / pairs) / 2
         old = self._ranges[partition]
         self._ranges[partition] = PartitionRange(
             old.offset or self._offset,

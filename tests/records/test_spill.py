@@ -253,6 +253,36 @@ def test_blocks_keep_to_their_size_whatever_the_size_of_pairs(tmp_path):
         assert sum(size > 2 * spill.BLOCK_BYTES for size in lengths) <= 2
 
 
+@pytest.mark.parametrize("codec", ["none", "lz4", "zstd"])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [1] * 9000 + [20_000] * 300 + [1] * 100,
+        ([1] * 999 + [600_000]) * 6,
+        [1_500_000, 1, 1_500_000],
+        [40] * 30_000,
+    ],
+    ids=["suddenly large", "some large", "larger than a block", "what compresses well"],
+)
+@pytest.mark.parametrize("one_key", [False, True])
+def test_no_block_is_larger_than_it_may_be_but_for_one_value(tmp_path, codec, sizes, one_key):
+    written = [f"{n:04}" + "x" * size for n, size in enumerate(sizes)]
+    number = len(written)
+    keys_and_counts = ([0], [number]) if one_key else (list(range(number)), None)
+    writer = SpillWriter(str(tmp_path / "spill"), 1, 1.0, codec)
+    writer.write(0, Groups(*keys_and_counts, written))
+    (part,) = writer.close()
+    assert part.pairs == number
+    fd, _ = open_spill(str(tmp_path / "spill"))
+    found = []
+    with open(fd, "rb"):
+        for block in read_blocks(fd, part.offset, part.length):
+            size = sum(map(len, block.values))
+            assert size <= spill.MOST_BLOCK_BYTES or len(block.values) == 1
+            found += block.values
+    assert found == written
+
+
 def test_abort_leaves_nothing(tmp_path):
     writer = SpillWriter(str(tmp_path / "spill"), 2)
     writer.write(0, Groups(["a"], None, [1]))
