@@ -8,6 +8,7 @@ A line is a document's id, a tab, and text of that document, which may go on in 
 import re
 
 import pytxmr
+from pytxmr import folds
 
 WORD = re.compile(r"\w+")
 
@@ -21,10 +22,8 @@ def mapper(key, value):
         yield word, document
 
 
-def combiner(key, values):
-    for document in set(values):
-        yield key, document
+combiner = folds.distinct  # makes a set of the values of a key
 
 
-def reducer(key, values):
-    yield key, sorted(set(values))
+def reducer(key, values):  # values: sets
+    yield key, sorted(set().union(*values))

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from urllib.parse import urldefrag, urljoin
 
 import pytxmr
+from pytxmr import folds
 
 
 class Anchors(HTMLParser):
@@ -49,10 +50,8 @@ def mapper(key, value):
             yield target, source
 
 
-def combiner(key, values):
-    for source in set(values):
-        yield key, source
+combiner = folds.distinct  # makes a set of the values of a key
 
 
-def reducer(key, values):
-    yield key, sorted(set(values))
+def reducer(key, values):  # values: sets
+    yield key, sorted(set().union(*values))

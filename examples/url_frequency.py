@@ -8,6 +8,7 @@ Lines of another form are skipped, and counted as "bad lines".
 import re
 
 import pytxmr
+from pytxmr import folds
 
 # host ident user [time] "method URL protocol" status bytes; the Combined format then goes on.
 LOG_LINE = re.compile(
@@ -23,8 +24,4 @@ def mapper(key, value):
         pytxmr.counter("bad lines")
 
 
-def reducer(key, values):
-    yield key, sum(values)
-
-
-combiner = reducer
+reducer = folds.sum
