@@ -29,6 +29,7 @@ DATA = EXAMPLES / "data"
 NAMES = [
     "grep",
     "inverted_index",
+    "join",
     "reverse_links",
     "sort",
     "term_vector",
@@ -225,6 +226,24 @@ def test_sort_spreads_a_larger_input_and_carries_undecodable_bytes(tmp_path):
     assert sum(map(bool, parts)) >= 2
 
 
+def test_join_pairs_the_rows_that_share_a_key(tmp_path):
+    relations = defaultdict(list)
+    for relation, row in fields(DATA / "ships.tsv") + fields(DATA / "calls.tsv"):
+        relations[relation].append(row.split("\t", 1))
+    expected = [
+        f"{name}\t{ship}\t{call}"
+        for name, ship in relations["ship"]
+        for called, call in relations["call"]
+        if called == name
+    ]
+    parts = run(tmp_path, "join", DATA / "ships.tsv", DATA / "calls.tsv", split_size="128")
+    found = [part.decode().split("\n")[:-1] for part in parts]
+    assert sorted(sum(found, [])) == sorted(expected)
+    assert all(in_part == sorted(in_part) for in_part in found)
+    assert "Dagny\tDenmark\tferry\t2024-04-04\tpier 1" in expected
+    assert not any(line.startswith(("Fram", "Halcyon")) for line in expected)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_says_what_it_computes_and_how_to_run_it(name):
     source = (EXAMPLES / f"{name}.py").read_text("utf-8")
@@ -234,9 +253,11 @@ def test_an_example_says_what_it_computes_and_how_to_run_it(name):
     assert commands
     for command in commands:
         assert command[2] == f"examples/{name}.py"
-        assert (ROOT / command[3]).parent == DATA
-        assert (ROOT / command[3]).is_file()
-        assert command[4:6] == ["--output", "out"]
+        end = command.index("--output")
+        assert command[end + 1] == "out"
+        for path in [ROOT / name for name in command[3:end]]:
+            assert path.parent == DATA
+            assert path.is_file()
 
 
 def test_every_example_is_tested():
