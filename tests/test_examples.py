@@ -32,6 +32,7 @@ NAMES = [
     "join",
     "reverse_links",
     "sort",
+    "sort_batch",
     "term_vector",
     "url_frequency",
     "wordcount",
@@ -205,11 +206,12 @@ def test_inverted_index_lists_the_sorted_documents_of_each_word(tmp_path):
     assert found["över"] == ["song"]
 
 
-def test_sort_orders_the_lines_across_the_parts_and_keeps_duplicates(tmp_path):
+@pytest.mark.parametrize("example", ["sort", "sort_batch"])
+def test_sort_orders_the_lines_across_the_parts_and_keeps_duplicates(tmp_path, example):
     lines = lines_of(DATA / "unsorted.txt")
     assert "" in lines
     assert len(set(lines)) < len(lines)
-    parts = run(tmp_path, "sort", DATA / "unsorted.txt", split_size="512")
+    parts = run(tmp_path, example, DATA / "unsorted.txt", split_size="512")
     assert b"".join(parts).decode().split("\n")[:-1] == sorted(lines)
     assert sum(map(bool, parts)) >= 2
 
@@ -223,6 +225,17 @@ def test_sort_spreads_a_larger_input_and_carries_undecodable_bytes(tmp_path):
     parts = run(tmp_path, "sort", path, split_size="16KiB")
     ordered = sorted(lines, key=lambda line: line.decode(errors="surrogateescape"))
     assert b"".join(parts) == b"\n".join(ordered) + b"\n"
+    assert sum(map(bool, parts)) >= 2
+
+
+def test_sort_batch_orders_any_lines_by_their_bytes(tmp_path):
+    rng = random.Random(22)
+    alphabet = [bytes([c]) for c in b"abcxyzABC 019\t\r"] + ["é".encode(), b"\xe9", b"\xff"]
+    lines = [b"".join(rng.choices(alphabet, k=rng.randrange(9))) + b"." for _ in range(20_000)]
+    path = tmp_path / "lines.txt"
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    parts = run(tmp_path, "sort_batch", path, split_size="16KiB")
+    assert b"".join(parts) == b"\n".join(sorted(lines)) + b"\n"
     assert sum(map(bool, parts)) >= 2
 
 
