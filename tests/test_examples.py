@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import html
+import importlib.util
 import json
 import os
 import random
@@ -36,9 +37,19 @@ NAMES = [
     "term_vector",
     "url_frequency",
     "wordcount",
+    "wordcount_batch",
 ]
 # The processes started here test the pytxmr that this one tests, installed or in the checkout.
 IMPORTED_FROM = Path(pytxmr.__file__).resolve().parent.parent
+# `make test` sets the variable and installs the extra, so that there nothing is passed over.
+needs_batch = pytest.mark.skipif(
+    "PYTXMR_TEST_INSTALLED" not in os.environ
+    and not all(map(importlib.util.find_spec, ("numpy", "pyarrow"))),
+    reason="the extra batch is not installed",
+)
+word_counts = pytest.mark.parametrize(
+    "example", ["wordcount", pytest.param("wordcount_batch", marks=needs_batch)]
+)
 REDUCERS = 3
 RUN_SECONDS = 100
 
@@ -66,7 +77,8 @@ def pairs(parts: list[bytes]) -> dict[str, str]:
     """Key to value of all parts; within a part keys must be in order, and no key comes twice."""
     found: dict[str, str] = {}
     for part in parts:
-        in_part = [line.partition("\t") for line in part.decode().split("\n")[:-1]]
+        text = part.decode(errors="surrogateescape")
+        in_part = [line.partition("\t") for line in text.split("\n")[:-1]]
         keys = [key for key, tab, value in in_part]
         assert keys == sorted(set(keys))
         assert not found.keys() & set(keys)
@@ -102,12 +114,32 @@ def fields(path: Path) -> list[tuple[str, str]]:
     return [tuple(line.split("\t", 1)) for line in lines_of(path) if "\t" in line]
 
 
-def test_wordcount_of_war_and_peace_is_that_of_a_counter(tmp_path):
+@word_counts
+def test_wordcount_of_war_and_peace_is_that_of_a_counter(tmp_path, example):
     book = DATA / "warandpeace.txt"
     expected = Counter(book.read_text("ascii").lower().split())
-    parts = run(tmp_path, "wordcount", book, split_size="512KiB")
+    parts = run(tmp_path, example, book, split_size="512KiB")
     assert {word: int(count) for word, count in pairs(parts).items()} == expected
     assert all(parts)
+
+
+@word_counts
+def test_wordcount_of_any_bytes_is_that_of_a_counter(tmp_path, example):
+    rng = random.Random(21)
+    words = ["A", "aB", "É", "é", "ÀÉ", "Σας", "ΣΑΣ", "İ", "ǅ", "ß", "\x00", "x\x01x", "word"]
+    blanks = [*" \t\v\f\r\n\x1c\x1f\x85\xa0\u2003\u2028\u3000", "  ", "\r\n", " \n\n", ""]
+    broken = [b"\xff", b"\xc3", b"\xe2\x82", b"caf\xe9", b"\xed\xa0\x80"]
+    pool = [*(text.encode() for text in words + 4 * blanks), *broken]
+    data = b"".join(rng.choices(pool, k=50_000))
+    files = [tmp_path / name for name in ("no end", "blank end", "blank", "empty", "spaces")]
+    for path, content in zip(files, [data + b"end", data + b" \n", b"\n", b"", b"  "], strict=True):
+        path.write_bytes(content)
+    expected = Counter()
+    for path in files:
+        text = path.read_bytes().decode(errors="surrogateescape")
+        expected.update(word.lower() for word in text.split())
+    parts = run(tmp_path, example, *files, split_size="16KiB")
+    assert {word: int(count) for word, count in pairs(parts).items()} == expected
 
 
 @pytest.mark.parametrize(
