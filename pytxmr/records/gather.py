@@ -6,25 +6,58 @@
 - `Listed`: two lists, for keys that hardly repeat: a dict entry and a list for each of them would
   cost more time and memory than they save.
 
-All have ``entries``, how many keys or pairs they hold, and the methods of `Grouped`.
+All have ``entries``, how many keys or pairs they hold, and the methods of `Grouped`. What they take
+is estimated from a sample of the pairs that go in, and of what is left when that was compacted.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from itertools import chain, repeat
+from collections.abc import Callable, Collection, Iterable
+from itertools import chain, islice, repeat
+from sys import getsizeof
 from typing import Any
 
 from pytxmr.records.columns import Groups, SortKey, sort_groups, sort_pairs
 from pytxmr.records.combine import Combiner, combine_groups
 from pytxmr.records.folds import Fold, Pair
 
-#: What an entry costs beside key and values, in CPython 3.11: a dict entry with a list, or with
-#: a partial; places in two lists, with what sorting them takes.
+#: What an entry costs beside key and values, in CPython 3.11: a dict entry with a list or set, or
+#: with another partial; places in two lists, with what sorting them takes.
 _GROUP_BYTES = 190
 _PARTIAL_BYTES = 100
 _SLOT_BYTES = 64
+#: What a place in a list costs beside the value, and one in a set, just after it has grown.
+_ITEM_BYTES = 8
+_MEMBER_BYTES = 80
+
+_CONTAINERS = frozenset({tuple, list, dict, set, frozenset})
+#: Objects that are looked at for an average, and items of a container; and how deep.
+_SAMPLE = 64
+_ITEMS = 8
+_DEPTH = 3
+
+
+def average_bytes(objects: Collection[Any]) -> float:
+    """About what the objects take on average, from some of them, evenly spread; 0 for none."""
+    sample = list(islice(objects, 0, None, len(objects) // _SAMPLE + 1))
+    return _total_bytes(sample) / max(1, len(sample))
+
+
+def _total_bytes(objects: list[Any]) -> float:
+    if _CONTAINERS.isdisjoint(map(type, objects)):
+        return sum(map(getsizeof, objects))
+    return sum(map(_deep_bytes, objects))
+
+
+def _deep_bytes(thing: Any, depth: int = _DEPTH) -> float:
+    """About what an object takes with all that is in it."""
+    taken: float = getsizeof(thing)
+    if depth and thing and type(thing) in _CONTAINERS:
+        items = islice(thing.items() if type(thing) is dict else thing, _ITEMS)
+        inside = [_deep_bytes(item, depth - 1) for item in items]
+        taken += sum(inside) * len(thing) / len(inside)
+    return taken
 
 
 class Grouped:
@@ -49,17 +82,20 @@ class Grouped:
     def extend(self, keys: list[Any], values: list[Any]) -> None:
         self.take(zip(keys, values, strict=True))
 
-    def compact(self) -> int:
-        """Combine what is held, where that can be done; return how many values are left."""
-        if self._combiner is not None:
-            combined = combine_groups(self._groups.items(), self._combiner)
-            self._groups = defaultdict(list, combined)
-        return sum(map(len, self._groups.values()))
+    def compact(self) -> float | None:
+        """Combine what is held; return an estimate of its bytes, or None if it stays as it is."""
+        if self._combiner is None:
+            return None
+        self._groups = defaultdict(list, combine_groups(self._groups.items(), self._combiner))
+        # All of it, not a sample: a combiner may make a few values that are larger than the rest.
+        values = list(chain.from_iterable(self._groups.values()))
+        value_bytes = _total_bytes(values) / max(1, len(values))
+        return self.cost(len(values), self.entries, value_bytes, average_bytes(self._groups))
 
     @staticmethod
     def cost(values: int, entries: int, value_bytes: float, key_bytes: float) -> float:
         """An estimate, in bytes, of what so many more values, in so many new entries, take."""
-        return values * (value_bytes + 8) + entries * (key_bytes + _GROUP_BYTES)
+        return values * (value_bytes + _ITEM_BYTES) + entries * (key_bytes + _GROUP_BYTES)
 
     def columns(self) -> tuple[list[Any], list[Any]]:
         """The keys, and what belongs to each of them; unsorted."""
@@ -91,16 +127,21 @@ class Folded:
     def extend(self, keys: list[Any], values: list[Any]) -> None:
         self.take(zip(keys, values, strict=True))
 
-    def compact(self) -> int:
-        return self._fold.compact(self._partials)
+    def compact(self) -> float | None:
+        if not self._fold.grows:
+            return None
+        left = self._fold.compact(self._partials)
+        members = [member for partial in self._partials.values() for member in islice(partial, 1)]
+        key_bytes = average_bytes(self._partials)
+        return self.cost(left, self.entries, average_bytes(members), key_bytes)
 
     def cost(self, values: int, entries: int, value_bytes: float, key_bytes: float) -> float:
         if self._fold.grows:
-            return values * (value_bytes + 40) + entries * (key_bytes + _GROUP_BYTES)
+            return values * (value_bytes + _MEMBER_BYTES) + entries * (key_bytes + _GROUP_BYTES)
         return entries * (key_bytes + value_bytes + _PARTIAL_BYTES)
 
     def columns(self) -> tuple[list[Any], list[Any]]:
-        self.compact()
+        self._fold.compact(self._partials)
         return list(self._partials), list(self._partials.values())
 
     def listed(self) -> Listed:
@@ -136,12 +177,12 @@ class Listed:
         self._keys += keys
         self._values += values
 
-    def compact(self) -> int:
-        return len(self._keys)
+    def compact(self) -> float | None:
+        return None
 
-    @staticmethod
-    def cost(values: int, entries: int, value_bytes: float, key_bytes: float) -> float:
-        return entries * (key_bytes + value_bytes + _SLOT_BYTES)
+    def cost(self, values: int, entries: int, value_bytes: float, key_bytes: float) -> float:
+        slot = _SLOT_BYTES if self._fold is None or not self._fold.grows else _GROUP_BYTES
+        return entries * (key_bytes + value_bytes + slot)
 
     def columns(self) -> tuple[list[Any], list[Any]]:
         return self._keys, self._values

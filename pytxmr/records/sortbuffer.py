@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import chain, compress, islice, pairwise, repeat
 from operator import length_hint
-from sys import getsizeof
 from typing import Any
 
 from pytxmr.errors import AttemptFailed
@@ -20,7 +19,7 @@ from pytxmr.records.codec import check_key, one_nan
 from pytxmr.records.columns import Groups
 from pytxmr.records.combine import Combiner, combined, is_pair
 from pytxmr.records.folds import Fold, Pair
-from pytxmr.records.gather import Folded, Grouped, Listed
+from pytxmr.records.gather import Folded, Grouped, Listed, average_bytes
 from pytxmr.records.merge import FAN_IN, merge_spills
 from pytxmr.records.order import key_function, order_of
 from pytxmr.records.partition import RangePartitioner, partition_keys, stable_partition
@@ -84,7 +83,7 @@ class SortBuffer:
         if not all(map(is_pair, head)):  # unpacking would take a str of two characters for one
             raise TypeError("something in the stream is not a pair")
         keys, values = zip(*head, strict=True)
-        key_bytes, value_bytes = _average_size(keys), _average_size(values)
+        key_bytes, value_bytes = average_bytes(keys), average_bytes(values)
         wanted = self._step(key_bytes + value_bytes) - len(head)
         # An `islice` that can be asked how far it came: the pairs it gave, `ticks` has less.
         ticks = repeat(True, wanted + 1)
@@ -98,8 +97,8 @@ class SortBuffer:
         """Take pairs as two columns."""
         at = 0
         while at < len(keys):
-            key_bytes = _average_size(keys[at : at + _SAMPLE])
-            value_bytes = _average_size(values[at : at + _SAMPLE])
+            key_bytes = average_bytes(keys[at : at + _SAMPLE])
+            value_bytes = average_bytes(values[at : at + _SAMPLE])
             end = at + self._step(key_bytes + value_bytes)
             before = self._held.entries
             some = keys[at:end]
@@ -122,7 +121,7 @@ class SortBuffer:
             self._bytes = held.cost(held.entries, held.entries, value_bytes, key_bytes)
         if self._bytes > self._limit:
             left = held.compact()
-            self._bytes = held.cost(left, held.entries, value_bytes, key_bytes)
+            self._bytes = self._bytes if left is None else left
             if self._bytes > self._limit / 2:
                 self._spill(self._new_run())
 
@@ -223,9 +222,3 @@ class SortBuffer:
             self._writer.abort()
         for path in (*self._runs, self._path):
             remove_spill(path)
-
-
-def _average_size(objects: Any) -> float:
-    """Bytes of an object, on average over the first few."""
-    sample = objects[:_SAMPLE]
-    return sum(map(getsizeof, sample)) / len(sample)
