@@ -1,6 +1,6 @@
 """How often each word occurs, as in wordcount.py, but counted by compiled code.
 
-pip install 'pytxmr[batch]'
+pip install '.[batch]'
 pytxmr run examples/wordcount_batch.py examples/data/warandpeace.txt --output out
 
 Arrow counts pieces of text, some millions at a time: what is between two blanks, equal if its bytes
