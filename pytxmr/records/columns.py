@@ -160,19 +160,16 @@ def whole(batches: Iterable[Groups]) -> Iterator[Groups]:
         if held is not None:
             # Comparing lists, not keys: identity counts first, so that NaN equals itself.
             if held.keys == groups.keys[:1]:
-                first = groups.part(0, 1)
-                held = Groups(held.keys, [_pairs(held) + _pairs(first)], held.values + first.values)
+                held.values += groups.part(0, 1).values
+                held.counts = [len(held.values)]
                 if len(groups) == 1:
                     continue
                 groups = groups.part(1, len(groups))
             yield held
         last = len(groups) - 1
-        held = groups.part(last, last + 1)
+        group = groups.part(last, last + 1)
+        held = Groups(group.keys, group.counts, list(group.values))
         if last:
             yield groups.part(0, last)
     if held is not None:
         yield held
-
-
-def _pairs(groups: Groups) -> int:
-    return len(groups.values)

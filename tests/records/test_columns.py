@@ -156,7 +156,10 @@ def cut_into_batches(groups, sizes):
 @given(key_columns, st.lists(st.integers(1, 5), min_size=1, max_size=5))
 def test_whole_groups_are_those_that_were_cut(keys, sizes):
     expected = grouped([(key, at) for at, key in enumerate(one_nan(keys))])
-    found = list(whole(cut_into_batches(expected, sizes)))
+    batches = list(cut_into_batches(expected, sizes))
+    before = [[list(values) for values in groups.lists()] for groups in batches]
+    found = list(whole(batches))
+    assert [[*groups.lists()] for groups in batches] == before
     assert [(shape(key), values) for groups in found for key, values in groups] == [
         (shape(key), values) for key, values in expected
     ]
