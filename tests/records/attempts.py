@@ -32,9 +32,9 @@ def functions(mapper=word_mapper, reducer=add_up, **others):
     return JobFunctions(mapper=mapper, reducer=reducer, **(roles | others))
 
 
-def loaded(source, filename="job.py"):
-    """The functions of a job module, as a worker loads them."""
-    return load(JobCode(filename, dedent(source).lstrip("\n").encode()), {})
+def loaded(source, class_name=None):
+    """The functions of a job module, or of a class in it, as a worker loads them."""
+    return load(JobCode("job.py", dedent(source).lstrip("\n").encode(), class_name), {})
 
 
 def splits_of(paths, size):
