@@ -14,7 +14,7 @@ from itertools import chain, islice
 from operator import length_hint
 from typing import Any
 
-from pytxmr.errors import AttemptFailed, PytxmrError
+from pytxmr.errors import AttemptFailed, PytxmrError, Uncarryable
 from pytxmr.model import JobFunctions, Segment
 from pytxmr.records.attempt import Outcome, Progress, in_user_code
 from pytxmr.records.batch import as_columns, batch_form
@@ -45,13 +45,18 @@ def run_reduce(
     reducing = _reducing(functions, merged)
     hasher = hashlib.sha256()
     size = pairs = 0
+    at_work = "writer"  # it pulls what the reducer makes
 
     def counted() -> Iterator[Chunk]:
-        nonlocal pairs
+        nonlocal pairs, at_work
+        at_work = "reducer"
         for chunk in reducing.chunks():
             pairs += len(chunk)
             progress(0.5)
+            at_work = "writer"
             yield chunk
+            at_work = "reducer"
+        at_work = "writer"
 
     try:
         with open(output_path, "wb", buffering=1 << 18) as file:
@@ -64,18 +69,23 @@ def run_reduce(
     except BaseException as error:
         if os.path.exists(output_path):
             os.unlink(output_path)
+        details = {"where": reducing.where()} if at_work == "reducer" else {}
+        if isinstance(error, Uncarryable):
+            error.details.setdefault("where", reducing.where())
         if isinstance(error, PytxmrError):
             raise
         if isinstance(error, OSError) and not in_user_code(error):
             raise AttemptFailed(f"{output_path}: {error.strerror}") from error
         if isinstance(error, TypeError) and not in_user_code(error):
+            made = "pairs" if at_work == "reducer" else "text"
             raise AttemptFailed(
-                f"the reducer cannot be called, or returned no pairs ({error}); lacks it a yield?",
-                where=reducing.where(),
+                f"the {at_work} cannot be called, or returned no {made} ({error}); lacks it a "
+                f"yield?",
                 final=True,
+                **details,
             ) from error
-        message = f"the reducer raised {type(error).__name__}: {error}"
-        raise AttemptFailed(message, where=reducing.where()) from error
+        message = f"the {at_work} raised {type(error).__name__}: {error}"
+        raise AttemptFailed(message, **details) from error
     finally:
         merged.close()
     return Outcome(
