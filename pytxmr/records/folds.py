@@ -67,7 +67,9 @@ class Fold:
     def __call__(self, key: Any, values: Iterable[Any]) -> Iterator[Pair]:
         """Reduce one group."""
         listed = list(values)
-        yield key, self.finished(self.partials(Groups([key], [len(listed)], listed)))[0]
+        (found,) = self.finished(self.partials(Groups([key], [len(listed)], listed)))
+        # Not a generator: an error is to arise in the code that calls this.
+        return iter(((key, found),))
 
     def start(self) -> dict[Any, Any]:
         """What `fold` fills: from keys to partials."""
