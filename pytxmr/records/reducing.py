@@ -129,7 +129,10 @@ class _Identical(_Reducing):
     def chunks(self) -> Iterator[Chunk]:
         last: list[Any] = []
         for groups in self._merged:
-            self.groups_in += len(groups) - (groups.keys[:1] == last)
+            self.groups_in += len(groups)
+            if groups.keys[:1] == last:  # it goes on under the key that it began with
+                self.groups_in -= 1
+                groups.keys[:1] = last
             last = groups.keys[-1:]
             yield groups.columns()
 

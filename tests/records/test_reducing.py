@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from attempts import failed_reduce, functions, map_all, splits_of, whole
+from attempts import failed_reduce, functions, map_all, run, splits_of, whole
 from carried import blocks_of
 
 import pytxmr
@@ -92,6 +92,20 @@ def test_the_identity_hands_on_every_pair_in_the_order_of_keys_and_of_input(
         _, text = reduced(tmp_path, lines, folds.identity, maps)
     pairs = sorted((line.split() for line in lines), key=lambda pair: pair[0])
     assert text == "".join(f"{key}\t{value}\n" for key, value in pairs)
+
+
+@pytest.mark.parametrize("reducer", [folds.identity, each, folds.collect])
+@pytest.mark.parametrize("pairs_per_block", [1, 2, 1000])
+def test_a_group_has_the_first_of_keys_that_are_equal(tmp_path, reducer, pairs_per_block):
+    equal = {"bool": True, "int": 1, "float": 1.0}
+    paths = [tmp_path / kind for kind in equal]
+    for path in paths:
+        path.write_text(f"{path.name}\n" * 3)
+    job = functions(mapper=lambda key, line: [(equal[line], line)], reducer=reducer)
+    with blocks_of(pairs_per_block):
+        for splits in (splits_of(paths, 100), [whole(*paths)]):
+            (part,) = run(job, splits, tmp_path)
+            assert {line.split(b"\t")[0] for line in part.splitlines()} == {b"True"}
 
 
 def test_the_identity_is_what_a_reducer_that_hands_on_would_be(tmp_path):
