@@ -1,8 +1,14 @@
 """What a client checks and prepares before a job is submitted."""
 
+import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from pytxmr.client import JobOptions, make_spec
+from pytxmr.errors import BadJob, PeerBroke
+from pytxmr.model import JobSpec
 from pytxmr.records.codec import unpack_column
 
 SORT = """
@@ -57,9 +63,63 @@ def test_a_job_that_partitions_otherwise_is_not_sampled(tmp_path: Path) -> None:
     assert make_spec(options).key_sample is None
 
 
-def test_a_spec_travels_as_plain_values(tmp_path: Path) -> None:
+def made(tmp_path: Path, **options: Any) -> JobSpec:
     (tmp_path / "job.py").write_text(SORT.format(body="yield 1, 1"))
     (tmp_path / "input").write_text("a\n")
+    job, given = str(tmp_path / "job.py"), (str(tmp_path / "input"),)
+    return make_spec(JobOptions(job, given, str(tmp_path / "o"), **options))
+
+
+def test_a_batch_mapper_is_sampled_as_any(tmp_path: Path) -> None:
+    batched = SORT.replace("def mapper(key, value)", "@pytxmr.batch\ndef mapper(offset, lines)")
+    (tmp_path / "job.py").write_text(batched.format(body="yield pytxmr.columns(lines)"))
+    (tmp_path / "input").write_text("".join(f"{number:04}\n" for number in range(5000)))
     options = JobOptions(str(tmp_path / "job.py"), (str(tmp_path / "input"),), str(tmp_path / "o"))
-    spec = make_spec(options)
-    assert type(spec).from_plain(spec.to_plain()) == spec
+    keys = unpack_column(make_spec(options).key_sample)
+    assert keys == sorted(keys)
+    for tenth in range(10):
+        assert abs(int(keys[len(keys) * tenth // 10]) - 500 * tenth) < 150
+
+
+@pytest.mark.parametrize("codec", ["none", "lz4", "zstd"])
+def test_a_spec_travels_as_plain_values(tmp_path: Path, codec: str) -> None:
+    spec = made(tmp_path, memory_bytes=123, codec=codec)
+    assert (spec.memory_bytes, spec.codec) == (123, codec)
+    assert JobSpec.from_plain(spec.to_plain()) == spec
+
+
+def test_a_spec_leaves_memory_to_the_trackers_and_compresses_nothing(tmp_path: Path) -> None:
+    spec = made(tmp_path)
+    assert (spec.memory_bytes, spec.codec) == (None, "none")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("memory_bytes", 0),
+        ("memory_bytes", -1),
+        ("memory_bytes", True),
+        ("memory_bytes", "64MiB"),
+        ("codec", "gzip"),
+        ("codec", ""),
+        ("codec", None),
+    ],
+)
+def test_a_spec_with_a_memory_or_codec_that_cannot_be_is_refused(
+    tmp_path: Path, field: str, value: Any
+) -> None:
+    with pytest.raises(PeerBroke):
+        JobSpec.from_plain(made(tmp_path).to_plain() | {field: value})
+
+
+@pytest.mark.parametrize(("codec", "module"), [("lz4", "lz4.block"), ("zstd", "zstandard")])
+def test_a_codec_that_is_not_installed_is_refused_with_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # type: ignore[arg-type]
+    with pytest.raises(BadJob) as caught:
+        made(tmp_path, codec=codec)
+    assert caught.value.message == (
+        f"--codec {codec} needs a library: pip install 'pytxmr[{codec}]'"
+    )
+    assert made(tmp_path).codec == "none"

@@ -19,6 +19,8 @@ from pytxmr.job.loading import (
     user_traceback,
 )
 from pytxmr.model import JobCode
+from pytxmr.records import folds
+from pytxmr.records.batch import batch_form
 from pytxmr.records.partition import stable_partition
 
 MODULE = """
@@ -128,6 +130,77 @@ def test_dataclasses_and_own_classes_work_in_a_module():
 def test_a_source_in_another_encoding_is_read_as_it_says():
     source = ("# -*- coding: latin-1 -*-\nname = 'café'\n" + MODULE).encode("latin-1")
     assert import_source(JobCode("words.py", source)).name == "café"
+
+
+# Folds and batches
+
+
+def with_roles(**roles):
+    """A module with a mapper and these roles, as they are written."""
+    lines = [f"{role} = {written}" for role, written in roles.items()]
+    head = "import pytxmr\nfrom pytxmr import folds\n"
+    return head + MODULE.replace("def reducer", "def add_up") + "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("fold", ["sum", "count", "mean", "distinct", "union", "top(3)"])
+def test_a_fold_as_reducer_combines_as_well(fold):
+    job = load(code(with_roles(reducer=f"folds.{fold}")), {})
+    assert job.combiner == job.reducer == eval(f"folds.{fold}")
+    source = f"""
+    import pytxmr
+    class Fold(pytxmr.MapReduce):
+        reduce = pytxmr.folds.{fold}
+        def map(self, key, value): ...
+    """
+    assert load(code(source, "Fold"), {}).combiner == job.reducer
+
+
+def test_a_fold_that_combines_nothing_and_the_identity_have_no_combiner():
+    for reducer in ("folds.collect", "folds.identity", "pytxmr.identity"):
+        assert load(code(with_roles(reducer=reducer)), {}).combiner is None
+
+
+def test_a_combiner_that_is_named_is_the_one_that_combines():
+    job = load(code(with_roles(reducer="folds.sum", combiner="add_up")), {})
+    assert job.combiner.__name__ == "add_up"
+    job = load(code(with_roles(reducer="folds.mean", combiner="folds.max")), {})
+    assert (job.reducer, job.combiner) == (folds.mean, folds.max)
+    job = load(code(with_roles(reducer="add_up", combiner="folds.sum")), {})
+    assert job.combiner == folds.sum
+
+
+def test_what_combines_nothing_is_refused_as_combiner():
+    for reducer in ("add_up", "folds.collect"):
+        error = refused(with_roles(reducer=reducer, combiner="folds.collect"))
+        assert error.message == "jobs/words.py: folds.collect combines nothing; leave it out"
+
+
+def test_a_batch_is_refused_as_combiner():
+    expected = "jobs/words.py: a combiner takes one group at a time, without @batch"
+    for roles in (
+        {"reducer": "pytxmr.batch(add_up)", "combiner": "reducer"},
+        {"reducer": "folds.sum", "combiner": "pytxmr.batch(add_up)"},
+    ):
+        assert refused(with_roles(**roles)).message == expected
+    method = "    @pytxmr.batch\n    def combine(self, groups): ...\n"
+    assert refused(CLASS + method, "Words").message == expected
+
+
+def test_a_batch_mapper_is_refused_with_a_reader():
+    expected = "jobs/words.py: a batch mapper reads the input itself; leave out the reader"
+    roles = {"mapper": "pytxmr.batch('buffer')(mapper)", "reducer": "add_up", "reader": "print"}
+    assert refused(with_roles(**roles)).message == expected
+    roles.pop("reader")
+    assert batch_form(load(code(with_roles(**roles)), {}).mapper) == "buffer"
+    marked = CLASS.replace("    def map(", "    @pytxmr.batch\n    def map(")
+    assert batch_form(load(code(marked, "Words"), {"least": 1}).mapper) == "lines"
+    assert refused(marked + "    def read(self, lines): ...\n", "Words").message == expected
+
+
+def test_a_form_that_there_is_not_shows_where_it_was_asked_for():
+    error = refused("import pytxmr\n@pytxmr.batch('line')\n" + MODULE.lstrip())
+    assert "it takes one of 'lines', 'bytes', 'buffer'" in error.message
+    assert 'File "jobs/words.py", line 2' in error.details["traceback"]
 
 
 # What is wrong with a module
