@@ -12,6 +12,7 @@ from benchmarks.measure import Command, Runner
 HERE = Path(__file__).resolve().parent
 JOBS = HERE / "jobs"
 PEERS = HERE / "peers"
+EXAMPLES = HERE.parent / "examples"
 PROBES = HERE / "probes"
 
 #: Every row runs on two processes or threads, on either side.
@@ -37,13 +38,18 @@ class Bench:
         return self.python.with_name("twistd")
 
     def pytxmr(self, job: str, *words: str | Path, output: str = "ours") -> Command:
-        """``pytxmr run`` of one of the jobs, embedded; ``words`` are its input and options."""
+        """``pytxmr run``, embedded, of a job of the benchmark's or of an example.
+
+        ``words`` are its input and options.
+        """
         path = self.runner.path(output)
         run = self.run_words(job, *words, "--workers", str(WORKERS), "--output", path)
         return Command(run, path)
 
     def run_words(self, job: str, *words: str | Path) -> list[str | Path]:
-        return [self.python.with_name("pytxmr"), "run", JOBS / f"{job}.py", *words]
+        own = JOBS / f"{job}.py"
+        path = own if own.exists() else EXAMPLES / own.name
+        return [self.python.with_name("pytxmr"), "run", path, *words]
 
     def loop(self, work: str, source: Path) -> Command:
         """A loop written by hand, on the same Python."""
