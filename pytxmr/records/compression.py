@@ -70,10 +70,10 @@ def _functions(number: int) -> tuple[Callable[[bytes], bytes], Callable[[bytes],
     name, module = next((name, module) for name, (n, module) in CODECS.items() if n == number)
     try:
         library: Any = import_module(module)
-    except ImportError as error:
+    except ImportError:
         raise AttemptFailed(
             f"{name} is not installed on this machine: pip install 'pytxmr[{name}]'", final=True
-        ) from error
+        ) from None
     if name == "lz4":
         return library.compress, library.decompress
     return library.ZstdCompressor(level=1).compress, library.ZstdDecompressor().decompress
