@@ -40,7 +40,7 @@ _METHOD = """\
 
 ## Repeat it
 
-    make bench                           # all rows, five runs each; about half an hour
+    make bench                           # all rows, five runs of most; half an hour
     make bench ROWS=list                 # the names of the rows
     make bench ROWS=wordcount RUNS=3     # those whose names contain this, three runs each
 
@@ -64,18 +64,18 @@ def page(rows: Iterable[Row], results: dict[str, Result], plotted: bool) -> str:
 
 def _table(done: list[tuple[Row, Result]]) -> str:
     lines = [
-        "| row | work | against | pytxmr | reference | ratio | wanted | met |",
-        "|---|---|---|--:|--:|--:|--:|---|",
+        "| row | work | against | runs | pytxmr | reference | ratio | wanted | met |",
+        "|---|---|---|--:|--:|--:|--:|--:|---|",
     ]
     for row, result in done:
         wanted = f"{'≥' if row.at_least else '≤'} {row.target:g}" + _unit(row)
         if result.figure is None:
-            cells = ["", "", "", wanted, f"no result: {result.error}"]
+            cells = ["", "", "", "", wanted, f"no result: {result.error}"]
         else:
             met = "yes" if row.met(result.figure) else "**no**"
             figure = f"{result.figure:.3g}" if abs(result.figure) < 100 else f"{result.figure:.0f}"
-            cells = [_seconds(result.ours), _seconds(result.reference), figure + _unit(row)]
-            cells += [wanted, met]
+            cells = [str(len(result.ours)), _seconds(result.ours), _seconds(result.reference)]
+            cells += [figure + _unit(row), wanted, met]
         texts = [row.name, row.work, row.against, *cells]
         lines.append("| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |")
     return "\n".join(lines) + "\n"
