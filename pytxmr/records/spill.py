@@ -73,7 +73,8 @@ _RANGE = struct.Struct("<QQQQ")
 #: Larger ones cost memory in a merge, smaller ones calls.
 BLOCK_BYTES = 128 * 1024
 MOST_BLOCK_BYTES = 4 * BLOCK_BYTES
-_MOST_PAIRS = 32768
+#: Small pairs take 50 times their packed size as objects; more of them in a block are no faster.
+_MOST_PAIRS = 4096
 
 
 @dataclass(slots=True)

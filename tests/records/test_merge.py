@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import tempfile
+import tracemalloc
 from itertools import islice
 
 import pytest
@@ -20,7 +21,7 @@ from pytxmr.records.columns import Groups
 from pytxmr.records.merge import SegmentMerge, merge
 from pytxmr.records.order import order_of, sort_key
 from pytxmr.records.reducing import Calls
-from pytxmr.records.spill import Block, open_spill
+from pytxmr.records.spill import Block, SpillWriter, open_spill, read_blocks
 
 
 def grouped(pairs):
@@ -154,6 +155,31 @@ def test_many_keys_stream_block_by_block():
         assert key == read
         assert list(values) == [key]
         assert pulled[0] <= read / 10 + 7
+
+
+@pytest.mark.parametrize(
+    "value_of", [lambda n: n, lambda n: None, lambda n: (n, "a"), lambda n: [n], lambda n: {n}]
+)
+def test_a_merge_of_as_many_runs_as_there_may_be_fits_beside_a_small_sort_buffer(
+    tmp_path, value_of
+):
+    runs, opened = 4, []
+    for run in range(runs):
+        keys = list(range(run, 20_000 * runs, runs))
+        writer = SpillWriter(str(tmp_path / f"{run}"), 1)
+        writer.write(0, Groups(keys, None, list(map(value_of, keys))))
+        writer.close()
+        opened.append(open_spill(writer.path))
+    tracemalloc.start()
+    try:
+        for _ in merge([read_blocks(fd, part.offset, part.length) for fd, (part,) in opened]):
+            pass
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        for fd, _ in opened:
+            os.close(fd)
+    assert peak / runs * merging.FAN_IN < 150 << 20
 
 
 def test_damage_swallowed_by_a_reducer_comes_up_all_the_same():
