@@ -95,13 +95,13 @@ def _measured(bench: Bench, row: Row, runs: int) -> tuple[Result, bool]:
         versions=versions,
         **described,  # type: ignore[arg-type]
     )
-    print(
-        f"  {measured.figure:.3g} {row.unit}, wanted {row.target:g}: "
-        f"{'met' if row.met(measured.figure) else 'MISSED'} "
-        f"({time.perf_counter() - began:.0f} s)",
-        file=sys.stderr,
-        flush=True,
-    )
+    verdict = ""
+    if row.target is not None:
+        met = "met" if row.met(measured.figure) else "MISSED"
+        verdict = f", wanted {row.target:g}: {met}"
+    seconds = time.perf_counter() - began
+    said = f"  {measured.figure:.3g} {row.unit}{verdict} ({seconds:.0f} s)"
+    print(said, file=sys.stderr, flush=True)
     return result, False
 
 

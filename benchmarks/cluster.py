@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import threading
 import time
@@ -16,6 +17,7 @@ from benchmarks.measure import Command, Failed, end_group, run_ours
 _START_SECONDS = 60.0
 _POLL_SECONDS = 0.02
 _SAMPLE_SECONDS = 0.05
+_ASK_SECONDS = 0.02
 
 
 class Cluster:
@@ -29,6 +31,8 @@ class Cluster:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.secret = self._directory / "secret"
         self.endpoint = ""
+        #: The port of each tracker's KeyValueStore on 127.0.0.1, by its name.
+        self.ports: dict[str, int] = {}
 
     def __enter__(self) -> Cluster:
         try:
@@ -66,6 +70,7 @@ class Cluster:
         for number in range(1, self._trackers + 1):
             name = f"tracker{number}"
             self._announced(name, rf"registered as ({name}\.\d+)")
+            self.ports[name] = int(self._announced(name, r"tasktracker is ready at \S*:(\d+)"))
 
     def _log(self, name: str) -> Path:
         return self._directory / f"{name}.log"
@@ -159,6 +164,41 @@ class MemoryWatch:
                 return "worker"
             above = parents[above]
         return ""
+
+
+class AnswerWatch:
+    """Asks each tracker's port for a map that there is not, over and over, while it is entered.
+
+    What answers is the reactor that also renews the tracker's lease and moves its spills, so the
+    time of an answer is what a heartbeat would wait.
+    """
+
+    def __init__(self, ports: dict[str, int]) -> None:
+        self.seconds: dict[str, list[float]] = {name: [] for name in ports}
+        self._ended = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._watch, args=found, daemon=True) for found in ports.items()
+        ]
+
+    def __enter__(self) -> AnswerWatch:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _watch(self, name: str, port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            answers = connection.makefile("rb")
+            while not self._ended.wait(_ASK_SECONDS):
+                began = time.perf_counter()
+                connection.sendall(b"Job999@Map001@0\n")
+                if not answers.readline().startswith(b"!"):
+                    return
+                self.seconds[name].append(time.perf_counter() - began)
 
 
 def _peak_kibibytes(pid: int) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.bench import PROBES, WORKERS, Bench
-from benchmarks.cluster import Cluster, MemoryWatch
+from benchmarks.cluster import AnswerWatch, Cluster, MemoryWatch
 from benchmarks.inputs import LINE_BYTES, MEGABYTE, warm
 from benchmarks.measure import (
     Command,
@@ -156,13 +157,31 @@ def _medium(bench: Bench, text: Path, runs: int) -> float:
 def memory_of_shuffle(bench: Bench, runs: int) -> Measured:
     """2 GB of distinct lines sorted on a cluster of two trackers; half of it crosses."""
     lines = bench.inputs.lines(2000 * MEGABYTE // LINE_BYTES)
+    return _watched(bench, lambda output: _check_sorted(lines, output), "sort", lines)
 
-    def check(output: Path) -> None:
-        size, ordered = _sorted_bytes(output)
-        if size != lines.stat().st_size or not ordered:
-            raise Failed("the output is not the input in order")
 
-    return _watched(bench, check, "sort", lines)
+def answers_of_trackers(bench: Bench, runs: int) -> Measured:
+    """The slowest answer of a tracker's port while 2 GB are sorted as in `memory_of_shuffle`."""
+    lines = bench.inputs.lines(2000 * MEGABYTE // LINE_BYTES)
+    with Cluster(bench, trackers=2, workers=1) as cluster:
+        command = cluster.run("sort", lines, *MEMORY)
+        with AnswerWatch(cluster.ports) as watch:
+            report_run(0, 1, run_ours(bench.runner, command)[0])
+    assert command.output is not None
+    _check_sorted(lines, command.output)
+    remove(command.output)
+    if not all(watch.seconds.values()):
+        raise Failed("a tracker's port does not answer")
+    seconds = sorted(chain.from_iterable(watch.seconds.values()))
+    middle, late = (1000 * seconds[len(seconds) * part // 1000] for part in (500, 999))
+    return Measured(
+        1000 * seconds[-1],
+        seconds,
+        notes=[
+            f"{len(seconds)} answers: half within {middle:.2g} ms, 99.9 % within {late:.3g} ms; "
+            f"two workers, two trackers and what asks share the machine's processors"
+        ],
+    )
 
 
 def memory_of_one_key(bench: Bench, runs: int) -> Measured:
@@ -199,6 +218,12 @@ def _watched(bench: Bench, check: Any, job: str, *words: str | Path) -> Measured
         notes=[f"peak resident memory in MiB, on two trackers of one worker each: {told}"],
         raw={"peaks": peaks},
     )
+
+
+def _check_sorted(lines: Path, output: Path) -> None:
+    size, ordered = _sorted_bytes(output)
+    if size != lines.stat().st_size or not ordered:
+        raise Failed("the output is not the input in order")
 
 
 def _sorted_bytes(output: Path) -> tuple[int, bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import matplotlib
 
@@ -15,20 +16,27 @@ matplotlib.rcParams["font.size"] = 9
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.ticker import FuncFormatter, NullFormatter  # noqa: E402
 
-MET, MISSED = "#3b7a57", "#b5482f"
+MET, MISSED, NO_TARGET = "#3b7a57", "#b5482f", "#8a8a8a"
+
+
+def colour(row: dict[str, Any]) -> str:
+    if row["target"] is None:
+        return NO_TARGET
+    return MET if row["ratio"] <= row["target"] else MISSED
 
 
 def main() -> None:
     rows = json.load(sys.stdin)
     figure, axes = plt.subplots(figsize=(8, 0.8 + 0.3 * len(rows)), layout="constrained")
     places = range(len(rows))
-    colours = [MET if row["ratio"] <= row["target"] else MISSED for row in rows]
-    axes.barh(places, [row["ratio"] for row in rows], color=colours, height=0.6)
+    axes.barh(places, [row["ratio"] for row in rows], color=list(map(colour, rows)), height=0.6)
     for place, row in zip(places, rows, strict=True):
-        axes.plot([row["target"]] * 2, [place - 0.42, place + 0.42], color="black", linewidth=1.5)
+        if row["target"] is not None:
+            line = [place - 0.42, place + 0.42]
+            axes.plot([row["target"]] * 2, line, color="black", linewidth=1.5)
         axes.annotate(
             f"{row['ratio']:.2f}",
-            (max(row["ratio"], row["target"]), place),
+            (max(row["ratio"], row["target"] or 0), place),
             textcoords="offset points",
             xytext=(3, 0),
             va="center",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from operator import add
 from os.path import getsize
 from typing import Any
@@ -13,10 +13,13 @@ from pyspark import SparkConf, SparkContext
 PARTITIONS = 2
 
 
+def words(line: str) -> Iterator[tuple[str, int]]:
+    for word in line.split():
+        yield word, 1
+
+
 def wordcount(spark: SparkContext, source: str, output: str) -> None:
-    lines = spark.textFile(source)
-    counts = lines.flatMap(lambda line: [(word, 1) for word in line.split()])
-    counts = counts.reduceByKey(add, PARTITIONS)
+    counts = spark.textFile(source).flatMap(words).reduceByKey(add, PARTITIONS)
     counts.map(lambda pair: f"{pair[0]}\t{pair[1]}").saveAsTextFile(output)
 
 

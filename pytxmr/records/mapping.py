@@ -15,7 +15,7 @@ from pytxmr.records.codec import check_key
 from pytxmr.records.columns import Groups
 from pytxmr.records.combine import is_pair
 from pytxmr.records.folds import Fold
-from pytxmr.records.readers import line_blocks, split_lines, split_text
+from pytxmr.records.readers import TEXT_CHUNK_BYTES, line_blocks, split_lines, split_text
 from pytxmr.records.sortbuffer import SortBuffer
 
 
@@ -89,7 +89,7 @@ class _Records:
     def _text_batches(self) -> Iterator[Iterator[Iterable[Any]]]:
         for part in self._split.ranges:
             self._part = part
-            for offset, data in line_blocks(part):
+            for offset, data in line_blocks(part, TEXT_CHUNK_BYTES):
                 self._offset, self._data = offset, data
                 offsets, self._lines = split_text(offset, data)
                 self._rest = iter(self._lines)

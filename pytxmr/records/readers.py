@@ -19,8 +19,11 @@ from typing import Any
 from pytxmr.errors import AttemptFailed
 from pytxmr.model import FileRange
 
-#: Bytes read at a time. Large enough that the work per chunk vanishes beside that per line.
+#: Bytes read at a time. Large enough that the work per chunk vanishes beside that per line; what is
+#: read to be mapped line by line stays in a processor's own cache until then (measured: two
+#: processes counting words take 3 to 5 % less time than with a MiB).
 CHUNK_BYTES = 1 << 20
+TEXT_CHUNK_BYTES = 1 << 17
 
 
 def line_blocks(part: FileRange, chunk_bytes: int = 0) -> Iterator[tuple[int, bytes]]:
