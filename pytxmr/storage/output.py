@@ -4,9 +4,11 @@
 
     DIR/_temporary/Reduce000.0    what attempt 0 of reduce 0 writes, and fsyncs
     DIR/part-00000                the winner, renamed when every reduce is done
-    DIR/_SUCCESS                  created last, exclusively: a manifest in JSON
+    DIR/_temporary/_SUCCESS       a manifest in JSON, fsynced
+    DIR/_SUCCESS                  the same, linked last, exclusively
 
-A reader that finds ``_SUCCESS`` finds every part whole. A job that fails leaves nothing.
+A reader that finds ``_SUCCESS`` finds every part and the manifest whole. A job that fails leaves
+nothing. A commit that was cut short at any step is taken up by making it again.
 """
 
 from __future__ import annotations
@@ -59,29 +61,49 @@ class OutputDirectory:
         return os.path.join(self.path, _TEMPORARY, attempt)
 
     def commit(self, parts: Iterable[Part], manifest: dict[str, Any]) -> None:
-        """Rename each part to its place, then create ``_SUCCESS``. Raises `PytxmrError`."""
-        listed = []
+        """Rename each part to its place, then create ``_SUCCESS``. Raises `PytxmrError`.
+
+        May be repeated with the same arguments, whether it was cut short or not.
+        """
+        success = os.path.join(self.path, SUCCESS)
         try:
-            for number, part in enumerate(parts):
-                name = f"part-{number:05d}"
-                source = self.attempt_path(part.attempt)
-                size = os.path.getsize(source)
-                if size != part.size_bytes:
-                    raise PytxmrError(f"{source} has {size} bytes, not {part.size_bytes}")
-                os.rename(source, os.path.join(self.path, name))
-                listed.append({"name": name, "bytes": size, "sha256": part.digest})
-            shutil.rmtree(os.path.join(self.path, _TEMPORARY))
-            _fsync_directory(self.path)
+            listed = [self._place(f"part-{number:05d}", part) for number, part in enumerate(parts)]
             # What UTF-8 cannot say, a lone surrogate in a counter's name, becomes JSON's \udcff.
-            success = os.path.join(self.path, SUCCESS)
-            with open(success, "x", encoding="utf-8", errors="backslashreplace") as file:
-                json.dump(manifest | {"parts": listed}, file, indent=1, ensure_ascii=False)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
+            text = json.dumps(manifest | {"parts": listed}, indent=1, ensure_ascii=False) + "\n"
+            data = text.encode("utf-8", "backslashreplace")
+            if not self._is_there(success, data):
+                written = self.attempt_path(SUCCESS)
+                with open(written, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                _fsync_directory(self.path)
+                os.link(written, success)
+            shutil.rmtree(os.path.join(self.path, _TEMPORARY), ignore_errors=True)
             _fsync_directory(self.path)
         except OSError as error:
             raise PytxmrError(f"cannot commit to {self.path}: {error}") from error
+
+    def _place(self, name: str, part: Part) -> dict[str, Any]:
+        """Rename a part to its place, unless it is there; what the manifest says of it."""
+        source, target = self.attempt_path(part.attempt), os.path.join(self.path, name)
+        placed = os.path.lexists(target) and not os.path.lexists(source)
+        here = target if placed else source
+        size = os.path.getsize(here)
+        if size != part.size_bytes:
+            raise PytxmrError(f"{here} has {size} bytes, not {part.size_bytes}")
+        if not placed:
+            os.rename(source, target)
+        return {"name": name, "bytes": size, "sha256": part.digest}
+
+    @staticmethod
+    def _is_there(path: str, data: bytes) -> bool:
+        """Is this very manifest in its place? Another one is not overwritten: linking fails."""
+        try:
+            with open(path, "rb") as file:
+                return file.read() == data
+        except FileNotFoundError:
+            return False
 
     def discard(self) -> None:
         """Remove what the job has written; somebody else's files stay, and so does then DIR."""

@@ -203,3 +203,73 @@ def test_a_directory_of_others_that_is_named_like_a_part_stays(out):
     os.makedirs(os.path.join(out.path, "part-00000", "below"))
     out.discard()
     assert files(out) == ["part-00000"]
+
+
+# ---- a commit that is cut short
+
+
+class Cut(BaseException):
+    """The process ends here."""
+
+
+STEPS = [(os, "rename"), (os, "fsync"), (os, "link"), (output.shutil, "rmtree")]
+
+
+def cut_at(monkeypatch, step):
+    """Let the process end before its ``step``-th change to the disk; return how many there are."""
+    made = []
+
+    def counting(real):
+        def call(*args, **options):
+            made.append(real)
+            if len(made) == step:
+                raise Cut
+            return real(*args, **options)
+
+        return call
+
+    for module, name in STEPS:
+        monkeypatch.setattr(module, name, counting(getattr(module, name)))
+    return made
+
+
+def committed_in_one_go(tmp_path):
+    out = OutputDirectory(str(tmp_path / "one go"))
+    out.reserve()
+    out.commit([write(out, "Reduce000.0", b"a\t1\n"), write(out, "Reduce001.2", b"")], {"job": "J"})
+    return {name: (tmp_path / "one go" / name).read_bytes() for name in files(out)}
+
+
+def test_a_commit_cut_at_any_step_and_made_again_gives_the_same_output(tmp_path):
+    wanted = committed_in_one_go(tmp_path)
+    step = 0
+    while True:
+        step += 1
+        out = OutputDirectory(str(tmp_path / f"cut {step}"))
+        out.reserve()
+        parts = [write(out, "Reduce000.0", b"a\t1\n"), write(out, "Reduce001.2", b"")]
+        with pytest.MonkeyPatch.context() as patch:
+            made = cut_at(patch, step)
+            try:
+                out.commit(parts, {"job": "J"})
+            except Cut:
+                pass
+        if "_SUCCESS" in files(out):  # whoever finds it finds all of it
+            for name, content in wanted.items():
+                assert (tmp_path / f"cut {step}" / name).read_bytes() == content
+        if len(made) < step:
+            break
+        out.commit(parts, {"job": "J"})
+        assert {
+            name: (tmp_path / f"cut {step}" / name).read_bytes() for name in files(out)
+        } == wanted
+    assert step > 7
+
+
+def test_the_success_of_another_job_is_not_overwritten(out):
+    part = write(out, "Reduce000.0", b"a\t1\n")
+    with open(f"{out.path}/_SUCCESS", "wb") as file:
+        file.write(b"another's")
+    with pytest.raises(PytxmrError, match="File exists"):
+        out.commit([part], {"job": "J"})
+    assert open(f"{out.path}/_SUCCESS", "rb").read() == b"another's"
