@@ -81,6 +81,42 @@ def empty_maps(bench: Bench, runs: int) -> Measured:
     )
 
 
+def word_cost(bench: Bench, runs: int) -> Measured:
+    """Why word count takes what it takes: what each of its steps costs a word."""
+    text = bench.inputs.text(200)
+    warm(text)
+    directory = bench.runner.path("words")
+    directory.mkdir()
+    said = _probed(bench, bench.probe("word_cost", text, directory))
+    remove(directory)
+    small = _medium(bench, bench.inputs.small_text(), min(runs, 3))
+    notes = [
+        f"{which}: the mapper {costs['mapper']:.0f} ns a word, the loop {costs['loop']:.0f} ns, "
+        f"a map attempt from file to spill {costs['attempt']:.0f} ns"
+        for which, costs in (
+            ("one process alone", said["alone"]),
+            ("two at once", said["together"]),
+        )
+    ]
+    # Two workers, half of the words each.
+    words = 25e6 * bench.scale
+    floor = words / 2 * said["together"]["attempt"] / 1e9 + small
+    loop = words * said["alone"]["loop"] / 1e9
+    notes.append(
+        f"so 25 M words on two workers take {floor:.2f} s with the {small:.2f} s of a 1 KB job, "
+        f"and the loop {loop:.2f} s: a ratio of {floor / loop:.2f}, to which come sorting, "
+        f"spilling and merging of the other splits and what one worker waits for the other"
+    )
+    costs = said["together"]
+    return Measured(
+        costs["attempt"] / costs["loop"],
+        [costs["attempt"] / 1e9],
+        [costs["loop"] / 1e9],
+        notes=notes,
+        raw=said,
+    )
+
+
 def shuffle(bench: Bench, runs: int) -> Measured:
     """A KeyValueStore's port and `Fetcher`, against a producer and a receiver of a few lines.
 

@@ -212,6 +212,14 @@ ROWS: tuple[Row, ...] = (
         None,
     ),
     Row(
+        "word-cost",
+        "a map attempt of word count, two at once, per word",
+        "the loop, two at once, per word",
+        figures.word_cost,
+        None,
+        most_runs=3,
+    ),
+    Row(
         "wordcount-pyspark",
         WORDS,
         "PySpark RDD `local[2]`: flatMap, reduceByKey, saveAsTextFile",
