@@ -6,7 +6,8 @@
 
 What is done when, and where, `plan.jobstate` decides; a `JobLife` carries its instructions out.
 Each is a chain of Deferreds that begins with a ``callRemote`` and ends in an event that is fed
-back, so a call that fails is a fact like any other.
+back, so a call that fails is a fact like any other. Only that a tracker cannot be reached is none:
+its lease decides whether it is lost, and if it comes back before that it is told again.
 """
 
 from __future__ import annotations
@@ -130,8 +131,13 @@ class JobLife:
         }
         return self._call(order.tracker, "initJob", self.job, setup).addCallbacks(
             lambda _: self._feed(ev.JobInitialised(self.job, order.tracker)),
-            lambda failure: self._feed(ev.InitFailed(self.job, order.tracker, _error(failure))),
+            lambda failure: self._not_initialised(failure, order.tracker),
         )
+
+    def _not_initialised(self, failure: Failure, tracker: str) -> None:
+        error = _error(failure)
+        if not isinstance(error, Unreachable | TrackerLost):
+            self._feed(ev.InitFailed(self.job, tracker, error))
 
     # ---- executeMap: the answer is that all have started; how each ends comes as a report
 
@@ -154,9 +160,12 @@ class JobLife:
         wanted = [
             output.to_plain() | {"partitions": list(partitions)} for output, partitions in outputs
         ]
-        return self._call(tracker, "shuffle", self.job, wanted).addErrback(
-            lambda failure: self._feed(ev.TrackerLost(tracker, str(failure.value)))
-        )
+        return self._call(tracker, "shuffle", self.job, wanted).addErrback(self._not_told, tracker)
+
+    def _not_told(self, failure: Failure, tracker: str) -> None:
+        error = _error(failure)
+        if not isinstance(error, Unreachable | TrackerLost):
+            self._feed(ev.TrackerLost(tracker, error.message))
 
     # ---- reduce: only over what has arrived where it runs
 
@@ -174,7 +183,6 @@ class JobLife:
     def _not_started(self, failure: Failure, tracker: str, orders: list[Any]) -> None:
         error = _error(failure)
         if isinstance(error, Unreachable | TrackerLost):
-            self._feed(ev.TrackerLost(tracker, error.message))
             return
         for order in orders:
             self._feed(ev.AttemptEndedBadly(self.job, tracker, order.attempt, error))

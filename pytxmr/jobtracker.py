@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.spread import pb
 
 from pytxmr.errors import (
@@ -26,6 +27,7 @@ from pytxmr.errors import (
     PytxmrError,
     Stale,
     TrackerLost,
+    Unreachable,
     from_plain,
 )
 from pytxmr.joblife import JobLife
@@ -42,7 +44,7 @@ from pytxmr.net.listening import described, listen
 from pytxmr.net.login import LoginFactory
 from pytxmr.net.remote import Peer, answering
 from pytxmr.plan import events as ev
-from pytxmr.plan.cluster import LEASE_SECONDS, ClusterState
+from pytxmr.plan.cluster import DISCONNECTED_SECONDS, LEASE_SECONDS, ClusterState
 from pytxmr.plan.jobstate import Phase
 from pytxmr.state import MemoryState, StateStore
 from pytxmr.storage.inputs import even_split_bytes, list_inputs, plan_splits
@@ -168,7 +170,15 @@ class JobTracker(Service):
         peer = self._peers.get(tracker)
         if peer is None:
             return fail(TrackerLost(f"the tasktracker {tracker} is gone"))
-        return peer.call(verb, self._who(tracker), *args)
+        answer = peer.call(verb, self._who(tracker), *args)
+        return answer.addErrback(self._call_failed, peer)
+
+    @staticmethod
+    def _call_failed(failure: Failure, peer: Peer) -> Failure:
+        # The tracker may or may not have heard it: as it connects anew it is told what to do.
+        if failure.check(Unreachable):
+            peer.disconnect()
+        return failure
 
     def _who(self, tracker: str) -> dict[str, Any]:
         return {"epoch": self.epoch, "tracker": tracker}
@@ -176,23 +186,58 @@ class JobTracker(Service):
     # ---- trackers
 
     def register(self, peer: Peer, card: dict[str, Any]) -> dict[str, Any]:
-        """Take a tracker in as a new incarnation; the plan is told once that is answered."""
+        """Take a tracker in, as the incarnation that it was if its lease has not expired, or as a
+        new one; the plan is told once that is answered.
+        """
         name = take(card, "name", str)
         workers = take(card, "workers", int)
         if not _NAME.fullmatch(name) or not 1 <= workers <= 4096:
             raise PeerBroke(f"{name!r:.80} with {workers} workers is no tracker")
-        self._incarnations += 1
-        tracker = f"{name}.{self._incarnations}"
+        resumed = self._returning(card, name)
+        if resumed is None:
+            self._incarnations += 1
+        tracker = resumed or f"{name}.{self._incarnations}"
         address = (take(card, "host", str), take(card, "port", int))
+        old = self._peers.get(tracker)
         self._peers[tracker] = peer
+        if old is not None:
+            old.disconnect()
         peer.name = f"tasktracker {tracker}"
-        joined = ev.TrackerJoined(tracker, name, workers, address)
-        self._reactor.callLater(0, self.feed, joined)
-        _log.info("{tracker} joins with {workers} workers", tracker=tracker, workers=workers)
+        peer.when_lost(lambda: self._disconnected(tracker, peer))
+        if resumed is None:
+            event: ev.Event = ev.TrackerJoined(tracker, name, workers, address)
+        else:
+            event = ev.TrackerResumed(tracker)
+        self._reactor.callLater(0, self.feed, event)
+        how = "joins" if resumed is None else "is back"
+        _log.info("{tracker} {how}: {workers} workers", tracker=tracker, how=how, workers=workers)
         return {
             "who": self._who(tracker),
+            "resumed": resumed is not None,
+            "over": [job for job in take(card, "jobs", list) if self._is_over(job)],
             "heartbeat_seconds": self._config.heartbeat_seconds,
         }
+
+    def _returning(self, card: dict[str, Any], name: str) -> str | None:
+        """The incarnation that a tracker says it was, if it is believed to be alive still."""
+        was = take(card, "was", (dict, type(None)))
+        tracker = was.get("tracker") if was else None
+        known = self.cluster.trackers.get(tracker) if isinstance(tracker, str) else None
+        return known.id if known is not None and was == self._who(known.id) else None
+
+    def _is_over(self, job: Any) -> bool:
+        life = self.lives.get(job)
+        return life is None or life.state.phase in (Phase.ENDING, Phase.ENDED)
+
+    def _disconnected(self, tracker: str, peer: Peer) -> None:
+        if self._peers.get(tracker) is peer:
+            del self._peers[tracker]
+            self.feed(ev.TrackerDisconnected(tracker))
+            self._reactor.callLater(DISCONNECTED_SECONDS, self._tick)
+
+    def _tick(self) -> None:
+        if self.running:
+            self.feed(ev.Tick())
 
     def check_who(self, who: Any) -> str:
         """The tracker that speaks. Raises `Stale` if it is not a live incarnation of this epoch."""

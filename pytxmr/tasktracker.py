@@ -2,7 +2,8 @@
 
 It decides nothing. The jobtracker's verbs (`TaskTrackerVerbs`) say what to do; what comes of it is
 put into an outbox and reported, again and again until the jobtracker has taken it. When the
-connection is lost the tracker registers anew, as another incarnation that owns nothing.
+connection is lost the tracker goes on with what it was told, and registers anew: as the incarnation
+that it is, if the jobtracker still believes it alive, or as another one, which owns nothing.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ class _Job:
     setup: Setup
     segments: Segments
     running: dict[str, tuple[float, str]] = field(default_factory=dict)
+    #: All attempts that ever ran here: each is started once, however often it is asked for.
+    started: set[str] = field(default_factory=set)
     ended: bool = False
 
     def end(self) -> None:
@@ -205,6 +208,8 @@ class TaskTracker(Service):
                 {
                     "name": self._config.name,
                     "workers": self._config.workers,
+                    "was": self.who,
+                    "jobs": list(self._jobs),
                     "host": _reachable(getattr(address, "host", "127.0.0.1")),
                     "port": getattr(address, "port", 0),
                 },
@@ -212,7 +217,12 @@ class TaskTracker(Service):
         except PytxmrError:
             peer.disconnect()
             raise
+        for job in answer["over"] if answer["resumed"] else list(self._jobs):
+            self._drop_job(job)
+        if not answer["resumed"]:
+            self._outbox.clear()
         self._peer, self.who = peer, answer["who"]
+        self._send_reports()
         _log.info("registered as {tracker}", tracker=answer["who"]["tracker"])
         if not self.registered.called:
             self.registered.callback(None)
@@ -228,19 +238,18 @@ class TaskTracker(Service):
             for attempt, (fraction, status) in job.running.items()
         ]
         answer = peer.call("heartbeat", self.who, progress, seconds=10.0)
-        # Whether refused or not answered: this incarnation is over.
+        # Whether refused or not answered: as it connects anew it learns whether it is over.
         return answer.addErrback(lambda failure: peer.disconnect())
 
     def _disconnected(self) -> None:
-        """This incarnation is over: nothing that it was asked to do counts any more."""
         _log.info("the connection to the jobtracker is lost")
-        self._peer, self.who = None, None
+        self._peer = None
         if self._beat is not None and self._beat.running:
             self._beat.stop()
-        self._outbox.clear()
-        for job in list(self._jobs):
-            dropped = self.destroy_job(job, keep=False)
-            dropped.addErrback(lambda failure: _log.failure("dropping a job", failure))
+
+    def _drop_job(self, job: str) -> None:
+        dropped = self.destroy_job(job, keep=False)
+        dropped.addErrback(lambda failure: _log.failure("dropping a job", failure))
 
     async def stopService(self) -> None:  # type: ignore[override]
         """Tell the jobtracker, end the workers, close the port, remove every job's files."""
@@ -400,8 +409,9 @@ class TaskTracker(Service):
         succeeded: Callable[[dict[str, Any]], dict[str, Any]],
     ) -> None:
         name = str(attempt)
-        if name in job.running:
+        if name in job.started:
             return
+        job.started.add(name)
         job.running[name] = (0.0, "")
         message["log"] = self._log_path(job.id, name)
 

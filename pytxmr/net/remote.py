@@ -88,6 +88,10 @@ class Peer:
             raise Unreachable(f"{self.name} is not connected")
         raise InternalError(f"{verb} at {self.name} failed: {failure.getErrorMessage()}")
 
+    def when_lost(self, told: Callable[[], None]) -> None:
+        """Call ``told`` when the connection ends, however it ends."""
+        self._reference.broker.notifyOnDisconnect(told)
+
     def disconnect(self) -> None:
         """Drop the connection, without waiting for what is under way."""
         transport = self._reference.broker.transport

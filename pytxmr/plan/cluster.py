@@ -13,6 +13,9 @@ from pytxmr.plan.jobstate import JobState, Phase
 from pytxmr.plan.lease import Lease
 
 LEASE_SECONDS = 10.0
+#: What is left of the lease of a tracker whose connection has ended. One that lives connects again
+#: within a fraction of it; one whose process has ended need not be waited for any longer.
+DISCONNECTED_SECONDS = 1.0
 #: Maps of a job that wait, for each worker of the cluster, from which on trackers are given work
 #: ahead. With fewer, a slow tracker would sit on maps that another could run.
 MAPS_WAITING_PER_WORKER = 4
@@ -47,6 +50,13 @@ class ClusterState:
             case ev.Heartbeat():
                 self._renew(event.tracker, now)
                 return []
+            case ev.TrackerDisconnected():
+                self._shorten(event.tracker, now)
+                return []
+            case ev.TrackerResumed():
+                self._renew(event.tracker, now)
+                for job in self.jobs.values():
+                    found += job.standing_orders(event.tracker)
             case ev.Tick():
                 found += self._expire(now)
             case ev.TrackerLost():
@@ -68,6 +78,12 @@ class ClusterState:
             return
         lease = Lease.granted(now, self.lease_seconds)
         self.trackers[tracker] = replace(self.trackers[tracker], lease=lease)
+
+    def _shorten(self, tracker: str, now: float) -> None:
+        known = self.trackers.get(tracker)
+        if known is not None:
+            ends = min(known.lease.expires_at, now + DISCONNECTED_SECONDS)
+            self.trackers[tracker] = replace(known, lease=Lease(ends))
 
     def _expire(self, now: float) -> list[ev.Instruction]:
         expired = [tracker.id for tracker in self.trackers.values() if tracker.lease.expired(now)]

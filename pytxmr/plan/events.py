@@ -32,6 +32,22 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True)
+class TrackerDisconnected:
+    """Its connection ended. It is believed to be alive for a moment only, unless it comes back."""
+
+    tracker: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerResumed:
+    """The same incarnation has connected again: it owns what it owned, and may have missed what it
+    was told last.
+    """
+
+    tracker: str
+
+
+@dataclass(frozen=True, slots=True)
 class TrackerLost:
     tracker: str
     reason: str

@@ -93,6 +93,7 @@ class JobState:
         self._reducers = submitted.reducers
         self._max_attempts = submitted.max_attempts
         self._kill_reason: str | None = None
+        self._orders: dict[AttemptId, ev.LaunchMap | ev.LaunchReduce] = {}
         self._initialising: dict[str, int] = {}
         self._refusing: dict[str, int] = {}
         self._addresses: dict[str, tuple[str, int]] = {}
@@ -191,6 +192,21 @@ class JobState:
         if not self._initialising and not self.trackers:
             return self._end(Outcome.FAILED, event.error)
         return []
+
+    def standing_orders(self, tracker: str) -> list[ev.Instruction]:
+        """What a tracker is to do or to be doing, for one that may have missed some of it.
+
+        Whatever it knows already it passes over.
+        """
+        if not self.active:
+            return []
+        if tracker in self._initialising:
+            return [ev.InitJob(self.job, tracker)]
+        orders: list[ev.Instruction] = [
+            order for order in self._orders.values() if order.tracker == tracker
+        ]
+        self._shuffle.tell_again(tracker)
+        return orders + self._ask()
 
     def _tracker_lost(self, tracker: str) -> list[ev.Instruction]:
         for known in (self.trackers, self._initialising, self._refusing):
@@ -369,6 +385,7 @@ class JobState:
         for task in (*self.maps, *self.reduces):
             task.running.clear()
         self.running_on.clear()
+        self._orders.clear()
         self._shuffle = ShufflePlan(0, 0)
         everywhere = tuple(self.trackers | self._initialising | self._refusing)
         return [ev.DestroyJob(self.job, everywhere, self.keep)]
@@ -403,6 +420,7 @@ class JobState:
     def _stop(self, task: Task, attempt: AttemptId) -> None:
         """The attempt has ended; a map that none of its attempts has won waits for another one."""
         self.running_on[task.running.pop(attempt)] -= 1
+        del self._orders[attempt]
         if task.pending and task.id.kind == MAP:
             self._pending_maps.add(task.id.index, task.failed_on)
 
@@ -424,7 +442,9 @@ class JobState:
             return None
         index, tracker = found
         attempt = self._launch(self.maps[index], tracker)
-        return ev.LaunchMap(self.job, tracker, attempt, self.partitions)
+        order = ev.LaunchMap(self.job, tracker, attempt, self.partitions)
+        self._orders[attempt] = order
+        return order
 
     def _next_reduce(self, free: Mapping[str, int]) -> ev.LaunchReduce | None:
         for partition in sorted(self._shuffle.whole):
@@ -433,5 +453,7 @@ class JobState:
             if task.pending and home is not None and free.get(home, 0) > 0:
                 arrived = self._shuffle.arrived[partition]
                 maps = tuple(arrived[index] for index in range(len(self.maps)))
-                return ev.LaunchReduce(self.job, home, self._launch(task, home), maps)
+                order = ev.LaunchReduce(self.job, home, self._launch(task, home), maps)
+                self._orders[order.attempt] = order
+                return order
         return None

@@ -81,6 +81,14 @@ class ShufflePlan:
             if not by_home[fullest]:
                 del by_home[fullest]
 
+    def tell_again(self, home: str) -> None:
+        """What a tracker was told of, and has not got, counts as untold."""
+        for partition, its in enumerate(self.home):
+            if its == home and partition not in self.done:
+                arrived = self.arrived[partition]
+                lacking = {i: out for i, out in self.outputs.items() if i not in arrived}
+                self._untold[partition].update(lacking)
+
     # ---- outputs
 
     def add(self, output: MapOutput) -> None:

@@ -386,35 +386,66 @@ async def test_a_tasktracker_with_another_secret_is_refused_and_says_so_once(sit
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_tracker_that_lost_its_connection_comes_back_as_another_and_its_job_goes_on(
+async def test_a_tracker_that_lost_its_connection_goes_on_as_the_incarnation_that_it_was(
     site, tmp_path
 ):
     jobtracker = await site.jobtracker()
-    await site.tasktracker()
+    tracker = await site.tasktracker()
     client = await site.client()
     (before,) = await joined(client, 1)
     gate = tmp_path / "gate"
+    os.mkfifo(gate)
     source = f"""
-import os, signal
+import os
 
 def mapper(key, value):
-    if not os.path.exists({str(gate)!r}):
-        print(os.getpid(), file=open({str(tmp_path / "pid")!r}, "w"), flush=True)
-        signal.pause()
+    print(os.getpid(), file=open({str(tmp_path / "pid")!r}, "w"), flush=True)
+    open({str(gate)!r}).read()
     yield value, 1
 
 def reducer(key, values):
     yield key, sum(values)
 """
     job = await soon(submit(client, site.spec(source)))
-    pid = int(await noted(tmp_path / "pid"))
-    gate.touch()
-    jobtracker._peers[before].disconnect()
-    (after,) = await joined(client, 1, but=[before])
-    assert after != before
-    assert await_death(pid)
-    assert (await ended(client, job))["outcome"] == "succeeded"
+    pid = await noted(tmp_path / "pid")
+    lost = jobtracker._peers[before]
+    lost.disconnect()
+    await soon(until(lambda: jobtracker._peers.get(before, lost) is not lost))
+    # The attempt that was begun goes on, and what it comes to is reported.
+    gate.open("w").close()
+    status = await ended(client, job)
+    assert (status["outcome"], status["failures"]) == ("succeeded", 0)
     assert site.output() == ["a b a\t1"]
+    assert await noted(tmp_path / "pid") == pid
+    assert await joined(client, 1) == [before]
+    assert tracker.who["tracker"] == before
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_ends_while_the_connection_is_lost_is_reported_when_it_is_back(site, tmp_path):
+    jobtracker = await site.jobtracker()
+    tracker = await site.tasktracker()
+    client = await site.client()
+    (before,) = await joined(client, 1)
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    source = f"""
+def mapper(key, value):
+    open({str(gate)!r}).read()
+    yield value, 1
+
+def reducer(key, values):
+    yield key, sum(values)
+"""
+    job = await soon(submit(client, site.spec(source)))
+    await soon(until(lambda: any(found.running for found in tracker._jobs.values())))
+    lost = jobtracker._peers[before]
+    lost.disconnect()
+    await soon(until(lambda: tracker._peer is None))
+    gate.open("w").close()
+    status = await ended(client, job)
+    assert (status["outcome"], status["failures"]) == ("succeeded", 0)
+    assert await joined(client, 1) == [before]
 
 
 @pytest_twisted.ensureDeferred
@@ -428,12 +459,12 @@ async def test_a_jobtracker_that_restarts_is_found_again_under_the_next_epoch(si
     await ended(client, "Job001")
     assert jobtracker.epoch == 1
     await site.stop(jobtracker)
-    await soon(until(lambda: tracker.who is None))
+    await soon(until(lambda: tracker._peer is None))
     again = await site.jobtracker(state_dir=state)
     assert again.epoch == 2
     client = await site.client()
+    await soon(until(lambda: tracker.who["epoch"] == 2))
     await joined(client, 1)
-    assert tracker.who["epoch"] == 2
     assert await soon(submit(client, site.spec(name="second"))) == "Job002"
     assert (await ended(client, "Job002"))["outcome"] == "succeeded"
     with pytest.raises(NotFound):
@@ -657,7 +688,8 @@ class ByHand:
 
     def register(self, peer: Peer, **card: Any) -> dict[str, Any]:
         """Register; returns who one is then."""
-        whole = {"name": "one", "workers": 2, "host": "127.0.0.1", "port": 8993} | card
+        whole = {"name": "one", "workers": 2, "host": "127.0.0.1", "port": 8993}
+        whole |= {"was": None, "jobs": []} | card
         return self.call(peer, "register", whole)["who"]
 
     @property
@@ -735,6 +767,34 @@ def test_a_lease_is_renewed_by_heartbeats_and_ends_without(by_hand):
     by_hand.turn(1.0)
     assert by_hand.trackers == []
     assert end.client_transport.disconnected
+
+
+def test_one_that_connects_again_in_time_is_the_incarnation_that_it_was(by_hand):
+    peer, end = by_hand.log_in()
+    who = by_hand.register(peer)
+    by_hand.turn(1.0)
+    again, _ = by_hand.log_in()
+    assert by_hand.register(again, was=who) == who
+    assert end.client_transport.disconnected
+    by_hand.turn(1.0)
+    by_hand.turn(1.0)
+    assert by_hand.trackers == [who["tracker"]]
+    assert by_hand.call(again, "heartbeat", who, []) is None
+
+
+def test_one_that_was_lost_is_another_incarnation(by_hand):
+    peer, _ = by_hand.log_in()
+    who = by_hand.register(peer)
+    peer.disconnect()
+    for _ in range(3):
+        by_hand.turn(1.0)
+    assert by_hand.trackers == []
+    again, _ = by_hand.log_in()
+    after = by_hand.register(again, was=who)
+    assert after != who
+    for stale in (who | {"epoch": 0}, {"tracker": after["tracker"]}, {}):
+        third, _ = by_hand.log_in()
+        assert by_hand.register(third, was=stale)["tracker"] != after["tracker"]
 
 
 def test_who_is_not_a_live_incarnation_is_stale(by_hand):

@@ -246,3 +246,57 @@ def test_what_was_given_ahead_to_a_tracker_that_is_lost_runs_elsewhere():
     assert story.job.maps_waiting == 98
     again = story.mapped("b", 2)
     assert again == [shuffle("b", ("b", map_attempt(2), (0,))), launch_map("b", 0, 1)]
+
+
+# ---- connections end, and come back
+
+
+def test_a_tracker_whose_connection_ended_is_lost_after_a_moment_unless_it_comes_back():
+    story = Story(a=1, b=1)
+    story.begin(maps=2)
+    story.tell(ev.TrackerDisconnected("a"))
+    story.tell(ev.TrackerDisconnected("b"))
+    story.now = 0.9
+    assert story.tell(ev.Tick()) == []
+    story.tell(ev.TrackerResumed("b"))
+    story.now = 1.0
+    story.tell(ev.Tick())
+    assert list(story.cluster.trackers) == ["b"]
+
+
+def test_a_connection_that_ends_does_not_make_a_lease_longer():
+    story = Story(a=1)
+    story.now = 9.5
+    story.tell(ev.TrackerDisconnected("a"))
+    story.now = 10.0
+    story.tell(ev.Tick())
+    assert story.cluster.trackers == {}
+
+
+def test_a_tracker_that_comes_back_is_told_again_what_it_may_have_missed():
+    story = Story(a=1, b=1)
+    story.begin(maps=3, reducers=2)
+    assert story.tell(ev.TrackerResumed("a")) == [launch_map("a", 0, partitions=2)]
+    story.mapped("b", 1)
+    story.mapped("a", 0)
+    told = story.tell(ev.TrackerResumed("a"))
+    outputs = (("b", map_attempt(1), (0,)), ("a", map_attempt(0), (0,)))
+    assert shuffle("a", *outputs) in told
+    story.fetched("a", M0, 0)
+    assert shuffle("a", outputs[0]) in story.tell(ev.TrackerResumed("a"))
+
+
+def test_one_that_comes_back_before_it_has_initialised_the_job_is_told_to():
+    story = Story(a=1)
+    story.begin(maps=1)
+    assert story.join("b") == [init("b")]
+    assert story.tell(ev.TrackerResumed("b")) == [init("b")]
+
+
+def test_a_reduce_that_runs_is_ordered_again_with_the_maps_it_was_given():
+    story = Story(a=1)
+    story.begin(maps=1, reducers=1)
+    story.mapped("a", 0)
+    (launched,) = story.fetched("a", M0, 0)
+    assert launched == launch_reduce("a", 0, maps=(M0,))
+    assert story.tell(ev.TrackerResumed("a")) == [launched]
