@@ -8,6 +8,7 @@ nothing but I/O: `JobLife` for what is done at trackers, avatars for who asks.
 from __future__ import annotations
 
 import re
+import secrets
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,7 +46,7 @@ from pytxmr.net.login import LoginFactory
 from pytxmr.net.remote import Peer, answering
 from pytxmr.plan import events as ev
 from pytxmr.plan.cluster import DISCONNECTED_SECONDS, LEASE_SECONDS, ClusterState
-from pytxmr.plan.jobstate import Phase
+from pytxmr.plan.jobstate import Outcome, Phase
 from pytxmr.state import MemoryState, StateStore
 from pytxmr.storage.inputs import even_split_bytes, list_inputs, plan_splits
 from pytxmr.storage.output import OutputDirectory
@@ -83,6 +84,7 @@ class JobTracker(Service):
         self._events: deque[ev.Event] = deque()
         self._feeding = False
         self._busy: dict[str, JobLife] = {}
+        self._history: dict[str, dict[str, Any]] = {}
         self._incarnations = 0
         self.epoch = 0
         self.port: IListeningPort | None = None
@@ -96,6 +98,12 @@ class JobTracker(Service):
         directory = self._config.state_dir
         self._state = MemoryState() if directory is None else StateStore(directory)
         self.epoch = self._state.next_number("epoch")
+        for record in self._state.remembered():
+            status = record["status"]
+            if not status["outcome"]:
+                await self._in_thread(_clean_up, status, record["owner"])
+                self._state.remember(record["number"], record)
+            self._history[status["job"]] = status
         avatars: Any = {
             b"tasktracker": lambda peer: TrackerAvatar(self, peer),
             b"client": lambda peer: ClientAvatar(self),
@@ -275,18 +283,42 @@ class JobTracker(Service):
         if not self.running:
             await self._in_thread(output.discard)
             raise Stale("the jobtracker is stopping")
-        job = job_id(self._state.next_number("job"))
+        owner = secrets.token_hex(16)
+        output.mark(owner)
+        number = self._state.next_number("job")
+        job = job_id(number)
         _log.info("{job} is {name}, {maps} maps", job=job, name=spec.name, maps=len(splits))
         jobs = self.cluster.jobs
-        self.lives[job] = JobLife(job, spec, splits, jobs, self._call, self.feed, self._reactor)
+        life = JobLife(job, spec, splits, jobs, self._call, self.feed, self._reactor)
+        self.lives[job] = life
         self.feed(ev.JobSubmitted(job, len(splits), spec.reducers, spec.max_attempts, spec.keep))
+        try:
+            self._remember(number, owner, life)
+        except PytxmrError as error:
+            self.feed(ev.KillJob(job, error.message))
+            raise
+        ended = _once(life.ended).addCallback(lambda _: self._remember(number, owner, life))
+        ended.addErrback(lambda failure: _log.failure("{job} has ended", failure, job=job))
         self._forget_old_jobs()
         return job
+
+    def _remember(self, number: int, owner: str, life: JobLife) -> None:
+        status = life.status()
+        self._state.remember(number, {"number": number, "owner": owner, "status": status})
 
     def _forget_old_jobs(self) -> None:
         ended = [job for job, life in self.lives.items() if life.state.phase is Phase.ENDED]
         for job in ended[:-MOST_ENDED_JOBS]:
             del self.lives[job], self.cluster.jobs[job]
+
+    def jobs(self, every: bool) -> list[dict[str, Any]]:
+        """The statuses of this life's jobs; of ``every`` one, also those of earlier lives."""
+        statuses = list(self._history.values()) if every else []
+        return statuses + [life.status() for life in self.lives.values()]
+
+    def status(self, job: Any) -> dict[str, Any]:
+        past = self._history.get(checked_job_id(job))
+        return past or self.life(job).status()
 
     def life(self, job: Any) -> JobLife:
         found = self.lives.get(checked_job_id(job))
@@ -296,6 +328,8 @@ class JobTracker(Service):
 
     async def wait(self, job: Any, seconds: float) -> dict[str, Any]:
         """The job's status, as soon as it has ended or ``seconds`` have passed."""
+        if checked_job_id(job) in self._history:
+            return self._history[job]
         life = self.life(job)
         ended = _once(life.ended)
         ended.addTimeout(
@@ -308,8 +342,8 @@ class JobTracker(Service):
 
     async def kill(self, job: Any, reason: str) -> dict[str, Any]:
         """End the job; answers when nothing of it is left."""
-        life = self.life(job)
-        self.feed(ev.KillJob(life.job, reason))
+        if checked_job_id(job) in self.lives:
+            self.feed(ev.KillJob(job, reason))
         return await self.wait(job, MOST_WAIT_SECONDS)
 
     async def destroy(self, job: Any) -> None:
@@ -368,6 +402,19 @@ def _plan(spec: JobSpec, output: OutputDirectory, workers: int) -> list[InputSpl
     splits = plan_splits(files, spec.split_bytes or even_split_bytes(total, workers))
     output.reserve()
     return splits
+
+
+def _clean_up(status: dict[str, Any], owner: str) -> None:
+    """Settle what became of a job whose jobtracker died: its output is whole, or goes."""
+    output = OutputDirectory(status["output"])
+    if output.manifest().get("job") == status["job"]:
+        status |= {"phase": Phase.ENDED.value, "outcome": Outcome.SUCCEEDED.value}
+        return
+    if output.is_marked(owner):
+        output.discard()
+    message = f"the jobtracker ended while {status['job']} was {status['phase']}; submit it again"
+    status["error"] = {"message": message}
+    status |= {"phase": Phase.ENDED.value, "outcome": Outcome.FAILED.value, "running": 0}
 
 
 def _of(tracker: str, name: str) -> bool:
@@ -449,7 +496,7 @@ class ClientAvatar(pb.Avatar):
 
     @answering
     def perspective_status(self, job: Any) -> dict[str, Any]:
-        return self._jobtracker.life(job).status()
+        return self._jobtracker.status(job)
 
     @answering
     def perspective_wait(self, job: Any, seconds: Any) -> Any:
@@ -468,8 +515,8 @@ class ClientAvatar(pb.Avatar):
         return self._jobtracker.logs(job, task, bool(failed_only))
 
     @answering
-    def perspective_jobs(self) -> list[dict[str, Any]]:
-        return [_brief(life.status()) for life in self._jobtracker.lives.values()]
+    def perspective_jobs(self, every: Any = False) -> list[dict[str, Any]]:
+        return [_brief(status) for status in self._jobtracker.jobs(bool(every))]
 
     @answering
     def perspective_trackers(self) -> list[dict[str, Any]]:

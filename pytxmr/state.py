@@ -1,4 +1,5 @@
-"""What the jobtracker must not forget: which life this is, and which job numbers are used up.
+"""What the jobtracker must not forget: which life this is, which job numbers are used up, and what
+became of each job.
 
 SQLite in WAL mode with ``synchronous=FULL``: a number that was handed out is on disk before anybody
 sees it, so after a crash no two jobs have one id and no two lives one epoch.
@@ -8,8 +9,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from typing import Any
 
-from pytxmr.errors import BadConfiguration
+import msgpack
+
+from pytxmr.errors import BadConfiguration, PytxmrError
+
+#: Jobs that are remembered; of more, the oldest are forgotten.
+MOST_JOBS = 1000
 
 
 class MemoryState:
@@ -23,6 +30,12 @@ class MemoryState:
         self._numbers[name] += 1
         return self._numbers[name]
 
+    def remember(self, number: int, record: dict[str, Any]) -> None:
+        """There is no later life that would ask."""
+
+    def remembered(self) -> list[dict[str, Any]]:
+        return []
+
     def close(self) -> None:
         pass
 
@@ -33,6 +46,7 @@ class StateStore:
     def __init__(self, directory: str) -> None:
         import sqlite3  # an embedded cluster does without
 
+        self._database_error = sqlite3.Error
         path = os.path.join(directory, "jobtracker.sqlite")
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -43,6 +57,9 @@ class StateStore:
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute(
                 "CREATE TABLE IF NOT EXISTS numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL)"
+            )
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS jobs (number INTEGER PRIMARY KEY, record BLOB NOT NULL)"
             )
         except (OSError, sqlite3.Error) as error:
             raise BadConfiguration(
@@ -57,6 +74,24 @@ class StateStore:
             (name,),
         ).fetchall()
         return int(row[0][0])
+
+    def remember(self, number: int, record: dict[str, Any]) -> None:
+        """Keep a record, of plain values, of the job with that number, instead of an older one;
+        durable before this returns. Raises `PytxmrError`.
+        """
+        data = msgpack.packb(record, unicode_errors="surrogatepass")
+        try:
+            with self._db:  # both or none
+                self._db.execute("BEGIN")
+                self._db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?)", (number, data))
+                self._db.execute("DELETE FROM jobs WHERE number <= ?", (number - MOST_JOBS,))
+        except self._database_error as error:
+            raise PytxmrError(f"the jobtracker cannot write its state: {error}") from error
+
+    def remembered(self) -> list[dict[str, Any]]:
+        """The newest record of each job, in order of their numbers."""
+        rows = self._db.execute("SELECT record FROM jobs ORDER BY number").fetchall()
+        return [msgpack.unpackb(data, unicode_errors="surrogatepass") for (data,) in rows]
 
     def close(self) -> None:
         self._db.close()

@@ -186,7 +186,7 @@ def logs(options: argparse.Namespace) -> int:
 def jobs(options: argparse.Namespace) -> int:
     async def show(jobtracker: Peer, interrupts: Interrupts) -> int:
         rows = [["JOB", "STATE", "MAPS", "REDUCES", "SECONDS", "NAME", "OUTPUT"]]
-        for job in await jobtracker.call("jobs"):
+        for job in await jobtracker.call("jobs", options.all):
             state = job["outcome"] or job["phase"]
             maps = f"{job['maps_done']}/{job['maps']}"
             reduces = f"{job['reduces_done']}/{job['reduces']}"

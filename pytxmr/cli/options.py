@@ -85,6 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     logs.add_argument("--failed", action="store_true", help="leave out the attempts that counted")
     _add_cluster_options(logs)
     jobs = commands.add_parser("jobs", help="the cluster's jobs, a line each")
+    jobs.add_argument("--all", action="store_true", help="also those from before the last restart")
     _add_cluster_options(jobs)
     trackers = commands.add_parser("trackers", help="the cluster's tasktrackers, a line each")
     _add_cluster_options(trackers)

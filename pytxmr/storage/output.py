@@ -2,6 +2,7 @@
 
 ::
 
+    DIR/_temporary/owner          says which submission it is that writes here
     DIR/_temporary/Reduce000.0    what attempt 0 of reduce 0 writes, and fsyncs
     DIR/part-00000                the winner, renamed when every reduce is done
     DIR/_temporary/_SUCCESS       a manifest in JSON, fsynced
@@ -24,6 +25,7 @@ from typing import Any
 from pytxmr.errors import BadInput, PytxmrError
 
 _TEMPORARY = "_temporary"
+_OWNER = "owner"
 SUCCESS = "_SUCCESS"
 _PART = re.compile(r"part-[0-9]{5,}", re.ASCII)
 
@@ -56,6 +58,22 @@ class OutputDirectory:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", error)
             raise BadInput(f"cannot create {self.path!r}: {reason}") from error
+
+    def mark(self, owner: str) -> None:
+        """Say whose the reserved directory is. Raises `PytxmrError`."""
+        try:
+            with open(self.attempt_path(_OWNER), "x", encoding="ascii") as file:
+                file.write(owner)
+        except OSError as error:
+            raise PytxmrError(f"cannot write to {self.path}: {error.strerror}") from error
+
+    def is_marked(self, owner: str) -> bool:
+        """Is there still a directory here that was marked so, with a job's unfinished output?"""
+        try:
+            with open(self.attempt_path(_OWNER), encoding="ascii") as file:
+                return file.read() == owner
+        except (OSError, UnicodeDecodeError):
+            return False
 
     def attempt_path(self, attempt: str) -> str:
         return os.path.join(self.path, _TEMPORARY, attempt)
@@ -104,6 +122,15 @@ class OutputDirectory:
                 return file.read() == data
         except FileNotFoundError:
             return False
+
+    def manifest(self) -> dict[str, Any]:
+        """What ``_SUCCESS`` says; empty if there is none, or if it is not one of ours."""
+        try:
+            with open(os.path.join(self.path, SUCCESS), encoding="utf-8") as file:
+                found = json.load(file)
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def discard(self) -> None:
         """Remove what the job has written; somebody else's files stay, and so does then DIR."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -467,8 +468,55 @@ async def test_a_jobtracker_that_restarts_is_found_again_under_the_next_epoch(si
     await joined(client, 1)
     assert await soon(submit(client, site.spec(name="second"))) == "Job002"
     assert (await ended(client, "Job002"))["outcome"] == "succeeded"
-    with pytest.raises(NotFound):
-        await soon(client.call("status", "Job001"))
+    assert (await soon(client.call("status", "Job001")))["outcome"] == "succeeded"
+    assert (await soon(client.call("wait", "Job001", 20.0)))["name"] == "first.py"
+    assert [job["job"] for job in await soon(client.call("jobs"))] == ["Job002"]
+    assert [job["job"] for job in await soon(client.call("jobs", True))] == ["Job001", "Job002"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_jobtracker_left_unfinished_is_settled_when_it_is_back(site, tmp_path):
+    state = site.directory / "state"
+    jobtracker = await site.jobtracker(state_dir=str(state))
+    client = await site.client()
+    for name in ("cut", "whole", "taken"):
+        await soon(submit(client, site.spec(name=name)))
+    died = tmp_path / "as it died"
+    died.mkdir()
+    for file in state.iterdir():
+        shutil.copy(file, died)
+    # It dies: nothing of what a jobtracker does when it is stopped is done.
+    kept = tmp_path / "outputs as it died"
+    for name in ("cut", "whole", "taken"):
+        shutil.copytree(site.directory / f"{name}.output", kept / name)
+    await site.stop(jobtracker)
+    for name in ("cut", "whole", "taken"):
+        shutil.copytree(kept / name, site.directory / f"{name}.output")
+    (site.directory / "cut.output" / "part-00000").write_text("a\t1\n")
+    (site.directory / "whole.output" / "_SUCCESS").write_text('{"job": "Job002"}')
+    (site.directory / "taken.output" / "_temporary" / "owner").write_text("another's")
+    await site.jobtracker(state_dir=str(died))
+    client = await site.client()
+    found = {job["job"]: job["outcome"] for job in await soon(client.call("jobs", True))}
+    assert found == {"Job001": "failed", "Job002": "succeeded", "Job003": "failed"}
+    error = (await soon(client.call("kill", "Job001", "why not")))["error"]
+    assert "submit it again" in error["message"]
+    assert not (site.directory / "cut.output").exists()
+    assert (site.directory / "taken.output").exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_job_that_cannot_be_recorded_is_refused_and_leaves_nothing(site):
+    jobtracker = await site.jobtracker(state_dir=str(site.directory / "state"))
+    client = await site.client()
+    jobtracker._state._db.execute("PRAGMA query_only=ON")
+    jobtracker._state.next_number = lambda name: 7
+    with pytest.raises(PytxmrError, match="cannot write its state"):
+        await soon(submit(client, site.spec()))
+    status = await ended(client, "Job007")
+    assert status["outcome"] == "killed"
+    assert not (site.directory / "job.output").exists()
+    jobtracker._state._db.execute("PRAGMA query_only=OFF")
 
 
 @pytest_twisted.ensureDeferred

@@ -12,7 +12,7 @@ import pytest
 
 import pytxmr
 from pytxmr.errors import BadConfiguration
-from pytxmr.state import MemoryState, StateStore
+from pytxmr.state import MOST_JOBS, MemoryState, StateStore
 
 
 def numbers(directory: str | None, *names: str) -> list[int]:
@@ -80,3 +80,17 @@ def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path):
     with pytest.raises(BadConfiguration, match="not a database"):
         StateStore(str(tmp_path))
     assert path.read_bytes().startswith(b"something else")
+
+
+def test_the_newest_record_of_each_job_is_remembered_and_the_oldest_jobs_are_forgotten(tmp_path):
+    store = StateStore(str(tmp_path))
+    store.remember(1, {"job": "Job001"})
+    store.remember(2, {"job": "Job002", "name": "caf\udce9.py"})
+    store.remember(1, {"job": "Job001", "outcome": "failed"})
+    store.close()
+    store = StateStore(str(tmp_path))
+    one, two = {"job": "Job001", "outcome": "failed"}, {"job": "Job002", "name": "caf\udce9.py"}
+    assert store.remembered() == [one, two]
+    store.remember(1 + MOST_JOBS, {"job": "Job1001"})
+    assert store.remembered() == [two, {"job": "Job1001"}]
+    store.close()
