@@ -52,5 +52,11 @@ def counters() -> dict[str, int]:
     return dict(_counters)
 
 
+def signs() -> tuple[int, ...]:
+    """Differs whenever something was counted; for another thread, at any time."""
+    # Copied first, in one step: the dict may grow. Of what is no int, nothing is called.
+    return tuple(count for count in tuple(_counters.values()) if type(count) is int)
+
+
 def current_status() -> str:
     return _status[0]

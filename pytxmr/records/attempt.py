@@ -11,7 +11,7 @@ record, if what it yielded cannot be used.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,14 @@ from pytxmr.records.spill import PartitionRange
 
 #: Called now and then with the fraction done, from 0 to 1.
 Progress = Callable[[float], None]
+#: What shows how far an attempt is: a value that is another one whenever it has got on.
+Signs = Callable[[], Hashable]
+#: Called once with an attempt's signs. They may be asked for by another thread, at any time.
+Watch = Callable[[Signs], None]
+
+
+def unwatched(signs: Signs) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(slots=True)

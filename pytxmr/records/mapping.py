@@ -9,7 +9,14 @@ from typing import Any
 
 from pytxmr.errors import AttemptFailed, PytxmrError, Uncarryable
 from pytxmr.model import InputSplit, JobFunctions
-from pytxmr.records.attempt import Outcome, Progress, in_user_code, pair_problem
+from pytxmr.records.attempt import (
+    Outcome,
+    Progress,
+    Watch,
+    in_user_code,
+    pair_problem,
+    unwatched,
+)
 from pytxmr.records.batch import BUFFER_BYTES, as_columns, batch_form
 from pytxmr.records.codec import check_key
 from pytxmr.records.columns import Groups
@@ -122,6 +129,10 @@ class _Records:
             yield record
         self._ended = True
 
+    def signs(self) -> tuple[int, ...]:
+        """Differs whenever one more record, or batch of them, has been read."""
+        return (self.bytes_done, self.count, length_hint(self._rest))
+
     def _stopped(self) -> AttemptFailed:
         """`map` takes a StopIteration out of the mapper for the end of its input; it is not."""
         return AttemptFailed("the mapper raised StopIteration", where=self.where())
@@ -145,6 +156,7 @@ def run_map(
     buffer_bytes: int,
     progress: Progress,
     codec: str = "none",
+    watch: Watch = unwatched,
 ) -> Outcome:
     """Map a split into one spill at ``spill_path``.
 
@@ -156,6 +168,7 @@ def run_map(
         spill_path, partitions, buffer_bytes, functions.partitioner, combiner, codec
     )
     records = _Records(split, functions)
+    watch(lambda: (*records.signs(), *buffer.signs()))
     total = max(1, split.size_bytes)
     try:
         if records.form is None:

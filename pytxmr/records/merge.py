@@ -166,7 +166,7 @@ class SegmentMerge:
     """Merges segments in files, in passes of at most `FAN_IN` runs, through ``scratch`` files.
 
     Iterate over it once, then `close` it, which also removes the scratch files. `SpillDamaged`
-    that arises names the file in ``details["path"]``.
+    that arises names the file in ``details["path"]``. ``batches`` counts what was merged so far.
     """
 
     def __init__(self, segments: list[Segment], scratch: str) -> None:
@@ -174,6 +174,7 @@ class SegmentMerge:
         self._made: list[str] = []
         self._fds: list[int] = []
         self._segments = segments
+        self.batches = 0
 
     def __iter__(self) -> Iterator[Groups]:
         segments = self._segments
@@ -181,7 +182,12 @@ class SegmentMerge:
             segments = [
                 self._one_pass(segments[at : at + FAN_IN]) for at in range(0, len(segments), FAN_IN)
             ]
-        yield from merge([self._open(segment) for segment in segments])
+        yield from self._merged(segments)
+
+    def _merged(self, segments: list[Segment]) -> Iterator[Groups]:
+        for groups in merge([self._open(segment) for segment in segments]):
+            self.batches += 1
+            yield groups
 
     def _open(self, segment: Segment) -> Iterator[Block]:
         try:
@@ -197,7 +203,7 @@ class SegmentMerge:
         self._made.append(path)
         writer = SpillWriter(path, 1)
         try:
-            for groups in merge([self._open(segment) for segment in segments]):
+            for groups in self._merged(segments):
                 writer.write(0, groups)
         except BaseException:
             writer.abort()

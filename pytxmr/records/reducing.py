@@ -16,7 +16,7 @@ from typing import Any
 
 from pytxmr.errors import AttemptFailed, PytxmrError, Uncarryable
 from pytxmr.model import JobFunctions, Segment
-from pytxmr.records.attempt import Outcome, Progress, in_user_code
+from pytxmr.records.attempt import Outcome, Progress, Watch, in_user_code, unwatched
 from pytxmr.records.batch import as_columns, batch_form
 from pytxmr.records.columns import Columns, Groups, whole
 from pytxmr.records.combine import is_pair
@@ -36,6 +36,7 @@ def run_reduce(
     output_path: str,
     scratch: str,
     progress: Progress,
+    watch: Watch = unwatched,
 ) -> Outcome:
     """Merge the segments of one partition, reduce each group, write and fsync ``output_path``.
 
@@ -58,6 +59,7 @@ def run_reduce(
             at_work = "reducer"
         at_work = "writer"
 
+    watch(lambda: (merged.batches, size, *reducing.signs()))
     try:
         with open(output_path, "wb", buffering=1 << 18) as file:
             for piece in encoded(counted(), functions.writer):
@@ -119,6 +121,10 @@ class _Reducing:
 
     def chunks(self) -> Iterator[Chunk]:
         raise NotImplementedError
+
+    def signs(self) -> tuple[int, ...]:
+        """Differs whenever one more group has been begun, where that can be seen."""
+        return (self.groups_in,)
 
     def where(self) -> str:
         """The key at hand."""
@@ -228,14 +234,26 @@ class Calls(_Reducing):
         self._rest: Iterator[Any] = iter(())
         self._batches: Iterator[Groups] = iter(())
         self._next: Groups | None = None
+        self._chunk: list[Any] = []
+        self._values: Iterator[Any] = iter(())
         self._failure: BaseException | None = None
 
     def chunks(self) -> Iterator[Chunk]:
         stream = self.pairs()
-        while chunk := list(islice(stream, _CHUNK_PAIRS)):
+        while chunk := self._next_chunk(stream):
             if set(map(type, chunk)) != {tuple} or set(map(len, chunk)) != {2}:
                 self._check(chunk)
             yield chunk
+
+    def _next_chunk(self, stream: Iterator[Any]) -> list[Any]:
+        chunk = self._chunk = []
+        chunk += islice(stream, _CHUNK_PAIRS)
+        return chunk
+
+    def signs(self) -> tuple[int, ...]:
+        """Differs also whenever a pair has been yielded, or a long group's value been read."""
+        at = (length_hint(self._rest), length_hint(self._values), len(self._chunk))
+        return (self.groups_in, *at)
 
     def pairs(self) -> Iterator[Any]:
         """What the reducer yields for all groups, one after the other."""
@@ -294,7 +312,8 @@ class Calls(_Reducing):
         """The group's values, and after them those that it has in the next batches."""
         key = group.keys
         while True:
-            yield from group.values
+            self._values = iter(group.values)
+            yield from self._values
             try:
                 following = self._next = next(self._batches, None)
             except BaseException as error:

@@ -63,6 +63,8 @@ class SortBuffer:
         self._bytes = 0.0
         self._runs: list[str] = []
         self._writer: SpillWriter | None = None
+        self._head: list[Pair] = []
+        self._ticks = repeat(True, 0)
         self.pairs_in = 0
         self.spilled_pairs = 0
 
@@ -77,7 +79,8 @@ class SortBuffer:
 
         `TypeError` or `ValueError` that arise here: something in the stream is not a pair.
         """
-        head = list(islice(stream, _SAMPLE))
+        head = self._head = []
+        head += islice(stream, _SAMPLE)
         if not head:
             return False
         if not all(map(is_pair, head)):  # unpacking would take a str of two characters for one
@@ -86,7 +89,7 @@ class SortBuffer:
         key_bytes, value_bytes = average_bytes(keys), average_bytes(values)
         wanted = self._step(key_bytes + value_bytes) - len(head)
         # An `islice` that can be asked how far it came: the pairs it gave, `ticks` has less.
-        ticks = repeat(True, wanted + 1)
+        ticks = self._ticks = repeat(True, wanted + 1)
         before = self._held.entries
         self._held.take(chain(head, islice(compress(stream, ticks), wanted)))
         taken = len(head) + wanted + 1 - length_hint(ticks)
@@ -124,6 +127,13 @@ class SortBuffer:
             self._bytes = self._bytes if left is None else left
             if self._bytes > self._limit / 2:
                 self._spill(self._new_run())
+
+    def signs(self) -> tuple[int, ...]:
+        """Differs whenever a pair has come in, or some went out: also in the middle of a step."""
+        writer = self._writer
+        written = 0 if writer is None else writer.pairs
+        taken = (self.pairs_in, len(self._head), length_hint(self._ticks))
+        return (*taken, self.spilled_pairs, written)
 
     # ---- spills out
 
