@@ -44,6 +44,7 @@ class JobOptions:
     split_bytes: int | None = None
     keep: bool = False
     memory_bytes: int | None = None
+    task_timeout: int = 600
     codec: str = "none"
 
 
@@ -77,6 +78,7 @@ def make_spec(options: JobOptions) -> JobSpec:
         split_bytes=options.split_bytes,
         keep=options.keep,
         memory_bytes=options.memory_bytes,
+        task_timeout=options.task_timeout,
         codec=options.codec,
         key_sample=sample,
     )

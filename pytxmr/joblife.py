@@ -126,6 +126,7 @@ class JobLife:
             "params": self.spec.params,
             "key_sample": self.spec.key_sample,
             "memory_bytes": self.spec.memory_bytes,
+            "task_timeout": self.spec.task_timeout,
             "codec": self.spec.codec,
             "key": self._key,
         }

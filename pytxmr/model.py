@@ -144,6 +144,8 @@ class JobSpec:
     max_attempts: int = 4
     #: Memory of a worker process; None: what its tracker gives.
     memory_bytes: int | None = None
+    #: Seconds that an attempt may go on without getting on; 0: for ever.
+    task_timeout: int = 600
     #: How spills are compressed (see `records.compression`).
     codec: str = "none"
     #: Sorted keys of a sample of the input, packed, for a `RangePartitioner`.
@@ -166,6 +168,7 @@ class JobSpec:
             keep=take(plain, "keep", bool),
             max_attempts=take(plain, "max_attempts", int),
             memory_bytes=take(plain, "memory_bytes", (int, type(None))),
+            task_timeout=take(plain, "task_timeout", int),
             codec=take(plain, "codec", str),
             key_sample=take(plain, "key_sample", (bytes, type(None))),
         )
@@ -174,6 +177,7 @@ class JobSpec:
             or (spec.reducers is not None and not 1 <= spec.reducers <= 100_000)
             or (spec.split_bytes is not None and spec.split_bytes < 1)
             or (spec.memory_bytes is not None and spec.memory_bytes < 1)
+            or not 0 <= spec.task_timeout <= 10_000_000
             or spec.codec not in ("none", "lz4", "zstd")
             or not 1 <= spec.max_attempts <= 100
         ):

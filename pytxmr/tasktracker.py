@@ -39,6 +39,7 @@ from pytxmr.interfaces import ITaskTracker
 from pytxmr.model import AttemptId, InputSplit, JobCode, checked_job_id, take
 from pytxmr.net.fetch import Fetcher
 from pytxmr.net.kvserver import KeyValueFactory
+from pytxmr.net.limits import Limits
 from pytxmr.net.listening import described, listen
 from pytxmr.net.login import log_in
 from pytxmr.net.remote import Peer, answering, pack, sendable_error
@@ -323,6 +324,10 @@ class TaskTracker(Service):
                 file.write(code.source)
         except OSError as error:
             raise PytxmrError(f"cannot prepare {job} in {directory}: {error.strerror}") from error
+        limits = Limits(
+            take(setup, "task_timeout", int),
+            take(setup, "memory_bytes", (int, type(None))) or self._config.memory_bytes,
+        )
         self.store.add_job(job, key)
         plain = {name: value for name, value in code.to_plain().items() if name != "source"}
         self._jobs[job] = _Job(
@@ -335,10 +340,11 @@ class TaskTracker(Service):
                     "code": plain,
                     "params": take(setup, "params", dict),
                     "key_sample": take(setup, "key_sample", (bytes, type(None))),
-                    "memory_bytes": take(setup, "memory_bytes", (int, type(None)))
-                    or self._config.memory_bytes,
+                    "memory_bytes": limits.memory_bytes,
+                    "data_bytes": limits.data_bytes,
                     "codec": take(setup, "codec", str),
-                }
+                },
+                limits,
             ),
             Segments(
                 self._reactor,

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import select
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgpack
@@ -28,7 +30,7 @@ from pytxmr.errors import AttemptFailed, BadJob, PytxmrError, to_plain
 from pytxmr.job import context
 from pytxmr.job.loading import load, user_traceback
 from pytxmr.model import InputSplit, JobCode, JobFunctions, Segment
-from pytxmr.records.attempt import Outcome, bind_sample
+from pytxmr.records.attempt import Outcome, Signs, bind_sample
 from pytxmr.records.codec import unpack_column
 from pytxmr.records.mapping import run_map
 from pytxmr.records.reducing import run_reduce
@@ -36,6 +38,8 @@ from pytxmr.records.reducing import run_reduce
 CONTROL_FD = 3
 ANSWER_FD = 4
 _PROGRESS_SECONDS = 0.2
+#: How often it is looked whether an attempt gets on. The tracker counts silence by whole seconds.
+_LOOK_SECONDS = 0.5
 #: What a worker takes before it does anything, with a small job loaded.
 _LOADED_BYTES = 24 << 20
 #: Characters of a user's exception that are told.
@@ -51,10 +55,10 @@ def main() -> None:
     # Pairs are short-lived tuples by the million: with the default threshold the collector would
     # look through them every 700.
     gc.set_threshold(50_000, 20, 50)
-    threading.Thread(target=_watch_tracker, daemon=True).start()
+    worker = Worker()
+    threading.Thread(target=_watch_both, args=(worker,), daemon=True).start()
     gc.freeze()
     gc.enable()
-    worker = Worker()
     for message in _messages():
         worker.handle(message)
     _die()
@@ -67,15 +71,17 @@ def _messages() -> Iterator[dict[str, Any]]:
         yield from unpacker
 
 
-def _watch_tracker() -> None:
-    """Die when nobody is left to write to us, whatever the user's code is doing.
+def _watch_both(worker: Worker) -> None:
+    """Die when nobody is left to write to us, whatever the user's code is doing; until then, tell
+    the tracker now and then that it does something.
 
     To wait for no event is to wait for the hang-up alone. The thread that runs tasks reads them
     itself, since to have them handed on by another takes longer than a small task.
     """
     poll = select.poll()
     poll.register(CONTROL_FD, 0)
-    poll.poll()
+    while not poll.poll(_LOOK_SECONDS * 1000):
+        worker.look()
     _die()
 
 
@@ -88,6 +94,7 @@ def pack(message: dict[str, Any]) -> bytes:
 
 
 def send(data: bytes) -> None:
+    # What is not longer than PIPE_BUF, as progress is, goes in one piece: any thread may send it.
     view = memoryview(data)
     while view:
         view = view[os.write(ANSWER_FD, view) :]
@@ -103,6 +110,9 @@ class Worker:
         self._began = 0.0
         self._told = 0.0
         self._fraction = 0.0
+        self._signs: Signs | None = None
+        self._seen: Hashable = None
+        self._answering = threading.Lock()
         context.on_status(self._tell)
 
     def handle(self, message: dict[str, Any]) -> None:
@@ -114,17 +124,40 @@ class Worker:
         self._told = self._fraction = 0.0
         self._log.begin(message["log"])
         context.begin_attempt()
+        self._signs = lambda: "the job is being loaded"
         try:
             functions = self._functions or self._load(self._job)
             data = pack({"done": _done(self._run(functions, message))})
         except BaseException as error:
-            plain = to_plain(_explained(error))
+            plain = to_plain(self._explained(error))
             data = pack({"failed": plain | {"message": plain["message"][:_MOST_TEXT]}})
         _flush()
-        send(data)
+        with self._answering:  # after it, `look` would speak of the next attempt
+            self._signs = None
+            send(data)
+
+    def look(self) -> None:
+        """Tell of the attempt, if there is one, if it has got on since the last look.
+
+        Called by another thread: so that an attempt is heard of while the user's code is busy with
+        one record, without anything being done per record.
+        """
+        # Where memory has run out, this thread must go on: it also sees the tracker's end.
+        with self._answering, suppress(MemoryError):
+            signs = self._signs
+            if signs is None:
+                return
+            seen = (signs, signs(), context.signs())
+            if seen != self._seen:
+                self._seen = seen
+                self._tell()
+
+    def _watch(self, signs: Signs) -> None:
+        self._signs = signs
 
     def _load(self, job: dict[str, Any]) -> JobFunctions:
         """Import the job. Its directory is the working directory, for what its code may write."""
+        _limit_data(job["data_bytes"])
         os.chdir(job["directory"])
         with open(job["source_path"], "rb") as file:
             source = file.read()
@@ -149,11 +182,38 @@ class Worker:
                 _buffer_bytes(self._job["memory_bytes"]),
                 self._progress,
                 self._job["codec"],
+                self._watch,
             )
         segments = [Segment(*segment) for segment in message["segments"]]
         return run_reduce(
-            functions, segments, message["output_path"], message["scratch"], self._progress
+            functions,
+            segments,
+            message["output_path"],
+            message["scratch"],
+            self._progress,
+            self._watch,
         )
+
+    def _explained(self, error: BaseException) -> PytxmrError:
+        """The error as the tracker gets it: the user's own exception with its traceback."""
+        if not isinstance(error, PytxmrError):
+            failed = AttemptFailed(f"{type(error).__name__}: {error}")
+            failed.details["traceback"] = user_traceback(error)
+            return self._with_limit(failed, error)
+        cause = error.__cause__
+        shown = cause if isinstance(error, AttemptFailed) and cause is not None else error
+        if isinstance(error, AttemptFailed) and "traceback" not in error.details:
+            error.details["traceback"] = user_traceback(shown)
+        return self._with_limit(error, shown)
+
+    def _with_limit(self, error: PytxmrError, shown: BaseException) -> PytxmrError:
+        if isinstance(shown, MemoryError):
+            most, planned = self._job["data_bytes"] >> 20, self._job["memory_bytes"] >> 20
+            error.message = (
+                f"{error.message.rstrip(': ')} (a process may reserve {most} MiB; --memory, here "
+                f"{planned} MiB, sets it)"
+            )
+        return error
 
     def _progress(self, fraction: float) -> None:
         self._fraction = fraction
@@ -166,6 +226,16 @@ class Worker:
         if now - self._told > _PROGRESS_SECONDS:
             self._told = now
             send(pack({"progress": self._fraction, "status": context.current_status()}))
+
+
+def _limit_data(limit_bytes: int) -> None:
+    """Have the system refuse what the tracker, which looks now and then, would see too late.
+
+    Not the address space: libraries reserve much of that which they never use.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    least = min(limit for limit in (soft, hard, limit_bytes) if limit != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_DATA, (least, hard))
 
 
 def _buffer_bytes(memory_bytes: int) -> int:
@@ -221,19 +291,6 @@ def _flush() -> None:
             stream.flush()
         except (AttributeError, ValueError, OSError):
             pass  # the user's code has closed or replaced it, or the disk is full
-
-
-def _explained(error: BaseException) -> PytxmrError:
-    """The error as the tracker gets it: the user's own exception with its traceback."""
-    if isinstance(error, PytxmrError):
-        cause = error.__cause__
-        shown = cause if isinstance(error, AttemptFailed) and cause is not None else error
-        if isinstance(error, AttemptFailed) and "traceback" not in error.details:
-            error.details["traceback"] = user_traceback(shown)
-        return error
-    failed = AttemptFailed(f"{type(error).__name__}: {error}")
-    failed.details["traceback"] = user_traceback(error)
-    return failed
 
 
 if __name__ == "__main__":

@@ -83,8 +83,8 @@ def test_a_batch_mapper_is_sampled_as_any(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("codec", ["none", "lz4", "zstd"])
 def test_a_spec_travels_as_plain_values(tmp_path: Path, codec: str) -> None:
-    spec = made(tmp_path, memory_bytes=123, codec=codec)
-    assert (spec.memory_bytes, spec.codec) == (123, codec)
+    spec = made(tmp_path, memory_bytes=123, task_timeout=7, codec=codec)
+    assert (spec.memory_bytes, spec.task_timeout, spec.codec) == (123, 7, codec)
     assert JobSpec.from_plain(spec.to_plain()) == spec
 
 
@@ -100,12 +100,15 @@ def test_a_spec_leaves_memory_to_the_trackers_and_compresses_nothing(tmp_path: P
         ("memory_bytes", -1),
         ("memory_bytes", True),
         ("memory_bytes", "64MiB"),
+        ("task_timeout", -1),
+        ("task_timeout", 1.5),
+        ("task_timeout", None),
         ("codec", "gzip"),
         ("codec", ""),
         ("codec", None),
     ],
 )
-def test_a_spec_with_a_memory_or_codec_that_cannot_be_is_refused(
+def test_a_spec_with_a_field_that_cannot_be_is_refused(
     tmp_path: Path, field: str, value: Any
 ) -> None:
     with pytest.raises(PeerBroke):

@@ -256,6 +256,7 @@ def _job_options(options: argparse.Namespace) -> JobOptions:
         split_bytes=options.split_size,
         keep=options.keep,
         memory_bytes=options.memory,
+        task_timeout=options.task_timeout,
         codec=options.codec,
     )
 

@@ -40,6 +40,12 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def seconds(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,7}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds; 0 means no limit")
+    return int(text)
+
+
 def definition(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
@@ -116,8 +122,14 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--memory", type=size, metavar="SIZE",
-        help="what a worker process may take; what does not fit goes through files (default: "
-        "256MiB, or what the tasktracker says)",
+        help="what a worker process plans by; what does not fit goes through files. One that takes "
+        "more than twice that, and than 512MiB more, is killed (default: 256MiB, or what the "
+        "tasktracker says)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--task-timeout", type=seconds, metavar="SECONDS", default=600,
+        help="end an attempt that makes no progress for so long, and try again (default: 600; 0: "
+        "never)",
     )  # fmt: skip
     parser.add_argument(
         "--codec", choices=("none", "lz4", "zstd"), default="none",

@@ -20,25 +20,31 @@ from typing import Any
 import msgpack
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import ProcessDone
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pytxmr.errors import AttemptFailed, PytxmrError, WorkerDied, from_plain
+from pytxmr.net.limits import UNLIMITED, Families, Limits, used_bytes
 from pytxmr.net.processes import WorkerTransport
 from pytxmr.net.spawn import COOKIE, Spawned, spawn_worker
 
 #: Called with the fraction done and the user's status.
 Progress = Callable[[float, str], None]
 
+#: How often the workers of jobs are looked at: for silence, and for what memory they take.
+LOOK_SECONDS = 1.0
+
 _log = Logger()
 
 
 class Setup:
-    """What a worker has to know of its job, which it is told once."""
+    """What a worker has to know of its job, which it is told once, and what it may take."""
 
-    def __init__(self, values: dict[str, Any]) -> None:
+    def __init__(self, values: dict[str, Any], limits: Limits = UNLIMITED) -> None:
         self.values = values
+        self.limits = limits
 
     @cached_property
     def packed(self) -> bytes:
@@ -70,6 +76,8 @@ class WorkerProcess(ProcessProtocol):
     def __init__(self, gone: Callable[[WorkerProcess], None]) -> None:
         self.job: str | None = None
         self.task: Task | None = None
+        self.limits = UNLIMITED
+        self._silent_looks = 0
         self.dead: Deferred[None] = Deferred()
         self._gone = gone
         self._killed = ""
@@ -79,6 +87,8 @@ class WorkerProcess(ProcessProtocol):
         if self.job is None:
             data = task.setup.packed + data
         self.job, self.task, self._idle = task.job, task, idle
+        self.limits = task.setup.limits
+        self._silent_looks = 0
         self.transport.write(data)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
@@ -94,6 +104,7 @@ class WorkerProcess(ProcessProtocol):
 
     def _message(self, message: dict[str, Any]) -> None:
         task = self.task
+        self._silent_looks = 0
         if task is None:
             return
         if "progress" in message:
@@ -106,6 +117,23 @@ class WorkerProcess(ProcessProtocol):
             task.done.callback(message["done"])
         else:
             task.done.errback(from_plain(message["failed"]))
+
+    def look(self, family: Iterable[str]) -> str:
+        """Why it has to be killed, if so: it is silent for too long, or takes too much memory.
+
+        ``family``: the ids of all processes of this worker's. Looks are counted, not seconds: if it
+        was we who stood still, that is not its silence.
+        """
+        limits = self.limits
+        if self.task is not None and limits.silent_seconds:
+            if self._silent_looks * LOOK_SECONDS >= limits.silent_seconds:
+                return limits.silence()
+            self._silent_looks += 1
+        if limits.most_bytes:
+            used = used_bytes({str(self._pid), *family}, limits.most_bytes)
+            if used > limits.most_bytes:
+                return limits.excess(used)
+        return ""
 
     def kill(self, why: str) -> None:
         """Kill the process and its group, now. ``why`` goes into the error of its task."""
@@ -206,6 +234,8 @@ class WorkerPool:
         self._idle: list[WorkerProcess] = []
         self._waiting: deque[tuple[Task, bytes]] = deque()
         self._stopping = False
+        self._families = Families()
+        self._next_look: IDelayedCall | None = None
         for worker in spawned:
             self._add(partial(_take_over, worker))
 
@@ -253,6 +283,8 @@ class WorkerPool:
             if process is not None:
                 self._idle.remove(process)
                 process.run(*self._waiting.popleft(), self._became_idle)
+                if self._next_look is None:
+                    self._next_look = self._reactor.callLater(LOOK_SECONDS, self._look)
             elif not self._spares and len(self._processes) < self.size:
                 self._add(self._spawn)
             else:
@@ -265,10 +297,24 @@ class WorkerPool:
         self._idle.append(process)
         self._hand_out()
 
+    def _look(self) -> None:
+        self._next_look = None
+        families = self._families.found()
+        for process in [process for process in self._processes if process.job is not None]:
+            self._next_look = self._next_look or self._reactor.callLater(LOOK_SECONDS, self._look)
+            why = process.look(families.get(process.transport.cookie, ()))
+            if why and process in self._idle:
+                self._idle.remove(process)
+            if why:
+                process.kill(why)
+
     def _gone(self, process: WorkerProcess) -> None:
         self._processes.remove(process)
         if process in self._idle:
             self._idle.remove(process)
+        if self._next_look is not None and all(left.job is None for left in self._processes):
+            self._next_look.cancel()
+            self._next_look = None
         if self._stopping:
             return
         if process.job is None and process.task is None:

@@ -86,6 +86,7 @@ class Site:
             "params": params,
             "key_sample": None,
             "memory_bytes": 1 << 26,
+            "data_bytes": 1 << 32,
             "codec": "none",
         }
 
