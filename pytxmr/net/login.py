@@ -2,7 +2,7 @@
 
 The user name says the role, ``tasktracker`` or ``client``; the password is the secret, proved by
 Perspective Broker's challenge and response, so it is not sent. Whoever has not logged in after
-`LOGIN_SECONDS` is cut off.
+`LOGIN_SECONDS` is cut off, and before that if more than `MOST_STRANGERS` come.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernameHashedPassword, UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm, Portal
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import TimeoutError, maybeDeferred
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
@@ -25,9 +24,15 @@ from twisted.spread import pb
 from zope.interface import implementer
 
 from pytxmr.errors import Refused, Unreachable
+from pytxmr.net.broker import SECURITY, Broker
 from pytxmr.net.remote import Peer
 
 LOGIN_SECONDS = 10.0
+#: Connections that have not logged in; one more, and the oldest has to go. To turn the newest away
+#: instead would let whoever opens so many, and says nothing, keep everybody out.
+MOST_STRANGERS = 200
+#: Connections in all; those above are closed at once.
+MOST_CONNECTIONS = 4000
 ROLES = (b"tasktracker", b"client")
 
 #: Given the peer's own reference (its mind) and the clock, the avatar that serves a role.
@@ -80,23 +85,26 @@ class Realm:
         return pb.IPerspective, avatar, lambda: None
 
 
-class _ServerBroker(pb.Broker):
+class _ServerBroker(Broker):
     """A broker that hangs up on whoever does not log in."""
 
-    factory: Any
-    transport: Any
-
     def connectionMade(self) -> None:
-        super().connectionMade()
-        _send_at_once(self.transport)
         self._deadline = self.factory.clock.callLater(LOGIN_SECONDS, self.transport.abortConnection)
+        self.factory.came(self)
+        super().connectionMade()
 
     def logged_in(self) -> None:
+        super().logged_in()
+        self._welcome()
+
+    def _welcome(self) -> None:
+        self.factory.strangers.pop(self, None)
         if self._deadline.active():
             self._deadline.cancel()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        self.logged_in()
+        self._welcome()
+        self.factory.connections -= 1
         super().connectionLost(reason)
 
 
@@ -106,9 +114,35 @@ class LoginFactory(pb.PBServerFactory):
     protocol = _ServerBroker
 
     def __init__(self, secret: bytes, avatars: dict[bytes, AvatarMaker], clock: Any) -> None:
-        super().__init__(Portal(Realm(avatars, clock), [SecretChecker(secret)]))
+        super().__init__(Portal(Realm(avatars, clock), [SecretChecker(secret)]), security=SECURITY)
         self.clock = clock
         self.noisy = False
+        self.connections = 0
+        #: The connections that have not logged in, oldest first.
+        self.strangers: dict[Any, None] = {}
+
+    def buildProtocol(self, addr: Any) -> Any:
+        if self.connections >= MOST_CONNECTIONS:
+            return None
+        return super().buildProtocol(addr)
+
+    def came(self, broker: Broker) -> None:
+        """A connection was made; it may push out the stranger that has waited longest."""
+        self.connections += 1
+        self.strangers[broker] = None
+        if len(self.strangers) > MOST_STRANGERS:
+            oldest = next(iter(self.strangers))
+            del self.strangers[oldest]
+            oldest.transport.abortConnection()
+
+
+class _ClientFactory(pb.PBClientFactory):
+    protocol = Broker
+    noisy = False
+
+    def __init__(self, clock: IReactorTime) -> None:
+        super().__init__(security=SECURITY)
+        self.clock = clock
 
 
 async def log_in(
@@ -125,13 +159,11 @@ async def log_in(
 
     ``on_lost`` is called when the connection ends, however it ends. ``name`` is for messages.
     """
-    factory = pb.PBClientFactory()
-    factory.noisy = False
+    factory = _ClientFactory(clock)
     try:
         broker: Any = await endpoint.connect(factory).addTimeout(seconds, clock)
     except Exception as error:
         raise Unreachable(f"cannot connect to {name}: {_cause(error)}") from error
-    _send_at_once(broker.transport)
     login = factory.login(UsernamePassword(role.encode(), secret), mind)
     # An endpoint's factory is not told that the connection is lost, and would wait for ever.
     broker.notifyOnDisconnect(login.cancel)
@@ -148,16 +180,10 @@ async def log_in(
         if isinstance(error, TimeoutError):
             how = f"did not answer the login in {seconds:.0f} seconds"
         raise Unreachable(f"{name} {how}: is it a jobtracker?") from error
+    broker.logged_in()
     if on_lost is not None:
         broker.notifyOnDisconnect(on_lost)
     return Peer(avatar, clock, name)
-
-
-def _send_at_once(transport: Any) -> None:
-    """Calls are small, and answered by others: Nagle's algorithm would hold each back for the 40 ms
-    by which the peer delays its acknowledgement of the one before."""
-    if isinstance(transport.getPeer(), IPv4Address | IPv6Address):
-        transport.setTcpNoDelay(True)
 
 
 def _cause(error: Exception) -> str:
