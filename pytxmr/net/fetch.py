@@ -22,12 +22,16 @@ from twisted.python.failure import Failure
 
 from pytxmr.errors import PeerBroke, PytxmrError, SpillDamaged, Unreachable, from_plain
 from pytxmr.model import AttemptId, Segment
+from pytxmr.net.connections import keep_alive
 from pytxmr.net.secret import sign
 from pytxmr.records.spill import BlockChecker
 
 CONNECT_SECONDS = 10.0
 #: A source that sends nothing for so long has failed.
 STALL_SECONDS = 60.0
+#: An answer that arrives more slowly than so many bytes a second, on the whole, has failed too: a
+#: source could else keep a reducer waiting for ever with a byte a minute.
+SLOWEST_BYTES = 16 * 1024
 #: Requests under way on a connection; more wait. With 16 small ones the two ends take turns, with
 #: 64 both have always something to do; beyond that nothing is gained, and all of them fail with
 #: their connection.
@@ -75,6 +79,7 @@ class FetchProtocol(LineReceiver):
         self._checker = BlockChecker()
         self._lengths: list[int] = []
         self._left = 0
+        self._too_late = 0.0
         self._deadline: Any = None
         self._broken: PytxmrError | None = None
         self.alive = True
@@ -86,6 +91,7 @@ class FetchProtocol(LineReceiver):
     def connectionMade(self) -> None:
         transport: Any = self.transport
         transport.bufferSize = READ_BYTES
+        keep_alive(transport)
 
     def ask(self, request: _Request) -> None:
         self._asked.append(request)
@@ -114,6 +120,7 @@ class FetchProtocol(LineReceiver):
             return self._break(PeerBroke(f"{text!r:.80} is no answer to fetch"))
         self._lengths = [int(length) for length in lengths]
         self._left = sum(self._lengths)
+        self._too_late = self._clock.seconds() + STALL_SECONDS + self._left / SLOWEST_BYTES
         self._checker = BlockChecker()
         try:
             self._file = open(request.path, "wb", buffering=0)
@@ -127,6 +134,8 @@ class FetchProtocol(LineReceiver):
     def rawDataReceived(self, data: bytes) -> None:
         if not self.alive:
             return
+        if self._clock.seconds() > self._too_late:
+            return self._break(Unreachable(f"less than {SLOWEST_BYTES} bytes a second arrived"))
         self._extend_deadline()
         part, rest = data[: self._left], data[self._left :]
         self._left -= len(part)

@@ -34,6 +34,7 @@ from zope.interface import implementer
 from pytxmr.errors import NotFound, PytxmrError, Refused, SpillDamaged
 from pytxmr.interfaces import ISpillSource
 from pytxmr.model import MAP, AttemptId, TaskId, checked_job_id
+from pytxmr.net.connections import keep_alive
 from pytxmr.net.listening import is_loopback
 from pytxmr.net.secret import same, sign
 from pytxmr.records.spill import Block, PartitionRange, read_blocks
@@ -52,6 +53,8 @@ MOST_PARTITIONS = 4000
 #: A connection that neither asks nor reads for so long is dropped.
 IDLE_SECONDS = 600.0
 STALL_SECONDS = 60.0
+#: Of more connections than this, the oldest that has proved nothing (by a signature or a token) is
+#: dropped; the newest is refused if there is none such.
 MOST_CONNECTIONS = 512
 
 HELP = [
@@ -158,14 +161,15 @@ class KeyValueProtocol(LineReceiver):
         self._trusted = is_loopback(getattr(self.transport.getPeer(), "host", ""))
         self._answering: SpillProducer | None = None
         self._idle = self.factory.clock.callLater(IDLE_SECONDS, self.transport.abortConnection)
-        self.factory.connections += 1
-        if self.factory.connections > MOST_CONNECTIONS:
+        keep_alive(self.transport)
+        if not self.factory.takes(self):
             self._refuse(Refused("too many connections; try again later"))
             self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._alive = False
         self.factory.connections -= 1
+        self.factory.strangers.pop(self, None)
         if self._idle.active():
             self._idle.cancel()
 
@@ -229,6 +233,7 @@ class KeyValueProtocol(LineReceiver):
             self.transport.loseConnection()
             return
         self._trusted = True
+        self.factory.strangers.pop(self, None)
         self._say(["# welcome; type help"])
 
     # ---- segments, for reducers
@@ -247,6 +252,7 @@ class KeyValueProtocol(LineReceiver):
             key = b""
         if not key or not same(sign(key, text), signature):
             raise Refused("the request is not signed with a key of a job that is known here")
+        self.factory.strangers.pop(self, None)
         attempt = AttemptId.parse(fields[1])
         partitions = fields[2].split(",")
         if len(partitions) > MOST_PARTITIONS or not all(map(_PARTITION.fullmatch, partitions)):
@@ -420,3 +426,17 @@ class KeyValueFactory(ServerFactory):
         self.token = token
         self.clock = clock
         self.connections = 0
+        #: The connections that have proved nothing, oldest first.
+        self.strangers: dict[KeyValueProtocol, None] = {}
+
+    def takes(self, connection: KeyValueProtocol) -> bool:
+        """Count a new connection; False if there is no room for it."""
+        self.connections += 1
+        if self.connections > MOST_CONNECTIONS:
+            if not self.strangers:
+                return False
+            oldest = next(iter(self.strangers))
+            del self.strangers[oldest]
+            oldest.transport.abortConnection()
+        self.strangers[connection] = None
+        return True

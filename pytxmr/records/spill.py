@@ -43,6 +43,7 @@ any altered byte. XXH3 reads tens of GB a second, where zlib's CRC-32 reads one 
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from array import array
@@ -54,7 +55,7 @@ from typing import Any
 
 from xxhash import xxh3_64, xxh3_64_intdigest
 
-from pytxmr.errors import SpillDamaged
+from pytxmr.errors import SpillDamaged, Unreachable
 from pytxmr.records.codec import one_nan, pack_column, unpack_column
 from pytxmr.records.columns import Groups
 from pytxmr.records.compression import STORED, Compress, compressor, decompress
@@ -328,13 +329,16 @@ def remove_spill(path: str) -> None:
 def open_spill(path: str) -> tuple[int, list[PartitionRange]]:
     """Open a spill for reading: its file descriptor and its partitions.
 
-    Raises `SpillDamaged` if file, footer or index are missing, cut short or altered.
+    Raises `SpillDamaged` if file, footer or index are missing, cut short or altered, `Unreachable`
+    if this process has too many files open: there is nothing wrong with the spill then.
     """
     try:
         with open(index_path(path), "rb") as file:
             index = file.read()
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise Unreachable(f"{path}: {error.strerror}") from error
         raise SpillDamaged(f"{path}: {error.strerror}") from error
     try:
         ranges = _read_index(index)

@@ -25,6 +25,7 @@ from pytxmr.net.fetch import (
     CONNECT_SECONDS,
     PIPELINED,
     READ_BYTES,
+    SLOWEST_BYTES,
     STALL_SECONDS,
     Fetcher,
     FetchProtocol,
@@ -506,10 +507,40 @@ def test_a_source_that_stops_sending_has_failed_in_time(line, tmp_path, heard):
 
 def test_a_source_that_sends_slowly_has_not_failed(line):
     answer = line.ask()
+    pause = STALL_SECONDS / (len(ANSWER) + 1)
     for byte in ANSWER:
-        line.clock.advance(STALL_SECONDS - 1) if byte == ANSWER[-1] else None
+        line.clock.advance(pause)
         line.receive(bytes([byte]))
     assert result_of(answer)[0].length == len(BLOCK)
+
+
+@pytest.mark.parametrize("blocks", [2, 2000])
+def test_a_source_that_trickles_has_failed_by_a_time_that_follows_from_the_size(
+    line, tmp_path, blocks
+):
+    first, second = line.ask("1"), line.ask("2")
+    size = blocks * len(BLOCK)
+    line.receive(f"= {size}\n".encode())
+    allowed = STALL_SECONDS + size / SLOWEST_BYTES
+    data = BLOCK * blocks
+    for number in range(4):
+        line.receive(data[number : number + 1])
+        assert not line.transport.disconnected
+        line.clock.advance(allowed / 4 if allowed / 4 < STALL_SECONDS else STALL_SECONDS - 1)
+    while line.clock.seconds() <= allowed:
+        number += 1
+        line.receive(data[number : number + 1])
+        line.clock.advance(STALL_SECONDS / 2)
+    assert not line.transport.disconnected
+    line.receive(b"x")
+    assert line.transport.disconnected
+    line.lose()
+    with pytest.raises(Unreachable, match="bytes a second"):
+        result_of(first)
+    with pytest.raises(Unreachable):
+        result_of(second)
+    assert os.listdir(tmp_path) == []
+    assert line.clock.getDelayedCalls() == []
 
 
 def test_a_connection_without_requests_has_no_deadline(line):

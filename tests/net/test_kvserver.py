@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from typing import Any
@@ -654,6 +655,8 @@ def test_connections_above_the_limit_are_refused_and_others_go_on(stock, monkeyp
     monkeypatch.setattr(kvserver, "MOST_CONNECTIONS", 2)
     first = Connection(stock)
     second = Connection(stock, factory=first.factory)
+    for proven in (first, second):
+        assert proven.ask(fetch()).startswith(b"= ")
     third = Connection(stock, factory=first.factory)
     assert third.transport.value() == b"! refused: too many connections; try again later\n"
     assert third.transport.disconnecting
@@ -661,6 +664,37 @@ def test_connections_above_the_limit_are_refused_and_others_go_on(stock, monkeyp
     assert second.ask(b"jobs\n").startswith(b"Job001")
     second.lose()
     assert not Connection(stock, factory=first.factory).transport.disconnecting
+
+
+@pytest.mark.parametrize("proof", [fetch(), f"auth {TOKEN}\n".encode()])
+def test_of_too_many_connections_the_oldest_that_proved_nothing_makes_room(
+    stock, monkeypatch, proof
+):
+    monkeypatch.setattr(kvserver, "MOST_CONNECTIONS", 3)
+    proven = Connection(stock, FAR)
+    assert not proven.ask(proof).startswith(b"!")
+    strangers = [Connection(stock, FAR, proven.factory) for _ in range(10)]
+    strangers[-1].say(fetch(key=b"another key"))
+    assert [stranger.transport.disconnected for stranger in strangers] == [True] * 8 + [False] * 2
+    assert not proven.transport.disconnected
+    for connection in (proven, *strangers):
+        connection.lose()
+    assert proven.factory.connections == 0
+    assert proven.factory.strangers == {}
+
+
+@pytest.mark.parametrize("line", [fetch(), b"Job001@Map001@0\n"])
+def test_without_a_free_file_descriptor_a_spill_is_unreachable_and_not_damaged(
+    connection, monkeypatch, line
+):
+    def no_more(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    expected = connection.ask(line)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", no_more)
+        assert connection.ask(line).startswith(b"! unreachable: ")
+    assert connection.ask(line) == expected
 
 
 def test_an_unexpected_error_while_sending_leaves_no_file_open(connection, stock, monkeypatch):
