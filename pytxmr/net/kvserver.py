@@ -52,6 +52,8 @@ _LINES_AT_A_TIME = 1000
 MOST_PARTITIONS = 4000
 #: A connection that neither asks nor reads for so long is dropped.
 IDLE_SECONDS = 600.0
+#: For one that has asked nothing yet, or last asked what cannot be answered: nobody may be there.
+STRANGER_SECONDS = 60.0
 STALL_SECONDS = 60.0
 #: Of more connections than this, the oldest that has proved nothing (by a signature or a token) is
 #: dropped; the newest is refused if there is none such.
@@ -160,7 +162,7 @@ class KeyValueProtocol(LineReceiver):
         self._requests = 0
         self._trusted = is_loopback(getattr(self.transport.getPeer(), "host", ""))
         self._answering: SpillProducer | None = None
-        self._idle = self.factory.clock.callLater(IDLE_SECONDS, self.transport.abortConnection)
+        self._idle = self.factory.clock.callLater(STRANGER_SECONDS, self.transport.abortConnection)
         keep_alive(self.transport)
         if not self.factory.takes(self):
             self._refuse(Refused("too many connections; try again later"))
@@ -190,6 +192,7 @@ class KeyValueProtocol(LineReceiver):
         try:
             self._request(line.rstrip(b"\r").decode("ascii", "replace").strip())
         except PytxmrError as error:
+            self._idle.reset(STRANGER_SECONDS)
             self._say([_refusal(error)])
         if self._answering is not None:
             self.pauseProducing()

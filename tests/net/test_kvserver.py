@@ -26,6 +26,7 @@ from pytxmr.net.kvserver import (
     IDLE_SECONDS,
     REQUESTS_PER_TURN,
     STALL_SECONDS,
+    STRANGER_SECONDS,
     KeyValueFactory,
 )
 from pytxmr.net.secret import sign
@@ -619,10 +620,25 @@ def test_a_reader_that_stops_reading_is_dropped_in_time_and_leaves_no_file_open(
     assert connection.clock.getDelayedCalls() == []
 
 
-def test_a_connection_on_which_nothing_is_asked_is_dropped_in_time(connection):
-    connection.clock.advance(IDLE_SECONDS - 1)
-    connection.say(b"jobs\n")
-    connection.clock.advance(IDLE_SECONDS - 1)
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        (b"", STRANGER_SECONDS),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", STRANGER_SECONDS),
+        (b"GET / HTTP/1.1\r\nHost: tracker\r\n\r\nAccept: all\r\n", STRANGER_SECONDS),
+        (fetch(key=b"another key"), STRANGER_SECONDS),
+        (b"jobs\n", IDLE_SECONDS),
+        (fetch(), IDLE_SECONDS),
+        (b"jobs\njob", IDLE_SECONDS),
+    ],
+)
+def test_a_connection_on_which_nothing_is_asked_is_dropped_in_time(connection, said, seconds):
+    connection.clock.advance(STRANGER_SECONDS - 1)
+    if b"\n" in said:
+        connection.say(said)
+        connection.clock.advance(seconds - 1)
+    else:
+        connection.say(said)
     assert not connection.transport.disconnected
     connection.clock.advance(1)
     assert connection.transport.disconnected
