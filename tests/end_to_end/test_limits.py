@@ -179,3 +179,11 @@ def test_daemons_that_a_job_forked_are_dead_when_it(
             second.open()
         assert site.pytxmr("wait", job).status == (how == "is killed")
     daemon.wait()
+
+
+@pytest.mark.parametrize("seconds", ["-1", "1.5", "ten", "", "99999999"])
+def test_bad_task_timeout_is_answered_before_anything_runs(site: Site, seconds: str) -> None:
+    job = site.write("job.py", always("os", "pass"))
+    done = site.run(job, "in.txt", f"--task-timeout={seconds}")
+    assert done.status == 2
+    assert f"{seconds!r} is no number of seconds; 0 means no limit" in done.err
