@@ -165,6 +165,17 @@ def test_a_bomb_before_the_login_is_cut_at_the_budget_of_a_login(server, kind):
     assert server.clock.getDelayedCalls() == []
 
 
+def test_what_is_read_before_a_login_is_little_although_a_message_may_be_large(server):
+    harmless = begin(2) + text(bytes(LOGIN_BYTES))
+    stranger = server.connect()
+    throw(stranger, text(b"pb") + harmless)
+    assert is_cut(stranger)
+    friend, peer = server.log_in()
+    throw(friend, harmless)
+    assert not is_cut(friend)
+    peer.disconnect()
+
+
 @pytest.mark.parametrize("kind", BOMBS)
 def test_a_bomb_after_the_login_is_cut_at_the_budget_of_a_message(server, kind):
     endpoint, _ = server.log_in()
