@@ -27,15 +27,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pytxmr.errors import JobFailed, PytxmrError, SpillDamaged
-from pytxmr.model import MAP, REDUCE, AttemptId, MapOutput, TaskId
+from pytxmr.model import MAP, REDUCE, AttemptId, MapOutput
 from pytxmr.plan import events as ev
-from pytxmr.plan.pending import PendingTasks
 from pytxmr.plan.policy import choose_tracker, least_loaded
 from pytxmr.plan.shuffleplan import ShufflePlan
+from pytxmr.plan.tasks import Task, Tasks
 
 
 class Phase(StrEnum):
@@ -53,29 +52,8 @@ class Outcome(StrEnum):
     KILLED = "killed"
 
 
-@dataclass(slots=True)
-class Task:
-    """The work and its tries. ``winner`` is set while the task is done."""
-
-    id: TaskId
-    running: dict[AttemptId, str] = field(default_factory=dict)
-    attempts: int = 0
-    failures: int = 0
-    lost_outputs: int = 0
-    failed_on: set[str] = field(default_factory=set)
-    winner: AttemptId | None = None
-    counters: dict[str, int] = field(default_factory=dict)
-    size_bytes: int = 0
-    digest: str = ""
-
-    @property
-    def pending(self) -> bool:
-        return self.winner is None and not self.running
-
-
 class JobState:
-    """One job. ``trackers`` maps each tracker that has initialised the job to its workers;
-    ``running_on`` counts the running attempts by tracker."""
+    """One job. ``trackers`` maps each tracker that has initialised the job to its workers."""
 
     def __init__(self, submitted: ev.JobSubmitted) -> None:
         self.job = submitted.job
@@ -84,23 +62,17 @@ class JobState:
         self.outcome: Outcome | None = None
         self.error: PytxmrError | None = None
         self.trackers: dict[str, int] = {}
-        self.running_on: Counter[str] = Counter()
-        self.maps = [Task(TaskId(MAP, i)) for i in range(submitted.maps)]
-        self.reduces: list[Task] = []
+        self.tasks = Tasks(submitted.maps)
         self.reduces_done = 0
         self.failures = 0
-        self._counters: dict[str, int] = {}
         self._reducers = submitted.reducers
         self._max_attempts = submitted.max_attempts
         self._kill_reason: str | None = None
-        self._orders: dict[AttemptId, ev.LaunchMap | ev.LaunchReduce] = {}
+        self._reduce_orders: dict[AttemptId, ev.LaunchReduce] = {}
         self._initialising: dict[str, int] = {}
         self._refusing: dict[str, int] = {}
         self._addresses: dict[str, tuple[str, int]] = {}
-        self._pending_maps = PendingTasks()
-        for task in self.maps:
-            self._pending_maps.add(task.id.index)
-        self._maps_to_do = len(self.maps)
+        self._maps_to_do = submitted.maps
         self._shuffle = ShufflePlan(0, 0)
 
     # ---- how far the job is
@@ -109,6 +81,22 @@ class JobState:
     def active(self) -> bool:
         """Does it launch attempts?"""
         return self.phase in (Phase.MAPPING, Phase.REDUCING)
+
+    @property
+    def maps(self) -> list[Task]:
+        return self.tasks.maps
+
+    @property
+    def reduces(self) -> list[Task]:
+        return self.tasks.reduces
+
+    @property
+    def running_on(self) -> Counter[str]:
+        return self.tasks.running_on
+
+    @property
+    def maps_waiting(self) -> int:
+        return self.tasks.maps_waiting
 
     @property
     def partitions(self) -> int:
@@ -120,7 +108,7 @@ class JobState:
 
     def counters(self) -> dict[str, int]:
         """The sums over the attempts that count."""
-        return dict(self._counters)
+        return dict(self.tasks.counters)
 
     # ---- events
 
@@ -163,7 +151,7 @@ class JobState:
     def start(self, workers: int) -> list[ev.Instruction]:
         """Begin, on a cluster with so many workers."""
         assert self.phase is Phase.QUEUED
-        self.reduces = [Task(TaskId(REDUCE, i)) for i in range(self._reducers or max(1, workers))]
+        self.tasks.add_reduces(self._reducers or max(1, workers))
         self._shuffle = ShufflePlan(len(self.maps), len(self.reduces))
         self.phase = Phase.MAPPING if self.maps else Phase.REDUCING
         return [ev.InitJob(self.job, tracker) for tracker in self._initialising]
@@ -202,18 +190,22 @@ class JobState:
             return []
         if tracker in self._initialising:
             return [ev.InitJob(self.job, tracker)]
-        orders: list[ev.Instruction] = [
-            order for order in self._orders.values() if order.tracker == tracker
-        ]
+        orders: list[ev.Instruction] = []
+        for task in self.tasks:
+            for attempt in [a for a, where in task.running.items() if where == tracker]:
+                if task.id.kind == MAP:
+                    orders.append(ev.LaunchMap(self.job, tracker, attempt, self.partitions))
+                else:
+                    orders.append(self._reduce_orders[attempt])
         self._shuffle.tell_again(tracker)
         return orders + self._ask()
 
     def _tracker_lost(self, tracker: str) -> list[ev.Instruction]:
         for known in (self.trackers, self._initialising, self._refusing):
             known.pop(tracker, None)
-        for task in (*self.maps, *self.reduces):
+        for task in self.tasks:
             for attempt in [a for a, where in task.running.items() if where == tracker]:
-                self._stop(task, attempt)
+                self.tasks.stop(task, attempt)
         if not self.active:
             return []
         for partition, home in enumerate(self._shuffle.home):
@@ -233,10 +225,10 @@ class JobState:
     # ---- how attempts end
 
     def _map_succeeded(self, event: ev.MapSucceeded) -> list[ev.Instruction]:
-        task = self._running(event.attempt, event.tracker)
+        task = self.tasks.running(event.attempt, event.tracker)
         if task is None or not self.active:
             return []
-        self._won(task, event.attempt, event.counters)
+        self.tasks.win(task, event.attempt, event.counters)
         self._maps_to_do -= 1
         if not self._maps_to_do:
             self.phase = Phase.REDUCING
@@ -245,10 +237,10 @@ class JobState:
         return self._ask()
 
     def _reduce_succeeded(self, event: ev.ReduceSucceeded) -> list[ev.Instruction]:
-        task = self._running(event.attempt, event.tracker)
+        task = self.tasks.running(event.attempt, event.tracker)
         if task is None or not self.active:
             return []
-        self._won(task, event.attempt, event.counters)
+        self.tasks.win(task, event.attempt, event.counters)
         self.reduces_done += 1
         task.size_bytes, task.digest = event.size_bytes, event.digest
         self._shuffle.finish(task.id.index)
@@ -263,7 +255,7 @@ class JobState:
         return [ev.CommitJob(self.job, winners, self.counters())]
 
     def _attempt_ended_badly(self, event: ev.AttemptEndedBadly) -> list[ev.Instruction]:
-        task = self._running(event.attempt, event.tracker)
+        task = self.tasks.running(event.attempt, event.tracker)
         if task is None:
             return []
         damaged = self._damaged_maps(task, event.error)
@@ -271,7 +263,7 @@ class JobState:
             self.failures += 1
             task.failures += 1
             task.failed_on.add(event.tracker)
-        self._stop(task, event.attempt)
+        self.tasks.stop(task, event.attempt)
         if not self.active:
             return []
         if damaged:
@@ -287,7 +279,7 @@ class JobState:
     # ---- how outputs come and go
 
     def _segments_fetched(self, event: ev.SegmentsFetched) -> list[ev.Instruction]:
-        task = self._task(event.attempt)
+        task = self.tasks.of(event.attempt)
         if task is not None and task.id.kind == MAP and event.attempt.number < task.attempts:
             self._shuffle.fetched(event.tracker, event.attempt, event.partitions)
         return []
@@ -341,10 +333,8 @@ class JobState:
                 and index not in self._shuffle.outputs
                 and self._shuffle.needs(index)
             ):
-                # Its counters stay until others take their place: a late arrival may do without.
-                task.winner = None
+                self.tasks.map_again(task)
                 self._maps_to_do += 1
-                self._pending_maps.add(index, task.failed_on)
                 self.phase = Phase.MAPPING
 
     def _move(self, partition: int, avoid: set[str] | frozenset[str] = frozenset()) -> None:
@@ -382,52 +372,13 @@ class JobState:
         if self.phase in (Phase.ENDING, Phase.ENDED):
             return []
         self.phase, self.outcome, self.error = Phase.ENDING, outcome, error
-        for task in (*self.maps, *self.reduces):
-            task.running.clear()
-        self.running_on.clear()
-        self._orders.clear()
+        self.tasks.stop_all()
+        self._reduce_orders.clear()
         self._shuffle = ShufflePlan(0, 0)
         everywhere = tuple(self.trackers | self._initialising | self._refusing)
         return [ev.DestroyJob(self.job, everywhere, self.keep)]
 
-    # ---- attempts
-
-    def _task(self, attempt: AttemptId) -> Task | None:
-        tasks = self.maps if attempt.task.kind == MAP else self.reduces
-        return tasks[attempt.task.index] if attempt.task.index < len(tasks) else None
-
-    def _running(self, attempt: AttemptId, tracker: str) -> Task | None:
-        """The task of an attempt that runs on that tracker; None if it no longer does."""
-        task = self._task(attempt)
-        return task if task is not None and task.running.get(attempt) == tracker else None
-
-    def _launch(self, task: Task, tracker: str) -> AttemptId:
-        attempt = AttemptId(task.id, task.attempts)
-        task.attempts += 1
-        task.running[attempt] = tracker
-        self.running_on[tracker] += 1
-        return attempt
-
-    def _won(self, task: Task, attempt: AttemptId, counters: dict[str, int]) -> None:
-        """The attempt counts, and its counters do instead of those of the one before."""
-        for name, count in task.counters.items():
-            self._counters[name] -= count
-        for name, count in counters.items():
-            self._counters[name] = self._counters.get(name, 0) + count
-        task.winner, task.counters = attempt, counters
-        self._stop(task, attempt)
-
-    def _stop(self, task: Task, attempt: AttemptId) -> None:
-        """The attempt has ended; a map that none of its attempts has won waits for another one."""
-        self.running_on[task.running.pop(attempt)] -= 1
-        del self._orders[attempt]
-        if task.pending and task.id.kind == MAP:
-            self._pending_maps.add(task.id.index, task.failed_on)
-
-    @property
-    def maps_waiting(self) -> int:
-        """How many maps no attempt runs of, and none has won."""
-        return len(self._pending_maps)
+    # ---- attempts to start
 
     def next_launch(self, free: Mapping[str, int]) -> ev.LaunchMap | ev.LaunchReduce | None:
         """The next attempt to start, given each tracker's free workers; None if there is none."""
@@ -437,14 +388,12 @@ class JobState:
 
     def next_map(self, free: Mapping[str, int]) -> ev.LaunchMap | None:
         """The same, but of a map. The job is active."""
-        found = self._pending_maps.take(lambda avoid: choose_tracker(free, avoid, self.trackers))
+        found = self.tasks.next_map(lambda avoid: choose_tracker(free, avoid, self.trackers))
         if found is None:
             return None
-        index, tracker = found
-        attempt = self._launch(self.maps[index], tracker)
-        order = ev.LaunchMap(self.job, tracker, attempt, self.partitions)
-        self._orders[attempt] = order
-        return order
+        task, tracker = found
+        attempt = self.tasks.launch(task, tracker)
+        return ev.LaunchMap(self.job, tracker, attempt, self.partitions)
 
     def _next_reduce(self, free: Mapping[str, int]) -> ev.LaunchReduce | None:
         for partition in sorted(self._shuffle.whole):
@@ -453,7 +402,8 @@ class JobState:
             if task.pending and home is not None and free.get(home, 0) > 0:
                 arrived = self._shuffle.arrived[partition]
                 maps = tuple(arrived[index] for index in range(len(self.maps)))
-                order = ev.LaunchReduce(self.job, home, self._launch(task, home), maps)
-                self._orders[order.attempt] = order
+                attempt = self.tasks.launch(task, home)
+                order = ev.LaunchReduce(self.job, home, attempt, maps)
+                self._reduce_orders[attempt] = order
                 return order
         return None

@@ -1,0 +1,107 @@
+"""A job's tasks and their attempts: what runs where, which attempt won, whose counters count."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from pytxmr.model import MAP, REDUCE, AttemptId, TaskId
+from pytxmr.plan.pending import PendingTasks
+
+
+@dataclass(slots=True)
+class Task:
+    """The work and its tries. ``winner`` is set while the task is done."""
+
+    id: TaskId
+    running: dict[AttemptId, str] = field(default_factory=dict)
+    attempts: int = 0
+    failures: int = 0
+    lost_outputs: int = 0
+    failed_on: set[str] = field(default_factory=set)
+    winner: AttemptId | None = None
+    counters: dict[str, int] = field(default_factory=dict)
+    size_bytes: int = 0
+    digest: str = ""
+
+    @property
+    def pending(self) -> bool:
+        return self.winner is None and not self.running
+
+
+class Tasks:
+    """``running_on`` counts the running attempts by tracker."""
+
+    def __init__(self, maps: int) -> None:
+        self.maps = [Task(TaskId(MAP, i)) for i in range(maps)]
+        self.reduces: list[Task] = []
+        self.running_on: Counter[str] = Counter()
+        self.counters: dict[str, int] = {}
+        self._pending_maps = PendingTasks()
+        for task in self.maps:
+            self._pending_maps.add(task.id.index)
+
+    def add_reduces(self, partitions: int) -> None:
+        self.reduces = [Task(TaskId(REDUCE, i)) for i in range(partitions)]
+
+    def __iter__(self) -> Iterator[Task]:
+        yield from self.maps
+        yield from self.reduces
+
+    def of(self, attempt: AttemptId) -> Task | None:
+        """The task of an attempt, if the job has such a task."""
+        tasks = self.maps if attempt.task.kind == MAP else self.reduces
+        return tasks[attempt.task.index] if attempt.task.index < len(tasks) else None
+
+    def running(self, attempt: AttemptId, tracker: str) -> Task | None:
+        """The task of an attempt that runs on that tracker; None if it no longer does."""
+        task = self.of(attempt)
+        return task if task is not None and task.running.get(attempt) == tracker else None
+
+    # ---- what becomes of attempts
+
+    def launch(self, task: Task, tracker: str) -> AttemptId:
+        attempt = AttemptId(task.id, task.attempts)
+        task.attempts += 1
+        task.running[attempt] = tracker
+        self.running_on[tracker] += 1
+        return attempt
+
+    def win(self, task: Task, attempt: AttemptId, counters: dict[str, int]) -> None:
+        """The attempt counts, and its counters do instead of those of the one before."""
+        for name, count in task.counters.items():
+            self.counters[name] -= count
+        for name, count in counters.items():
+            self.counters[name] = self.counters.get(name, 0) + count
+        task.winner, task.counters = attempt, counters
+        self.stop(task, attempt)
+
+    def stop(self, task: Task, attempt: AttemptId) -> None:
+        """The attempt has ended; a map that none of its attempts has won waits for another one."""
+        self.running_on[task.running.pop(attempt)] -= 1
+        if task.pending and task.id.kind == MAP:
+            self._pending_maps.add(task.id.index, task.failed_on)
+
+    def stop_all(self) -> None:
+        for task in self:
+            task.running.clear()
+        self.running_on.clear()
+
+    # ---- maps that wait
+
+    @property
+    def maps_waiting(self) -> int:
+        """How many maps no attempt runs of, and none has won."""
+        return len(self._pending_maps)
+
+    def map_again(self, task: Task) -> None:
+        """What the map put out is gone. Its counters stay until others take their place: a late
+        arrival may do without."""
+        task.winner = None
+        self._pending_maps.add(task.id.index, task.failed_on)
+
+    def next_map(self, choose: Callable[[frozenset[str]], str | None]) -> tuple[Task, str] | None:
+        """Take the first map that waits for which ``choose(trackers to avoid)`` gives a tracker."""
+        found = self._pending_maps.take(choose)
+        return None if found is None else (self.maps[found[0]], found[1])
