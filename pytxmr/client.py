@@ -43,6 +43,7 @@ class JobOptions:
     reducers: int | None = None
     split_bytes: int | None = None
     keep: bool = False
+    speculate: bool = True
     memory_bytes: int | None = None
     task_timeout: int = 600
     codec: str = "none"
@@ -77,6 +78,7 @@ def make_spec(options: JobOptions) -> JobSpec:
         reducers=options.reducers,
         split_bytes=options.split_bytes,
         keep=options.keep,
+        speculate=options.speculate,
         memory_bytes=options.memory_bytes,
         task_timeout=options.task_timeout,
         codec=options.codec,

@@ -88,6 +88,8 @@ class JobLife:
                 return self._announced.setdefault(instruction.tracker, []).extend(
                     instruction.wanted
                 )
+            case ev.KillAttempt():
+                done = self._kill_attempt(instruction)
             case ev.InitJob():
                 done = self._init_job(instruction)
             case ev.CommitJob():
@@ -187,6 +189,14 @@ class JobLife:
             return
         for order in orders:
             self._feed(ev.AttemptEndedBadly(self.job, tracker, order.attempt, error))
+
+    # ---- killAttempt: of two attempts of a task the one that was not first
+
+    def _kill_attempt(self, order: ev.KillAttempt) -> Deferred[Any]:
+        # One that is not killed ends by itself, and its report does not count.
+        return self._call(order.tracker, "killAttempt", self.job, str(order.attempt)).addErrback(
+            lambda failure: _log.info("{attempt} not killed", attempt=str(order.attempt))
+        )
 
     # ---- commit: the winners' files get their names, then _SUCCESS
 

@@ -256,7 +256,11 @@ class JobTracker(Service):
 
     def heartbeat(self, tracker: str, progress: list[Any]) -> None:
         if tracker in self.cluster.trackers:
-            self.feed(ev.Heartbeat(tracker))
+            running = tuple(
+                (str(job), AttemptId.parse(attempt), float(fraction))
+                for job, attempt, fraction, _ in progress
+            )
+            self.feed(ev.Heartbeat(tracker, running))
         seen: dict[str, dict[str, tuple[float, str]]] = {}
         for job, attempt, fraction, status in progress:
             seen.setdefault(job, {})[attempt] = (float(fraction), str(status)[:200])
@@ -291,7 +295,10 @@ class JobTracker(Service):
         jobs = self.cluster.jobs
         life = JobLife(job, spec, splits, jobs, self._call, self.feed, self._reactor)
         self.lives[job] = life
-        self.feed(ev.JobSubmitted(job, len(splits), spec.reducers, spec.max_attempts, spec.keep))
+        submitted = ev.JobSubmitted(
+            job, len(splits), spec.reducers, spec.max_attempts, spec.keep, spec.speculate
+        )
+        self.feed(submitted)
         try:
             self._remember(number, owner, life)
         except PytxmrError as error:

@@ -142,6 +142,8 @@ class JobSpec:
     split_bytes: int | None = None
     keep: bool = False
     max_attempts: int = 4
+    #: Whether slow attempts get a backup.
+    speculate: bool = True
     #: Memory of a worker process; None: what its tracker gives.
     memory_bytes: int | None = None
     #: Seconds that an attempt may go on without getting on; 0: for ever.
@@ -167,6 +169,7 @@ class JobSpec:
             split_bytes=take(plain, "split_bytes", (int, type(None))),
             keep=take(plain, "keep", bool),
             max_attempts=take(plain, "max_attempts", int),
+            speculate=take(plain, "speculate", bool),
             memory_bytes=take(plain, "memory_bytes", (int, type(None))),
             task_timeout=take(plain, "task_timeout", int),
             codec=take(plain, "codec", str),

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from pytxmr.cli.commands import _job_options
+from pytxmr.cli.options import build_parser
 from pytxmr.client import JobOptions, make_spec
 from pytxmr.errors import BadJob, PeerBroke
 from pytxmr.model import JobSpec
@@ -83,8 +85,9 @@ def test_a_batch_mapper_is_sampled_as_any(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("codec", ["none", "lz4", "zstd"])
 def test_a_spec_travels_as_plain_values(tmp_path: Path, codec: str) -> None:
-    spec = made(tmp_path, memory_bytes=123, task_timeout=7, codec=codec)
+    spec = made(tmp_path, memory_bytes=123, task_timeout=7, codec=codec, speculate=False)
     assert (spec.memory_bytes, spec.task_timeout, spec.codec) == (123, 7, codec)
+    assert not spec.speculate
     assert JobSpec.from_plain(spec.to_plain()) == spec
 
 
@@ -126,3 +129,10 @@ def test_a_codec_that_is_not_installed_is_refused_with_how_to_install_it(
         f"--codec {codec} needs a library: pip install 'pytxmr[{codec}]'"
     )
     assert made(tmp_path).codec == "none"
+
+
+@pytest.mark.parametrize("command", ["run", "submit"])
+def test_speculation_can_be_turned_off(command: str) -> None:
+    line = [command, "job.py", "input", "--output", "out"]
+    assert _job_options(build_parser().parse_args(line)).speculate
+    assert not _job_options(build_parser().parse_args([*line, "--no-speculation"])).speculate

@@ -255,6 +255,7 @@ def _job_options(options: argparse.Namespace) -> JobOptions:
         reducers=options.reducers,
         split_bytes=options.split_size,
         keep=options.keep,
+        speculate=not options.no_speculation,
         memory_bytes=options.memory,
         task_timeout=options.task_timeout,
         codec=options.codec,

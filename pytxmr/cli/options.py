@@ -137,6 +137,11 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
         "1 Gbit/s and below (default: none)",
     )  # fmt: skip
     parser.add_argument(
+        "--no-speculation", action="store_true",
+        help="start no second attempt of a map that is slow on one machine and may not be on "
+        "another",
+    )  # fmt: skip
+    parser.add_argument(
         "--keep", action="store_true",
         help="keep the spills for inspection, until `pytxmr destroy JOB`; when the job runs here, "
         "stay and serve them until Ctrl-C",

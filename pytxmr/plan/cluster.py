@@ -6,6 +6,7 @@ that it concerns, and then gives free workers to jobs, first in, first out.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from pytxmr.plan import events as ev
@@ -19,6 +20,8 @@ DISCONNECTED_SECONDS = 1.0
 #: Maps of a job that wait, for each worker of the cluster, from which on trackers are given work
 #: ahead. With fewer, a slow tracker would sit on maps that another could run.
 MAPS_WAITING_PER_WORKER = 4
+#: Attempts of a tracker that backups outran, from which on it is used last.
+RACES_TO_LOSE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class ClusterState:
         self.trackers: dict[str, Tracker] = {}
         self.jobs: dict[str, JobState] = {}
         self.stale_reports = 0
+        self._races_lost: Counter[str] = Counter()
 
     def handle(self, event: ev.Event, now: float) -> list[ev.Instruction]:
         """Take one event at ``now`` (seconds of a monotonic clock); return what shall be done."""
@@ -49,6 +53,9 @@ class ClusterState:
                 found += self._joined(event, now)
             case ev.Heartbeat():
                 self._renew(event.tracker, now)
+                for name, attempt, fraction in event.progress:
+                    if name in self.jobs:
+                        self.jobs[name].progressed(event.tracker, attempt, fraction)
                 return []
             case ev.TrackerDisconnected():
                 self._shorten(event.tracker, now)
@@ -59,18 +66,20 @@ class ClusterState:
                     found += job.standing_orders(event.tracker)
             case ev.Tick():
                 found += self._expire(now)
+                return found + self._start_jobs() + self._launch(now) + self._launch_backups(now)
             case ev.TrackerLost():
-                found += self._lost(event.tracker, event.reason)
+                found += self._lost(event.tracker, event.reason, now)
             case ev.JobSubmitted():
                 self.jobs[event.job] = job = JobState(event)
                 for tracker in self.trackers.values():
-                    job.handle(self._as_joined(tracker))
+                    job.handle(self._as_joined(tracker), now)
             case _:
                 if self._is_stale(event):
                     self.stale_reports += 1
                     return []
-                found += self.jobs[event.job].handle(event)
-        return found + self._start_jobs() + self._launch()
+                found += self.jobs[event.job].handle(event, now)
+                self._count_lost_races(event, found)
+        return found + self._start_jobs() + self._launch(now)
 
     def _renew(self, tracker: str, now: float) -> None:
         if tracker not in self.trackers:
@@ -89,7 +98,7 @@ class ClusterState:
         expired = [tracker.id for tracker in self.trackers.values() if tracker.lease.expired(now)]
         found: list[ev.Instruction] = []
         for tracker in expired:
-            found += self._lost(tracker, "its lease expired")
+            found += self._lost(tracker, "its lease expired", now)
         # What a job asked of the second as it learnt of the first is void.
         return [order for order in found if getattr(order, "tracker", None) not in expired]
 
@@ -100,21 +109,22 @@ class ClusterState:
     def _joined(self, event: ev.TrackerJoined, now: float) -> list[ev.Instruction]:
         found: list[ev.Instruction] = []
         for old in [t.id for t in self.trackers.values() if t.name == event.name]:
-            found += self._lost(old, "it came back as another incarnation")
+            found += self._lost(old, "it came back as another incarnation", now)
         lease = Lease.granted(now, self.lease_seconds)
         self.trackers[event.tracker] = Tracker(
             event.tracker, event.name, event.workers, event.address, lease
         )
         for job in self.jobs.values():
-            found += job.handle(event)
+            found += job.handle(event, now)
         return found
 
-    def _lost(self, tracker: str, reason: str) -> list[ev.Instruction]:
+    def _lost(self, tracker: str, reason: str, now: float) -> list[ev.Instruction]:
         if self.trackers.pop(tracker, None) is None:
             return []
+        self._races_lost.pop(tracker, None)
         found: list[ev.Instruction] = []
         for job in self.jobs.values():
-            found += job.handle(ev.TrackerLost(tracker, reason))
+            found += job.handle(ev.TrackerLost(tracker, reason), now)
         return found
 
     @staticmethod
@@ -138,19 +148,43 @@ class ClusterState:
                     free[tracker] -= running
         return free
 
-    def _launch(self) -> list[ev.Instruction]:
+    def _launch(self, now: float) -> list[ev.Instruction]:
         found: list[ev.Instruction] = []
-        free = self.free_workers()
+        free, last = self.free_workers(), self.unreliable
         for job in self.jobs.values():
             while any(workers > 0 for workers in free.values()):
-                launch = job.next_launch(free)
+                launch = job.next_launch(free, last, now)
                 if launch is None:
                     break
                 free[launch.tracker] -= 1
                 found.append(launch)
-        return found + self._launch_ahead(free)
+        return found + self._launch_ahead(free, now)
 
-    def _launch_ahead(self, free: dict[str, int]) -> list[ev.Instruction]:
+    def _launch_backups(self, now: float) -> list[ev.Instruction]:
+        """Second attempts of what is slow, on workers for which there is nothing else to do."""
+        found: list[ev.Instruction] = []
+        free, last = self.free_workers(), self.unreliable
+        for job in self.jobs.values():
+            while any(workers > 0 for workers in free.values()):
+                backup = job.next_backup(free, last, now)
+                if backup is None:
+                    break
+                free[backup.tracker] -= 1
+                found.append(backup)
+        return found
+
+    @property
+    def unreliable(self) -> set[str]:
+        """The trackers whose attempts were outrun by backups again and again: to be used last."""
+        return {name for name, lost in self._races_lost.items() if lost >= RACES_TO_LOSE}
+
+    def _count_lost_races(self, event: ev.Event, orders: list[ev.Instruction]) -> None:
+        for order in orders:
+            # A backup that was not needed says nothing against the tracker that it ran on.
+            if isinstance(order, ev.KillAttempt) and order.attempt.number < event.attempt.number:
+                self._races_lost[order.tracker] += 1
+
+    def _launch_ahead(self, free: dict[str, int], now: float) -> list[ev.Instruction]:
         """Of large jobs, a map for each worker beside the one it runs: a worker that has ended one
         begins the next without a word from here."""
         found: list[ev.Instruction] = []
@@ -162,7 +196,7 @@ class ClusterState:
                 and job.maps_waiting > MAPS_WAITING_PER_WORKER * workers
                 and any(left > 0 for left in room.values())
             ):
-                launch = job.next_map(room)
+                launch = job.next_map(room, self.unreliable, now)
                 if launch is None:
                     break
                 room[launch.tracker] -= 1

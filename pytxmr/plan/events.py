@@ -28,7 +28,10 @@ class TrackerJoined:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
+    """``progress``: of what runs there the job, the attempt, and how much is done, 0 to 1."""
+
     tracker: str
+    progress: tuple[tuple[str, AttemptId, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class JobSubmitted:
     reducers: int | None
     max_attempts: int = 4
     keep: bool = False
+    speculate: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +197,15 @@ class LaunchReduce:
     tracker: str
     attempt: AttemptId
     maps: tuple[AttemptId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KillAttempt:
+    """Another attempt of its task was first: what it still reports counts for nothing."""
+
+    job: str
+    tracker: str
+    attempt: AttemptId
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ A pure state machine: `JobState.handle` takes an event and returns instructions.
 - An attempt that fails counts against its task, up to ``max_attempts``; one that is lost with its
   tracker, or that stumbled over somebody else's damaged output, does not. Damage, and fetches that
   fail, count against the map: its output may be lost ``max_attempts`` times, so that it ends.
+- An attempt that is slow may get a backup, once. As one of the two succeeds the other is killed,
+  and counts no more: neither as a failure, nor with its counters.
 - Reports of attempts that are not running any more are ignored, so each may come twice or late.
 - A tracker that cannot initialise the job is not used, unless it is the last one left.
 - A commit is not disturbed: a job that is killed while it commits ends as killed thereafter.
@@ -26,7 +28,7 @@ only the loss of a tracker and the failure of a reduce look at all of them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 
 from pytxmr.errors import JobFailed, PytxmrError, SpillDamaged
@@ -58,6 +60,7 @@ class JobState:
     def __init__(self, submitted: ev.JobSubmitted) -> None:
         self.job = submitted.job
         self.keep = submitted.keep
+        self.speculate = submitted.speculate
         self.phase = Phase.QUEUED
         self.outcome: Outcome | None = None
         self.error: PytxmrError | None = None
@@ -76,6 +79,11 @@ class JobState:
         self._shuffle = ShufflePlan(0, 0)
 
     # ---- how far the job is
+
+    def progressed(self, tracker: str, attempt: AttemptId, fraction: float) -> None:
+        """How much of its work an attempt has done, as its tracker says."""
+        if self.tasks.running(attempt, tracker) is not None:
+            self.tasks.pace.progressed(attempt, fraction)
 
     @property
     def active(self) -> bool:
@@ -112,8 +120,9 @@ class JobState:
 
     # ---- events
 
-    def handle(self, event: ev.Event) -> list[ev.Instruction]:
-        """Take one event; return what shall be done. Events that no longer count do nothing."""
+    def handle(self, event: ev.Event, now: float) -> list[ev.Instruction]:
+        """Take one event at ``now``; return what shall be done. Events that no longer count do
+        nothing."""
         if self.phase is Phase.ENDED:
             return []
         match event:
@@ -126,9 +135,9 @@ class JobState:
             case ev.InitFailed():
                 return self._init_failed(event)
             case ev.MapSucceeded():
-                return self._map_succeeded(event)
+                return self._map_succeeded(event, now)
             case ev.ReduceSucceeded():
-                return self._reduce_succeeded(event)
+                return self._reduce_succeeded(event, now)
             case ev.AttemptEndedBadly():
                 return self._attempt_ended_badly(event)
             case ev.SegmentsFetched():
@@ -224,23 +233,24 @@ class JobState:
 
     # ---- how attempts end
 
-    def _map_succeeded(self, event: ev.MapSucceeded) -> list[ev.Instruction]:
+    def _map_succeeded(self, event: ev.MapSucceeded, now: float) -> list[ev.Instruction]:
         task = self.tasks.running(event.attempt, event.tracker)
         if task is None or not self.active:
             return []
-        self.tasks.win(task, event.attempt, event.counters)
+        outrun = self.tasks.win(task, event.attempt, event.counters, now)
         self._maps_to_do -= 1
         if not self._maps_to_do:
             self.phase = Phase.REDUCING
         address = self._addresses[event.tracker]
         self._shuffle.add(MapOutput(event.attempt, event.tracker, address, event.partition_bytes))
-        return self._ask()
+        kills = [ev.KillAttempt(self.job, tracker, attempt) for attempt, tracker in outrun]
+        return kills + self._ask()
 
-    def _reduce_succeeded(self, event: ev.ReduceSucceeded) -> list[ev.Instruction]:
+    def _reduce_succeeded(self, event: ev.ReduceSucceeded, now: float) -> list[ev.Instruction]:
         task = self.tasks.running(event.attempt, event.tracker)
         if task is None or not self.active:
             return []
-        self.tasks.win(task, event.attempt, event.counters)
+        self.tasks.win(task, event.attempt, event.counters, now)
         self.reduces_done += 1
         task.size_bytes, task.digest = event.size_bytes, event.digest
         self._shuffle.finish(task.id.index)
@@ -380,29 +390,54 @@ class JobState:
 
     # ---- attempts to start
 
-    def next_launch(self, free: Mapping[str, int]) -> ev.LaunchMap | ev.LaunchReduce | None:
-        """The next attempt to start, given each tracker's free workers; None if there is none."""
+    def next_launch(
+        self, free: Mapping[str, int], last: Collection[str], now: float
+    ) -> ev.LaunchMap | ev.LaunchReduce | None:
+        """The next attempt to start, given each tracker's free workers, and the trackers to use
+        ``last``; None if there is none."""
         if not self.active:
             return None
-        return self.next_map(free) or self._next_reduce(free)
+        return self.next_map(free, last, now) or self._next_reduce(free, now)
 
-    def next_map(self, free: Mapping[str, int]) -> ev.LaunchMap | None:
+    def next_map(
+        self, free: Mapping[str, int], last: Collection[str], now: float
+    ) -> ev.LaunchMap | None:
         """The same, but of a map. The job is active."""
-        found = self.tasks.next_map(lambda avoid: choose_tracker(free, avoid, self.trackers))
+        found = self.tasks.next_map(lambda avoid: choose_tracker(free, avoid, self.trackers, last))
         if found is None:
             return None
         task, tracker = found
-        attempt = self.tasks.launch(task, tracker)
+        return self._launch_map(task, tracker, now)
+
+    def _launch_map(self, task: Task, tracker: str, now: float) -> ev.LaunchMap:
+        attempt = self.tasks.launch(task, tracker, now)
         return ev.LaunchMap(self.job, tracker, attempt, self.partitions)
 
-    def _next_reduce(self, free: Mapping[str, int]) -> ev.LaunchReduce | None:
+    def next_backup(
+        self, free: Mapping[str, int], last: Collection[str], now: float
+    ) -> ev.LaunchMap | None:
+        """The next backup attempt to start, of the slowest map that has none (see
+        `plan.speculation`). It never goes to the tracker that is slow, to one on which the map has
+        failed, or to those to use ``last``."""
+        if not self.speculate or not self.active:
+            return None
+        for task, where in self.tasks.stragglers(now):
+            avoid = {where, *task.failed_on, *last}
+            able = [tracker for tracker in self.trackers if tracker not in avoid]
+            tracker = choose_tracker(free, (), able)
+            if tracker is not None:
+                task.backed_up = True
+                return self._launch_map(task, tracker, now)
+        return None
+
+    def _next_reduce(self, free: Mapping[str, int], now: float) -> ev.LaunchReduce | None:
         for partition in sorted(self._shuffle.whole):
             task = self.reduces[partition]
             home = self._shuffle.home[partition]
             if task.pending and home is not None and free.get(home, 0) > 0:
                 arrived = self._shuffle.arrived[partition]
                 maps = tuple(arrived[index] for index in range(len(self.maps)))
-                attempt = self.tasks.launch(task, home)
+                attempt = self.tasks.launch(task, home, now)
                 order = ev.LaunchReduce(self.job, home, attempt, maps)
                 self._reduce_orders[attempt] = order
                 return order

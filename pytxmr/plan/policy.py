@@ -6,13 +6,17 @@ from collections.abc import Collection, Mapping
 
 
 def choose_tracker(
-    free: Mapping[str, int], avoid: Collection[str], ready: Collection[str]
+    free: Mapping[str, int],
+    avoid: Collection[str],
+    ready: Collection[str],
+    last: Collection[str] = (),
 ) -> str | None:
     """The tracker for a task's next attempt, or None to wait for a better one.
 
     ``free``: free workers by tracker. ``avoid``: trackers on which the task has failed; they are
-    used only if none of the ``ready`` ones is another. Among equals the most idle one wins, then
-    the lowest id, so that the choice is the same in every replay.
+    used only if none of the ``ready`` ones is another. Those to use ``last`` get what finds no
+    free worker elsewhere. Among equals the most idle one wins, then the lowest id, so that the
+    choice is the same in every replay.
     """
     elsewhere = any(tracker not in avoid for tracker in ready)
     candidates = [
@@ -20,7 +24,9 @@ def choose_tracker(
         for tracker, workers in free.items()
         if workers > 0 and tracker in ready and not (elsewhere and tracker in avoid)
     ]
-    return min(candidates, key=lambda tracker: (-free[tracker], tracker), default=None)
+    return min(
+        candidates, key=lambda tracker: (tracker in last, -free[tracker], tracker), default=None
+    )
 
 
 def least_loaded(

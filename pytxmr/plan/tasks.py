@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 from pytxmr.model import MAP, REDUCE, AttemptId, TaskId
 from pytxmr.plan.pending import PendingTasks
+from pytxmr.plan.speculation import DONE, Pace
 
 
 @dataclass(slots=True)
 class Task:
-    """The work and its tries. ``winner`` is set while the task is done."""
+    """The work and its tries. ``winner`` is set while the task is done; ``backed_up`` once a
+    backup attempt of it was started, until it has to run again."""
 
     id: TaskId
     running: dict[AttemptId, str] = field(default_factory=dict)
@@ -21,6 +23,7 @@ class Task:
     lost_outputs: int = 0
     failed_on: set[str] = field(default_factory=set)
     winner: AttemptId | None = None
+    backed_up: bool = False
     counters: dict[str, int] = field(default_factory=dict)
     size_bytes: int = 0
     digest: str = ""
@@ -38,6 +41,7 @@ class Tasks:
         self.reduces: list[Task] = []
         self.running_on: Counter[str] = Counter()
         self.counters: dict[str, int] = {}
+        self.pace = Pace()
         self._pending_maps = PendingTasks()
         for task in self.maps:
             self._pending_maps.add(task.id.index)
@@ -61,32 +65,46 @@ class Tasks:
 
     # ---- what becomes of attempts
 
-    def launch(self, task: Task, tracker: str) -> AttemptId:
+    def launch(self, task: Task, tracker: str, now: float) -> AttemptId:
         attempt = AttemptId(task.id, task.attempts)
         task.attempts += 1
         task.running[attempt] = tracker
         self.running_on[tracker] += 1
+        if task.id.kind == MAP:
+            self.pace.began(attempt, now)
         return attempt
 
-    def win(self, task: Task, attempt: AttemptId, counters: dict[str, int]) -> None:
-        """The attempt counts, and its counters do instead of those of the one before."""
+    def win(
+        self, task: Task, attempt: AttemptId, counters: dict[str, int], now: float
+    ) -> list[tuple[AttemptId, str]]:
+        """The attempt counts, and its counters do instead of those of the one before. Returns the
+        attempts that it outran, which have ended, and where they ran."""
         for name, count in task.counters.items():
             self.counters[name] -= count
         for name, count in counters.items():
             self.counters[name] = self.counters.get(name, 0) + count
         task.winner, task.counters = attempt, counters
+        if task.id.kind == MAP:
+            self.pace.succeeded(attempt, now)
         self.stop(task, attempt)
+        outrun = list(task.running.items())
+        for other, _ in outrun:
+            self.stop(task, other)
+        return outrun
 
     def stop(self, task: Task, attempt: AttemptId) -> None:
         """The attempt has ended; a map that none of its attempts has won waits for another one."""
         self.running_on[task.running.pop(attempt)] -= 1
-        if task.pending and task.id.kind == MAP:
-            self._pending_maps.add(task.id.index, task.failed_on)
+        if task.id.kind == MAP:
+            self.pace.ended(attempt)
+            if task.pending:
+                self._wait(task)
 
     def stop_all(self) -> None:
         for task in self:
             task.running.clear()
         self.running_on.clear()
+        self.pace.clear()
 
     # ---- maps that wait
 
@@ -99,9 +117,27 @@ class Tasks:
         """What the map put out is gone. Its counters stay until others take their place: a late
         arrival may do without."""
         task.winner = None
+        if not task.running:
+            self._wait(task)
+
+    def _wait(self, task: Task) -> None:
+        task.backed_up = False
         self._pending_maps.add(task.id.index, task.failed_on)
 
     def next_map(self, choose: Callable[[frozenset[str]], str | None]) -> tuple[Task, str] | None:
         """Take the first map that waits for which ``choose(trackers to avoid)`` gives a tracker."""
         found = self._pending_maps.take(choose)
         return None if found is None else (self.maps[found[0]], found[1])
+
+    # ---- maps that another worker may end sooner
+
+    def stragglers(self, now: float) -> Iterator[tuple[Task, str]]:
+        """The maps to back up, and where each runs; the slowest first. None while maps wait, or
+        are done in too small a part."""
+        done = len(self.maps) - self.maps_waiting - len(self.pace)
+        if self.maps_waiting or done < DONE * len(self.maps):
+            return
+        for attempt in self.pace.outliers(now):
+            task = self.maps[attempt.task.index]
+            if not task.backed_up:
+                yield task, task.running[attempt]

@@ -782,6 +782,10 @@ class Asked(Mind):
         self._take("reduce", tasks)
 
     @answering
+    def remote_killAttempt(self, who: Any, job: Any, attempt: Any) -> None:
+        self.calls.append(("killAttempt", [attempt]))
+
+    @answering
     def remote_destroyJob(self, who: Any, job: Any, keep: Any) -> None:
         self._take("destroyJob", [])
 
@@ -1010,6 +1014,37 @@ def test_what_no_longer_counts_when_a_report_is_through_is_not_asked_for(by_hand
     ]
     by_hand.call(peer, "report", who, facts)
     assert asked.taken() == [("destroyJob", [])]
+
+
+def test_an_attempt_that_its_heartbeats_show_to_be_slow_is_run_elsewhere_and_killed(by_hand, site):
+    minds = Asked(), Asked()
+    peers = [by_hand.log_in(mind=mind)[0] for mind in minds]
+    by_hand.add_job(site.spec(), maps=2)
+    slow, quick = (
+        by_hand.register(peer, name=name, workers=1)
+        for peer, name in zip(peers, ("slow", "quick"), strict=True)
+    )
+    by_hand.turn()
+    assert [mind.taken() for mind in minds] == [
+        [("executeMap", ["Map001.0"])],
+        [("executeMap", ["Map002.0"])],
+    ]
+    by_hand.call(
+        peers[1], "report", quick, [fact("map-succeeded", "Map002.0", partition_bytes=[1])]
+    )
+    minds[1].taken()
+    by_hand.call(peers[0], "heartbeat", slow, [["Job001", "Map001.0", 0.01, ""]])
+    by_hand.turn(3.0)
+    assert minds[1].taken() == [("executeMap", ["Map001.1"])]
+    by_hand.call(
+        peers[1], "report", quick, [fact("map-succeeded", "Map001.1", partition_bytes=[1])]
+    )
+    assert ("killAttempt", ["Map001.0"]) in minds[0].taken()
+    fetched = [fact("fetched", name, partitions=[0]) for name in ("Map001.1", "Map002.0")]
+    by_hand.call(peers[1], "report", quick, fetched)
+    assert minds[1].taken()[-1] == ("reduce", ["Reduce000.0"])
+    failed = fact("attempt-failed", "Reduce000.0", error=FINAL)
+    by_hand.call(peers[1], "report", quick, [failed])
 
 
 def test_if_a_call_to_start_attempts_fails_each_has_ended_badly(by_hand, site):

@@ -88,6 +88,14 @@ class Story:
     def lose(self, tracker: str) -> list[ev.Instruction]:
         return self.tell(ev.TrackerLost(tracker, "gone"))
 
+    def beat(self, now: float, **fractions: tuple[AttemptId, float]) -> list[ev.Instruction]:
+        """Every tracker beats; of those named an attempt has got so far. Then time has passed."""
+        self.now = now
+        for tracker in list(self.cluster.trackers):
+            progress = ((JOB, *fractions[tracker]),) if tracker in fractions else ()
+            self.tell(ev.Heartbeat(tracker, progress))
+        return self.tell(ev.Tick())
+
     # ---- jobs
 
     def submit(
@@ -106,7 +114,7 @@ class Story:
     def begin(self, maps: int, reducers: int = 1, **more: Any) -> list[ev.Instruction]:
         """Submit, and initialise everywhere."""
         orders = self.submit(maps, reducers, **more)
-        return self.ready(*(order.tracker for order in orders))
+        return self.ready(*(order.tracker for order in orders), job=more.get("job", JOB))
 
     def mapped(
         self, tracker: str, index: int, number: int = 0, job: str = JOB, **counters: int
@@ -155,3 +163,7 @@ def destroy(*trackers: str, keep: bool = False, job: str = JOB) -> ev.DestroyJob
 
 def commit(*winners: AttemptId, job: str = JOB, **counters: int) -> ev.CommitJob:
     return ev.CommitJob(job, tuple((winner, 10, "sha") for winner in winners), counters)
+
+
+def kill_attempt(tracker: str, attempt: AttemptId, job: str = JOB) -> ev.KillAttempt:
+    return ev.KillAttempt(job, tracker, attempt)

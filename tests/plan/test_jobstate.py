@@ -227,7 +227,7 @@ def test_an_event_that_nobody_knows_is_a_bug():
     story = Story(a=1)
     story.begin(maps=1)
     with pytest.raises(TypeError, match="Job001 knows no event"):
-        story.job.handle(ev.Tick())
+        story.job.handle(ev.Tick(), 0.0)
 
 
 # ---- attempts that fail

@@ -66,6 +66,7 @@ class World:
         self.trackers: dict[str, ModelTracker] = {}
         self.incarnations = 0
         self.deaths = 0
+        self.kills = 0
         self.reports: list[ev.Event] = []
         self.own_orders: list[Any] = []
         self.destroying: dict[str, set[str]] = {}
@@ -115,7 +116,8 @@ class World:
         for job in self.cluster.jobs.values():
             of_job: Counter[str] = Counter()
             for task in (*job.maps, *job.reduces):
-                assert len(task.running) <= 1
+                assert len(task.running) <= (2 if task.backed_up else 1)
+                assert len(set(task.running.values())) == len(task.running)
                 of_job.update(task.running.values())
             assert of_job == +job.running_on
             assert job.maps_done == sum(task.winner is not None for task in job.maps)
@@ -202,6 +204,8 @@ class World:
                 else:
                     error = SpillDamaged("not here", map_index=missing)
                     self.report(ev.AttemptEndedBadly(order.job, tracker.id, order.attempt, error))
+            case ev.KillAttempt():
+                self.kill_attempt(tracker, order)
             case ev.Shuffle():
                 assert order.job in tracker.jobs
                 for output, partitions in order.wanted:
@@ -235,6 +239,27 @@ class World:
         tracker.running = [order for order in tracker.running if order.job != job]
         tracker.fetching = [one for one in tracker.fetching if one[0] != job]
         self.destroying.get(job, set()).discard(tracker.id)
+
+    def kill_attempt(self, tracker: ModelTracker, order: ev.KillAttempt) -> None:
+        """It may have ended meanwhile; else it reports that it was ended, as a real one does."""
+        for running in list(tracker.running):
+            if (running.job, running.attempt) == (order.job, order.attempt):
+                tracker.running.remove(running)
+                error = AttemptFailed("the attempt was ended")
+                self.report(ev.AttemptEndedBadly(order.job, tracker.id, order.attempt, error))
+                self.kills += 1
+
+    def beat(self) -> None:
+        """Time passes, trackers tell how far their attempts are, some of which are slow."""
+        self.now += 3.0
+        for tracker in self.trackers.values():
+            if tracker.id in self.cluster.trackers:
+                progress = tuple(
+                    (order.job, order.attempt, self.rng.choice([0.0, 0.1, 0.9]))
+                    for order in tracker.running
+                )
+                self.feed(ev.Heartbeat(tracker.id, progress))
+        self.feed(ev.Tick())
 
     def end_attempt(self, tracker: ModelTracker) -> None:
         order = tracker.running.pop(self.rng.randrange(len(tracker.running)))
@@ -338,7 +363,9 @@ class World:
                 self.feed(specs.pop(0))
             elif dice < 0.09:
                 self.lose_one()
-            elif dice < 0.09 + self.chaos.kills and self.cluster.jobs:
+            elif dice < 0.1:
+                self.beat()
+            elif dice < 0.1 + self.chaos.kills and self.cluster.jobs:
                 self.feed(ev.KillJob(self.rng.choice(list(self.cluster.jobs)), "enough"))
             else:
                 self.step()
