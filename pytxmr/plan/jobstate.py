@@ -421,7 +421,7 @@ class JobState:
         failed, or to those to use ``last``."""
         if not self.speculate or not self.active:
             return None
-        for task, where in self.tasks.stragglers(now):
+        for task, where in self.tasks.stragglers(self.maps_done, now):
             avoid = {where, *task.failed_on, *last}
             able = [tracker for tracker in self.trackers if tracker not in avoid]
             tracker = choose_tracker(free, (), able)

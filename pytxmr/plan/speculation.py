@@ -62,10 +62,6 @@ class Pace:
     def ended(self, attempt: AttemptId) -> None:
         del self._runs[attempt]
 
-    def __len__(self) -> int:
-        """How many attempts run."""
-        return len(self._runs)
-
     def clear(self) -> None:
         self._runs.clear()
 

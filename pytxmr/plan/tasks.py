@@ -117,8 +117,7 @@ class Tasks:
         """What the map put out is gone. Its counters stay until others take their place: a late
         arrival may do without."""
         task.winner = None
-        if not task.running:
-            self._wait(task)
+        self._wait(task)
 
     def _wait(self, task: Task) -> None:
         task.backed_up = False
@@ -131,11 +130,10 @@ class Tasks:
 
     # ---- maps that another worker may end sooner
 
-    def stragglers(self, now: float) -> Iterator[tuple[Task, str]]:
-        """The maps to back up, and where each runs; the slowest first. None while maps wait, or
-        are done in too small a part."""
-        done = len(self.maps) - self.maps_waiting - len(self.pace)
-        if self.maps_waiting or done < DONE * len(self.maps):
+    def stragglers(self, done: int, now: float) -> Iterator[tuple[Task, str]]:
+        """The maps to back up, and where each runs; the slowest first. None while too few of the
+        maps are ``done``."""
+        if done < DONE * len(self.maps):
             return
         for attempt in self.pace.outliers(now):
             task = self.maps[attempt.task.index]

@@ -363,9 +363,9 @@ class World:
                 self.feed(specs.pop(0))
             elif dice < 0.09:
                 self.lose_one()
-            elif dice < 0.1:
+            elif dice < 0.17:
                 self.beat()
-            elif dice < 0.1 + self.chaos.kills and self.cluster.jobs:
+            elif dice < 0.17 + self.chaos.kills and self.cluster.jobs:
                 self.feed(ev.KillJob(self.rng.choice(list(self.cluster.jobs)), "enough"))
             else:
                 self.step()

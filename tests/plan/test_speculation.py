@@ -146,6 +146,17 @@ def test_stragglers_are_looked_for_once_half_of_the_maps_are_done():
     assert story.beat(18.0) == [launch_map("b", 0, number=1)]
 
 
+def test_a_map_that_has_to_run_again_may_be_backed_up_again():
+    story = straggling(a=1, b=1, c=1)
+    story.beat(20.0, a=(M0, 0.2))
+    story.mapped("b", 0, 1)
+    story.lose("b")
+    (where,) = story.job.maps[0].running.values()
+    other = {"a": "c", "c": "a"}[where]
+    story.mapped(other, 1, 1)
+    assert story.beat(29.0) == [launch_map(other, 0, number=3)]
+
+
 def test_progress_of_what_does_not_run_is_ignored():
     story = straggling(a=1, b=1)
     unknown = [("Job009", M0, 1.0), ("Job001", map_attempt(7), 1.0), ("Job001", M0, 1.0)]
@@ -218,6 +229,12 @@ def test_a_tracker_that_loses_races_again_and_again_is_used_last():
         assert story.cluster.unreliable == set()
         race(story, f"Job00{number}", slow="a", first="b")
     assert story.cluster.unreliable == {"a"}
+    race_again = story.submit(maps=2, job="Job006")
+    assert [order.tracker for order in race_again] == ["a", "b"]
+    story.ready("b", "a", job="Job006")
+    story.mapped("a", 1, job="Job006")
+    assert story.beat(story.now + 9.0) == []
+    story.kill("Job006")
     story.begin(maps=3, job="Job004")
     story.begin(maps=2, job="Job005")
     # Among the free the most idle one would be a.
