@@ -47,6 +47,7 @@ class JobOptions:
     memory_bytes: int | None = None
     task_timeout: int = 600
     codec: str = "none"
+    skip_bad_records: int = 0
 
 
 def make_spec(options: JobOptions) -> JobSpec:
@@ -82,6 +83,7 @@ def make_spec(options: JobOptions) -> JobSpec:
         memory_bytes=options.memory_bytes,
         task_timeout=options.task_timeout,
         codec=options.codec,
+        skip_bad_records=options.skip_bad_records,
         key_sample=sample,
     )
 

@@ -150,10 +150,22 @@ class JobLife:
                 "attempt": str(order.attempt),
                 "split": self.splits[order.attempt.task.index].to_plain(),
                 "partitions": order.partitions,
+                "bad": self._bad(order),
             }
             for order in orders
         ]
         return self._call(tracker, "executeMap", self.job, tasks)
+
+    def _bad(self, order: ev.LaunchMap) -> dict[str, Any] | None:
+        """What the attempt shall do about bad records; None if nothing."""
+        if not order.careful and not self.spec.skip_bad_records:
+            return None
+        return {
+            "most": self.spec.skip_bad_records,
+            "path": self.output.attempt_path(str(order.attempt)),
+            "careful": order.careful,
+            "skip": [list(record) for record in order.skip],
+        }
 
     # ---- shuffle: as soon as a map has ended, the homes of its partitions are told to fetch
 
@@ -208,7 +220,8 @@ class JobLife:
             "source_sha256": self.spec.code.digest,
             "counters": order.counters,
         }
-        return self._in_thread(self.output.commit, parts, manifest).addCallbacks(
+        bad = [(str(attempt), str(attempt.task)) for attempt in order.bad]
+        return self._in_thread(self.output.commit, parts, manifest, bad).addCallbacks(
             lambda _: self._feed(ev.JobCommitted(self.job)),
             lambda failure: self._feed(ev.CommitFailed(self.job, _error(failure))),
         )

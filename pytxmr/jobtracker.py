@@ -296,7 +296,13 @@ class JobTracker(Service):
         life = JobLife(job, spec, splits, jobs, self._call, self.feed, self._reactor)
         self.lives[job] = life
         submitted = ev.JobSubmitted(
-            job, len(splits), spec.reducers, spec.max_attempts, spec.keep, spec.speculate
+            job,
+            len(splits),
+            spec.reducers,
+            spec.max_attempts,
+            spec.keep,
+            spec.speculate,
+            spec.skip_bad_records,
         )
         self.feed(submitted)
         try:
@@ -450,7 +456,9 @@ def _as_event(tracker: str, fact: Any) -> ev.Event:
     match take(fact, "fact", str):
         case "map-succeeded":
             sizes = tuple(take(fact, "partition_bytes", list))
-            return ev.MapSucceeded(job, tracker, attempt, sizes, take(fact, "counters", dict))
+            counters = take(fact, "counters", dict)
+            first_bad = take(fact, "first_bad", (dict, type(None))) or {}
+            return ev.MapSucceeded(job, tracker, attempt, sizes, counters, first_bad)
         case "reduce-succeeded":
             size, digest = take(fact, "size_bytes", int), take(fact, "digest", str)
             counters = take(fact, "counters", dict)

@@ -25,6 +25,8 @@ from pytxmr.errors import NotFound, PeerBroke
 
 MAP = "map"
 REDUCE = "reduce"
+#: The counter of records that maps have set aside.
+BAD_RECORDS = "bad records"
 
 _JOB = re.compile(r"Job([0-9]{3,9})", re.ASCII)
 _TASK = re.compile(r"(Map|Reduce)([0-9]{3,9})", re.ASCII)
@@ -150,6 +152,8 @@ class JobSpec:
     task_timeout: int = 600
     #: How spills are compressed (see `records.compression`).
     codec: str = "none"
+    #: How many records at which the mapper raises may be set aside.
+    skip_bad_records: int = 0
     #: Sorted keys of a sample of the input, packed, for a `RangePartitioner`.
     key_sample: bytes | None = None
 
@@ -173,6 +177,7 @@ class JobSpec:
             memory_bytes=take(plain, "memory_bytes", (int, type(None))),
             task_timeout=take(plain, "task_timeout", int),
             codec=take(plain, "codec", str),
+            skip_bad_records=take(plain, "skip_bad_records", int),
             key_sample=take(plain, "key_sample", (bytes, type(None))),
         )
         if (
@@ -183,6 +188,7 @@ class JobSpec:
             or not 0 <= spec.task_timeout <= 10_000_000
             or spec.codec not in ("none", "lz4", "zstd")
             or not 1 <= spec.max_attempts <= 100
+            or not 0 <= spec.skip_bad_records <= 1_000_000
         ):
             raise PeerBroke("a field of the job is out of its range")
         return spec

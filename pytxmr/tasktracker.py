@@ -34,6 +34,7 @@ from pytxmr.errors import (
     SpillDamaged,
     Stale,
     TooLarge,
+    WorkerDied,
 )
 from pytxmr.interfaces import ITaskTracker
 from pytxmr.model import AttemptId, InputSplit, JobCode, checked_job_id, take
@@ -45,6 +46,7 @@ from pytxmr.net.login import log_in
 from pytxmr.net.remote import Peer, answering, pack, sendable_error
 from pytxmr.net.secret import inspection_token
 from pytxmr.net.workers import Setup, Task, WorkerPool
+from pytxmr.records.quarantine import read_note
 from pytxmr.segments import Segments
 from pytxmr.store import KeyValueStore
 
@@ -382,11 +384,26 @@ class TaskTracker(Service):
             "partitions": take(task, "partitions", int),
             "spill_path": self.store.spill_path(job.id, attempt),
         }
+        bad = task.get("bad")
+        if bad is not None:
+            message["bad"] = take(task, "bad", dict) | {
+                "task": str(attempt.task),
+                "note_path": self._note_path(job, attempt),
+            }
         self._start(job, attempt, message, lambda done: self._map_done(job, attempt, done))
 
     def _map_done(self, job: _Job, attempt: AttemptId, done: dict[str, Any]) -> dict[str, Any]:
         self.store.add_spill(job.id, attempt)
-        return {"fact": "map-succeeded", "partition_bytes": done["partition_bytes"]}
+        return {
+            "fact": "map-succeeded",
+            "partition_bytes": done["partition_bytes"],
+            "first_bad": done["first_bad"],
+        }
+
+    @staticmethod
+    def _note_path(job: _Job, attempt: AttemptId) -> str:
+        """Where a careful attempt notes which record is at hand."""
+        return os.path.join(job.directory, "scratch", f"{attempt}.note")
 
     def reduce(self, job: _Job, attempt: AttemptId, task: dict[str, Any]) -> None:
         """Start a reduce attempt over the segments named by ``maps``; its end is reported."""
@@ -437,6 +454,9 @@ class TaskTracker(Service):
             index = job.segments.map_of(attempt.task.index, plain["details"].get("path"))
             if isinstance(failure.value, SpillDamaged) and index is not None:
                 plain["details"]["map_index"] = index
+            note = read_note(self._note_path(job, attempt))
+            if isinstance(failure.value, WorkerDied) and note is not None:
+                plain["details"]["record_number"], plain["details"]["where"] = note
             plain["details"].setdefault("log", self.read_log(job.id, name, LOG_TAIL_BYTES))
             return {"fact": "attempt-failed", "error": plain}
 

@@ -33,6 +33,7 @@ from pytxmr.model import InputSplit, JobCode, JobFunctions, Segment
 from pytxmr.records.attempt import Outcome, Signs, bind_sample
 from pytxmr.records.codec import unpack_column
 from pytxmr.records.mapping import run_map
+from pytxmr.records.quarantine import Quarantine, UserCode
 from pytxmr.records.reducing import run_reduce
 
 CONTROL_FD = 3
@@ -182,6 +183,7 @@ class Worker:
                 _buffer_bytes(self._job["memory_bytes"]),
                 self._progress,
                 self._job["codec"],
+                _quarantine(message["bad"]) if message.get("bad") else None,
                 self._watch,
             )
         segments = [Segment(*segment) for segment in message["segments"]]
@@ -238,6 +240,19 @@ def _limit_data(limit_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (least, hard))
 
 
+def _quarantine(bad: dict[str, Any]) -> Quarantine:
+    code = UserCode(user_traceback, context.counters, context.restore_counters)
+    return Quarantine(
+        bad["most"],
+        bad["path"],
+        bad["note_path"],
+        bad["task"],
+        code,
+        bad["careful"],
+        [(number, reason) for number, reason in bad["skip"]],
+    )
+
+
 def _buffer_bytes(memory_bytes: int) -> int:
     """What a sort buffer may hold: half of what is left when Python and the job are loaded."""
     return max(1 << 20, (memory_bytes - _LOADED_BYTES) // 2)
@@ -253,6 +268,7 @@ def _done(outcome: Outcome) -> dict[str, Any]:
         "partition_bytes": [part.length for part in outcome.ranges],
         "size_bytes": outcome.size_bytes,
         "digest": outcome.digest,
+        "first_bad": outcome.first_bad,
     }
 
 

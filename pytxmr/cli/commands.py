@@ -259,6 +259,7 @@ def _job_options(options: argparse.Namespace) -> JobOptions:
         memory_bytes=options.memory,
         task_timeout=options.task_timeout,
         codec=options.codec,
+        skip_bad_records=options.skip_bad_records,
     )
 
 

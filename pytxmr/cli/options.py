@@ -142,6 +142,11 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
         "another",
     )  # fmt: skip
     parser.add_argument(
+        "--skip-bad-records", type=positive, metavar="N", default=0,
+        help="set up to N records aside, into DIR/_bad, at which the mapper raises or its process "
+        "dies, and go on without them (default: the first fails the job)",
+    )  # fmt: skip
+    parser.add_argument(
         "--keep", action="store_true",
         help="keep the spills for inspection, until `pytxmr destroy JOB`; when the job runs here, "
         "stay and serve them until Ctrl-C",

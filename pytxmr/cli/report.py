@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
 from typing import Any, TextIO
 
 from pytxmr.errors import PytxmrError
+from pytxmr.model import BAD_RECORDS
 
 _LINE_SECONDS = 10.0
 
@@ -98,6 +100,9 @@ def show_summary(status: dict[str, Any], stream: TextIO | None = None) -> None:
     phases = ("mapping", "reducing", "committing")
     times = [f"{name} {status['phase_seconds'].get(name, 0.0):.2f} s" for name in phases]
     print(f"  time      {', '.join(times)}", file=out)
+    if count(BAD_RECORDS):
+        place = os.path.join(status["output"], "_bad")
+        print(f"  set aside {count(BAD_RECORDS):>14,} bad records, in {place}", file=out)
     for name, value in sorted(status["counters"].items()):
         if name.startswith("job: "):
             print(f"  counter   {name.removeprefix('job: ')}: {value:,}", file=out)

@@ -58,5 +58,11 @@ def signs() -> tuple[int, ...]:
     return tuple(count for count in tuple(_counters.values()) if type(count) is int)
 
 
+def restore_counters(saved: dict[str, int]) -> None:
+    """Let the counters be what `counters` gave."""
+    _counters.clear()
+    _counters.update(saved)
+
+
 def current_status() -> str:
     return _status[0]

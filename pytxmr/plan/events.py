@@ -74,6 +74,7 @@ class JobSubmitted:
     max_attempts: int = 4
     keep: bool = False
     speculate: bool = True
+    skip_bad_records: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +92,14 @@ class InitFailed:
 
 @dataclass(frozen=True, slots=True)
 class MapSucceeded:
+    """``first_bad``: ``where``, ``message`` and ``traceback`` of the first record set aside."""
+
     job: str
     tracker: str
     attempt: AttemptId
     partition_bytes: tuple[int, ...]
     counters: dict[str, int] = field(default_factory=dict)
+    first_bad: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +175,15 @@ class InitJob:
 
 @dataclass(frozen=True, slots=True)
 class LaunchMap:
+    """``careful``: record by record, noting each. ``skip``: the numbers of records to set aside
+    without a try, each with the reason."""
+
     job: str
     tracker: str
     attempt: AttemptId
     partitions: int
+    careful: bool = False
+    skip: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,11 +219,13 @@ class KillAttempt:
 
 @dataclass(frozen=True, slots=True)
 class CommitJob:
-    """``winners``: of each partition the attempt that counts, its bytes and its SHA-256."""
+    """``winners``: of each partition the attempt that counts, its bytes and its SHA-256; ``bad``:
+    the map attempts that count and have set records aside."""
 
     job: str
     winners: tuple[tuple[AttemptId, int, str], ...]
     counters: dict[str, int]
+    bad: tuple[AttemptId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 
-from pytxmr.errors import JobFailed, PytxmrError, SpillDamaged
-from pytxmr.model import MAP, REDUCE, AttemptId, MapOutput
+from pytxmr.errors import AttemptFailed, JobFailed, PytxmrError, SpillDamaged, WorkerDied
+from pytxmr.model import BAD_RECORDS, MAP, REDUCE, AttemptId, MapOutput
 from pytxmr.plan import events as ev
 from pytxmr.plan.policy import choose_tracker, least_loaded
 from pytxmr.plan.shuffleplan import ShufflePlan
@@ -70,6 +70,7 @@ class JobState:
         self.failures = 0
         self._reducers = submitted.reducers
         self._max_attempts = submitted.max_attempts
+        self._skip_bad_records = submitted.skip_bad_records
         self._kill_reason: str | None = None
         self._reduce_orders: dict[AttemptId, ev.LaunchReduce] = {}
         self._initialising: dict[str, int] = {}
@@ -203,7 +204,7 @@ class JobState:
         for task in self.tasks:
             for attempt in [a for a, where in task.running.items() if where == tracker]:
                 if task.id.kind == MAP:
-                    orders.append(ev.LaunchMap(self.job, tracker, attempt, self.partitions))
+                    orders.append(self._map_order(task, tracker, attempt))
                 else:
                     orders.append(self._reduce_orders[attempt])
         self._shuffle.tell_again(tracker)
@@ -238,6 +239,10 @@ class JobState:
         if task is None or not self.active:
             return []
         outrun = self.tasks.win(task, event.attempt, event.counters, now)
+        task.bad_attempt = event.attempt if event.counters.get(BAD_RECORDS) else None
+        task.first_bad = event.first_bad
+        if self.tasks.counters.get(BAD_RECORDS, 0) > self._skip_bad_records:
+            return self._too_many_bad_records()
         self._maps_to_do -= 1
         if not self._maps_to_do:
             self.phase = Phase.REDUCING
@@ -262,14 +267,18 @@ class JobState:
             for reduce in self.reduces
             if reduce.winner
         )
-        return [ev.CommitJob(self.job, winners, self.counters())]
+        bad = tuple(task.bad_attempt for task in self.maps if task.bad_attempt is not None)
+        return [ev.CommitJob(self.job, winners, self.counters(), bad)]
 
     def _attempt_ended_badly(self, event: ev.AttemptEndedBadly) -> list[ev.Instruction]:
         task = self.tasks.running(event.attempt, event.tracker)
         if task is None:
             return []
         damaged = self._damaged_maps(task, event.error)
-        if self.active and not damaged:
+        found = self._found_deadly(task, event.error)
+        if self.active and found:
+            self.failures += 1
+        elif self.active and not damaged:
             self.failures += 1
             task.failures += 1
             task.failed_on.add(event.tracker)
@@ -285,6 +294,35 @@ class JobState:
             self._move(task.id.index, avoid=task.failed_on)
             self._map_again(range(len(self.maps)))
         return self._ask()
+
+    def _found_deadly(self, task: Task, error: PytxmrError) -> bool:
+        """Is it now known which record kills workers, so that the next attempt can do without?
+
+        Then the attempt was not in vain, and does not count against the task.
+        """
+        if not isinstance(error, WorkerDied) or task.id.kind != MAP:
+            return False
+        task.careful = True
+        number = error.details.get("record_number")
+        if (
+            not isinstance(number, int)
+            or len(task.skip) >= self._skip_bad_records
+            or any(number == known for known, _ in task.skip)
+        ):
+            return False
+        task.skip += ((number, error.message),)
+        return True
+
+    def _too_many_bad_records(self) -> list[ev.Instruction]:
+        task = next(task for task in self.maps if task.bad_attempt is not None)
+        assert task.bad_attempt is not None
+        count = self.tasks.counters[BAD_RECORDS]
+        error = AttemptFailed(
+            f"{count:,} bad records are more than the {self._skip_bad_records:,} that may be "
+            f"skipped; the first: {task.first_bad.get('message', 'unknown')}"
+        )
+        error.details = {k: v for k, v in task.first_bad.items() if k in ("where", "traceback")}
+        return self._fail("the maps", error, task.bad_attempt)
 
     # ---- how outputs come and go
 
@@ -411,7 +449,10 @@ class JobState:
 
     def _launch_map(self, task: Task, tracker: str, now: float) -> ev.LaunchMap:
         attempt = self.tasks.launch(task, tracker, now)
-        return ev.LaunchMap(self.job, tracker, attempt, self.partitions)
+        return self._map_order(task, tracker, attempt)
+
+    def _map_order(self, task: Task, tracker: str, attempt: AttemptId) -> ev.LaunchMap:
+        return ev.LaunchMap(self.job, tracker, attempt, self.partitions, task.careful, task.skip)
 
     def next_backup(
         self, free: Mapping[str, int], last: Collection[str], now: float

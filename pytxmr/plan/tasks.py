@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from pytxmr.model import MAP, REDUCE, AttemptId, TaskId
 from pytxmr.plan.pending import PendingTasks
@@ -27,6 +28,12 @@ class Task:
     counters: dict[str, int] = field(default_factory=dict)
     size_bytes: int = 0
     digest: str = ""
+    #: A worker died over it: from then on each record is noted. ``skip``: those found to be deadly.
+    careful: bool = False
+    skip: tuple[tuple[int, str], ...] = ()
+    #: The attempt whose counters count, if it has set records aside; and the first of these.
+    bad_attempt: AttemptId | None = None
+    first_bad: dict[str, Any] = field(default_factory=dict)
 
     @property
     def pending(self) -> bool:

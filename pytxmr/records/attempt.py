@@ -36,12 +36,14 @@ def unwatched(signs: Signs) -> None:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a finished attempt reports. ``counters`` are pytxmr's own, by name."""
+    """What a finished attempt reports. ``counters`` are pytxmr's own, by name; ``first_bad`` is the
+    first record that a map has set aside: ``where``, ``message``, ``traceback``."""
 
     counters: dict[str, int] = field(default_factory=dict)
     ranges: list[PartitionRange] = field(default_factory=list)
     size_bytes: int = 0
     digest: str = ""
+    first_bad: dict[str, str] = field(default_factory=dict)
 
 
 def bind_sample(functions: JobFunctions, sample: list[Any]) -> None:

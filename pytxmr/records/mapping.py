@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from io import BytesIO
 from itertools import chain, islice, starmap
 from operator import length_hint
 from typing import Any
 
 from pytxmr.errors import AttemptFailed, PytxmrError, Uncarryable
-from pytxmr.model import InputSplit, JobFunctions
+from pytxmr.model import BAD_RECORDS, InputSplit, JobFunctions
 from pytxmr.records.attempt import (
     Outcome,
     Progress,
@@ -22,6 +23,7 @@ from pytxmr.records.codec import check_key
 from pytxmr.records.columns import Groups
 from pytxmr.records.combine import is_pair
 from pytxmr.records.folds import Fold
+from pytxmr.records.quarantine import Quarantine, checked
 from pytxmr.records.readers import TEXT_CHUNK_BYTES, line_blocks, split_lines, split_text
 from pytxmr.records.sortbuffer import SortBuffer
 
@@ -53,12 +55,21 @@ def _pairs(records: _Records) -> Iterator[Any]:
 class _Records:
     """The records of a split, as batches for `map`, remembering which one is at hand."""
 
-    def __init__(self, split: InputSplit, functions: JobFunctions) -> None:
+    def __init__(
+        self, split: InputSplit, functions: JobFunctions, bad: Quarantine | None = None
+    ) -> None:
         self._split = split
         self._reader = functions.reader
         self._mapper = functions.mapper
         self.form = batch_form(functions.mapper)
         self._part = split.ranges[0]
+        self._line_by_line = False
+        if bad is not None:
+            self._mapper = bad.mapper(
+                self._mapper, self.form, self._reader is not None, lambda: self._part.path
+            )
+            self._reader = self._reader and bad.reader(self._reader)
+            self._line_by_line = bad.most > 0
         self._offset = 0
         self._data = b""
         self._lines: list[Any] = []
@@ -78,6 +89,9 @@ class _Records:
         return chain.from_iterable(self.batch_results())
 
     def batch_results(self) -> Iterator[Iterable[Any]]:
+        if self._line_by_line:
+            yield from self._line_results()
+            return
         size = BUFFER_BYTES if self.form == "buffer" else 0
         for part in self._split.ranges:
             self._part = part
@@ -91,6 +105,22 @@ class _Records:
                     lines = split(offset, data)[1]
                     self.count += len(lines)
                     yield self._mapper(offset, lines)
+                self.bytes_done += len(data)
+
+    def _line_results(self) -> Iterator[Iterable[Any]]:
+        """What a batch mapper makes of single lines."""
+        split = split_text if self.form == "lines" else split_lines
+        records: Iterable[Any]
+        for part in self._split.ranges:
+            self._part = part
+            for offset, data in line_blocks(part):
+                offsets, lines = split(offset, data)
+                records = ([line] for line in lines)
+                if self.form == "buffer":
+                    records = BytesIO(data)
+                for self._offset, record in zip(offsets, records, strict=False):
+                    yield self._mapper(self._offset, record)
+                self.count += len(lines)
                 self.bytes_done += len(data)
 
     def _text_batches(self) -> Iterator[Iterator[Iterable[Any]]]:
@@ -156,18 +186,55 @@ def run_map(
     buffer_bytes: int,
     progress: Progress,
     codec: str = "none",
+    bad: Quarantine | None = None,
     watch: Watch = unwatched,
 ) -> Outcome:
     """Map a split into one spill at ``spill_path``.
 
     Raises `AttemptFailed` with the user's error as its cause and ``where`` naming the record, or
-    `Uncarryable`, which has the user's ``yield`` in its own traceback; then no file is left.
+    `Uncarryable`, which has the user's ``yield`` in its own traceback; then no file is left. With
+    ``bad``, records at which the mapper raises are set aside there, as long as they are few enough.
     """
+    rest = (functions, split, spill_path, partitions, buffer_bytes, progress, codec, watch)
+    if bad is None:
+        return _run_map(*rest)
+    if not bad.careful:
+        try:
+            return _run_map(*rest)
+        except AttemptFailed:
+            pass  # Which record it was, or that it was none, shows when it comes again.
+    try:
+        bad.begin()
+        outcome = _run_map(*rest, bad)
+        bad.finish()
+    except OSError as error:
+        bad.discard()
+        raise AttemptFailed(f"cannot set records aside: {error}") from error
+    except BaseException:
+        bad.discard()
+        raise
+    if bad.count:
+        outcome.counters[BAD_RECORDS] = bad.count
+        outcome.first_bad = bad.first
+    return outcome
+
+
+def _run_map(
+    functions: JobFunctions,
+    split: InputSplit,
+    spill_path: str,
+    partitions: int,
+    buffer_bytes: int,
+    progress: Progress,
+    codec: str,
+    watch: Watch,
+    bad: Quarantine | None = None,
+) -> Outcome:
     combiner = functions.combiner
     buffer = SortBuffer(
         spill_path, partitions, buffer_bytes, functions.partitioner, combiner, codec
     )
-    records = _Records(split, functions)
+    records = _Records(split, functions, bad)
     watch(lambda: (*records.signs(), *buffer.signs()))
     total = max(1, split.size_bytes)
     try:
@@ -182,7 +249,7 @@ def run_map(
         ranges = buffer.finish()
     except Uncarryable as error:
         buffer.abort()
-        _Careful(functions, split).explain()
+        _Careful(functions, split, bad).explain()
         error.details.setdefault("where", records.where())
         raise
     except PytxmrError:
@@ -194,7 +261,7 @@ def run_map(
         if not in_user_code(error):
             if isinstance(error, OSError):
                 raise AttemptFailed(f"{spill_path}: {error.strerror}") from error
-            _Careful(functions, split).explain()
+            _Careful(functions, split, bad).explain()
             if records.form is not None and isinstance(error, TypeError):
                 raise AttemptFailed(
                     f"the mapper cannot be called, or returned no pairs ({error}); lacks it a "
@@ -216,14 +283,14 @@ def run_map(
 
 
 class _Careful:
-    """Reads a split record by record to find the one that yields what cannot be used.
+    """Reads a split record by record to find the one that yields what cannot be used."""
 
-    The error is thrown into the mapper at its ``yield``, so the traceback shows the user's line.
-    """
-
-    def __init__(self, functions: JobFunctions, split: InputSplit) -> None:
+    def __init__(
+        self, functions: JobFunctions, split: InputSplit, bad: Quarantine | None = None
+    ) -> None:
         self._functions = functions
         self._split = split
+        self._bad = bad
         self._partials: dict[Any, Any] = {}
 
     def explain(self) -> None:
@@ -232,11 +299,12 @@ class _Careful:
 
         The user's code may raise this time: then that is the `AttemptFailed` raised.
         """
-        functions = self._functions
-        records = _Records(self._split, functions)
+        if self._bad is not None:
+            self._bad.begin()
+        records = _Records(self._split, self._functions, self._bad)
         if records.form is not None:
             return self._explain_batches(records)
-        mapper = functions.mapper
+        mapper = records._mapper
         found: list[Any] = []
 
         def keep(key: Any, value: Any) -> list[Any]:
@@ -246,7 +314,8 @@ class _Careful:
         records._mapper = keep
         try:
             for result in records.mapped():
-                self._check_all(result)
+                for _ in checked(result, self._problem):
+                    pass
         except AttemptFailed as error:
             error.details.setdefault("where", records.where())
             raise error from None
@@ -270,27 +339,6 @@ class _Careful:
             raise error from None
         except Exception:
             return  # the first run's error is the one to tell
-
-    def _check_all(self, result: Any) -> None:
-        try:
-            pairs = iter(result)
-        except TypeError:
-            hint = "; does it lack a yield?" if result is None else ""
-            raise Uncarryable(
-                f"the mapper returned {type(result).__name__}, not an iterable of pairs{hint}",
-                final=True,
-            ) from None
-        throw = getattr(result, "throw", None)
-        for pair in pairs:
-            problem = self._problem(pair)
-            if problem is None:
-                continue
-            if throw is not None:
-                try:
-                    throw(problem)
-                except BaseException:
-                    pass  # the problem itself, with the user's frame, or what they made of it
-            raise problem
 
     def _problem(self, pair: Any) -> AttemptFailed | None:
         return pair_problem(pair, "mapper") or self._fold_problem(*pair)

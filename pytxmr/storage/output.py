@@ -4,6 +4,8 @@
 
     DIR/_temporary/owner          says which submission it is that writes here
     DIR/_temporary/Reduce000.0    what attempt 0 of reduce 0 writes, and fsyncs
+    DIR/_temporary/Map001.0       the bad records that attempt 0 of map 1 has set aside, if any
+    DIR/_bad/Map001.jsonl         those of the attempt that counts
     DIR/part-00000                the winner, renamed when every reduce is done
     DIR/_temporary/_SUCCESS       a manifest in JSON, fsynced
     DIR/_SUCCESS                  the same, linked last, exclusively
@@ -27,7 +29,9 @@ from pytxmr.errors import BadInput, PytxmrError
 _TEMPORARY = "_temporary"
 _OWNER = "owner"
 SUCCESS = "_SUCCESS"
+BAD = "_bad"
 _PART = re.compile(r"part-[0-9]{5,}", re.ASCII)
+_BAD_FILE = re.compile(r"Map[0-9]{3,}\.jsonl", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +82,24 @@ class OutputDirectory:
     def attempt_path(self, attempt: str) -> str:
         return os.path.join(self.path, _TEMPORARY, attempt)
 
-    def commit(self, parts: Iterable[Part], manifest: dict[str, Any]) -> None:
+    def commit(
+        self,
+        parts: Iterable[Part],
+        manifest: dict[str, Any],
+        bad: Iterable[tuple[str, str]] = (),
+    ) -> None:
         """Rename each part to its place, then create ``_SUCCESS``. Raises `PytxmrError`.
 
+        ``bad``: attempts that have set records aside, and the tasks that these are named for.
         May be repeated with the same arguments, whether it was cut short or not.
         """
         success = os.path.join(self.path, SUCCESS)
         try:
             listed = [self._place(f"part-{number:05d}", part) for number, part in enumerate(parts)]
+            set_aside = [self._place_bad(attempt, task) for attempt, task in bad]
+            if set_aside:
+                manifest = manifest | {"bad": set_aside}
+                _fsync_directory(os.path.join(self.path, BAD))
             # What UTF-8 cannot say, a lone surrogate in a counter's name, becomes JSON's \udcff.
             text = json.dumps(manifest | {"parts": listed}, indent=1, ensure_ascii=False) + "\n"
             data = text.encode("utf-8", "backslashreplace")
@@ -132,14 +146,33 @@ class OutputDirectory:
             return {}
         return found if isinstance(found, dict) else {}
 
+    def _place_bad(self, attempt: str, task: str) -> dict[str, Any]:
+        os.makedirs(os.path.join(self.path, BAD), exist_ok=True)
+        name = f"{BAD}/{task}.jsonl"
+        source, target = self.attempt_path(attempt), os.path.join(self.path, name)
+        if os.path.lexists(source) or not os.path.lexists(target):
+            os.rename(source, target)
+        return {"name": name, "bytes": os.path.getsize(target)}
+
     def discard(self) -> None:
         """Remove what the job has written; somebody else's files stay, and so does then DIR."""
         shutil.rmtree(os.path.join(self.path, _TEMPORARY), ignore_errors=True)
+        self._discard_bad()
         try:
             for name in os.listdir(self.path):
                 if _PART.fullmatch(name) or name == SUCCESS:
                     os.unlink(os.path.join(self.path, name))
             os.rmdir(self.path)
+        except OSError:
+            pass
+
+    def _discard_bad(self) -> None:
+        directory = os.path.join(self.path, BAD)
+        try:
+            for name in os.listdir(directory):
+                if _BAD_FILE.fullmatch(name):
+                    os.unlink(os.path.join(directory, name))
+            os.rmdir(directory)
         except OSError:
             pass
 

@@ -1,0 +1,276 @@
+"""Bad records: those at which the mapper raises, or the worker process dies.
+
+A map that may set records aside first runs as any other. Only if it fails does it start anew, in
+careful mode: each record by itself, all of what the mapper yields for it or nothing. Before each,
+its number is noted in a small file that is mapped into memory, so it outlives the process: the next
+attempt leaves that record out. The note, of `NOTE_BYTES`, in little-endian order::
+
+    u64  number of the record at hand, counted from 1 over the split; 0: none
+    u32  length of what follows
+         where it is, in UTF-8: file, offset, the beginning of the record
+
+A record that is set aside becomes a line of JSON in a file beside the attempt's output.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO, Any
+
+from pytxmr.errors import AttemptFailed, Uncarryable
+from pytxmr.records.attempt import pair_problem
+from pytxmr.records.batch import as_columns
+from pytxmr.records.columns import Columns
+
+NOTE_BYTES = 8192
+_NOTE = struct.Struct("<QI")
+#: Characters of a record that a message shows.
+_SHOWN = 400
+
+
+def read_note(path: str) -> tuple[int, str] | None:
+    """The record that was at hand when the writer of the note died: its number, and where it is.
+
+    None if there was none.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(NOTE_BYTES)
+        number, length = _NOTE.unpack_from(data)
+    except (OSError, struct.error):
+        return None
+    text = data[_NOTE.size : _NOTE.size + length].decode("utf-8", "backslashreplace")
+    return (number, text) if number else None
+
+
+@dataclass(frozen=True, slots=True)
+class UserCode:
+    """What a quarantine needs to know of the user's code: how to show an error of it, and how to
+    take back what a call of it has counted."""
+
+    traceback: Callable[[BaseException], str]
+    save_counters: Callable[[], Any] = lambda: None
+    restore_counters: Callable[[Any], None] = lambda saved: None
+
+
+class Quarantine:
+    """The bad records of one map attempt.
+
+    Up to ``most`` are set aside, as lines of ``path``; with 0 the mapper's error goes on its way,
+    and records are only noted, in ``note_path``. ``skip`` are numbers of records that the mapper is
+    not to be given, each with the reason. ``careful``: whether to begin in careful mode.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        path: str,
+        note_path: str,
+        task: str,
+        code: UserCode,
+        careful: bool = False,
+        skip: Iterable[tuple[int, str]] = (),
+    ) -> None:
+        self.most = most
+        self.careful = careful
+        self.count = 0
+        self.first: dict[str, str] = {}
+        self._path = path
+        self._note_path = note_path
+        self._task = task
+        self._code = code
+        self._skip = dict(skip)
+        self._counters = code.save_counters()
+        self._file: IO[str] | None = None
+        self._note: mmap.mmap | None = None
+        self._number = 0
+        self._offset = 0
+
+    def begin(self) -> None:
+        """Start, or start anew, in careful mode, with nothing set aside."""
+        self.discard()
+        self.careful = True
+        self.count = self._number = 0
+        self.first = {}
+        self._code.restore_counters(self._counters)
+        if self._note is None:
+            with open(self._note_path, "w+b") as file:
+                file.truncate(NOTE_BYTES)
+                self._note = mmap.mmap(file.fileno(), NOTE_BYTES)
+
+    def finish(self) -> None:
+        """What was set aside is on disk."""
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._file = None
+
+    def discard(self) -> None:
+        """Remove what was set aside."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            with suppress(FileNotFoundError):
+                os.unlink(self._path)
+
+    # ---- around the user's functions
+
+    def reader(self, reader: Callable[..., Any]) -> Callable[..., Any]:
+        """The user's reader; its records are where the last line is that it has read."""
+
+        def tracked(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+            for line in lines:
+                self._offset = line[0]
+                yield line
+
+        return lambda lines: reader(tracked(lines))
+
+    def mapper(
+        self,
+        mapper: Callable[..., Any],
+        form: str | None,
+        own_reader: bool,
+        file: Callable[[], str],
+    ) -> Callable[[Any, Any], Iterable[Any]]:
+        """The user's mapper in careful mode. ``file`` gives the path that is being read."""
+
+        def where(key: Any, value: Any) -> tuple[str, int, Any]:
+            if own_reader:
+                return file(), self._offset, (key, value)
+            return file(), key, value[0] if isinstance(value, list) else value
+
+        def noted(key: Any, value: Any) -> Any:
+            self._at_hand(*where(key, value))
+            return mapper(key, value)
+
+        def guarded(key: Any, value: Any) -> list[Any]:
+            place = where(key, value)
+            self._at_hand(*place)
+            reason = self._skip.get(self._number)
+            if reason is not None:
+                self._set_aside(*place, reason, None)
+                return []
+            counters = self._code.save_counters()
+            try:
+                result = mapper(key, value)
+                return _pairs(result) if form is None else _columns(result)
+            except (Exception, SystemExit) as error:
+                self._code.restore_counters(counters)
+                reason = (
+                    error.message
+                    if isinstance(error, Uncarryable)
+                    else f"the mapper raised {type(error).__name__}: {error}"
+                )
+                self._set_aside(*place, reason, error)
+                return []
+            finally:
+                # What kills the process between two records is not the mapper.
+                self._write_note(0, b"")
+
+        return guarded if self.most else noted
+
+    # ---- one record
+
+    def _at_hand(self, path: str, offset: int, record: Any) -> None:
+        self._number += 1
+        text = _place(path, offset, record).encode("utf-8", "backslashreplace")
+        self._write_note(self._number, text[: NOTE_BYTES - _NOTE.size])
+
+    def _write_note(self, number: int, text: bytes) -> None:
+        assert self._note is not None
+        self._note[: _NOTE.size + len(text)] = _NOTE.pack(number, len(text)) + text
+
+    def _set_aside(
+        self, path: str, offset: int, record: Any, reason: str, error: BaseException | None
+    ) -> None:
+        shown = reason if error is None else self._code.traceback(error)
+        self.count += 1
+        if not self.first:
+            self.first = {"where": _place(path, offset, record), "message": reason}
+            if error is not None:
+                self.first["traceback"] = shown
+        if self.count > self.most:
+            raise too_many(self.count, self.most, self.first, final=True)
+        if self._file is None:
+            self._file = open(self._path, "w", encoding="ascii")
+        line = {
+            "file": path,
+            "offset": offset,
+            "record": _content(record),
+            "traceback": shown,
+            "task": self._task,
+        }
+        self._file.write(json.dumps(line) + "\n")
+
+
+def too_many(count: int, most: int, first: dict[str, str], **details: Any) -> AttemptFailed:
+    """The error of a job or an attempt with more bad records than it may have."""
+    message = f"{count:,} bad records are more than the {most:,} that may be skipped; the first: "
+    error = AttemptFailed(message + first.get("message", "unknown"))
+    error.details = details | {k: v for k, v in first.items() if k in ("where", "traceback")}
+    # The traceback is that of the record, or there is none: never that of this error itself.
+    error.details.setdefault("traceback", "")
+    return error
+
+
+def _content(record: Any) -> str:
+    if isinstance(record, bytes):
+        return record.decode("utf-8", "surrogateescape")
+    return record if isinstance(record, str) else repr(record)
+
+
+def _place(path: str, offset: int, record: Any) -> str:
+    shown = record[:_SHOWN] if isinstance(record, str | bytes) else record
+    return f"{path}, offset {offset}, record {shown!r:.{_SHOWN}}"
+
+
+def checked(result: Any, problem: Callable[[Any], AttemptFailed | None]) -> Iterator[Any]:
+    """The pairs of what a mapper returned, up to one that has a problem, which is raised.
+
+    It is thrown into the mapper at its ``yield``, so the traceback shows the user's line.
+    """
+    try:
+        pairs = iter(result)
+    except TypeError:
+        hint = "; does it lack a yield?" if result is None else ""
+        raise Uncarryable(
+            f"the mapper returned {type(result).__name__}, not an iterable of pairs{hint}",
+            final=True,
+        ) from None
+    throw = getattr(result, "throw", None)
+    for pair in pairs:
+        found = problem(pair)
+        if found is None:
+            yield pair
+            continue
+        if throw is not None:
+            try:
+                throw(found)
+            except BaseException:
+                pass  # the problem itself, with the user's frame, or what they made of it
+        raise found
+
+
+def _problem(pair: Any) -> AttemptFailed | None:
+    return pair_problem(pair, "mapper")
+
+
+def _pairs(result: Any) -> list[Any]:
+    return list(checked(result, _problem))
+
+
+def _columns(result: Any) -> list[Columns]:
+    found = list(as_columns(result, "mapper"))
+    for columns in found:
+        for pair in columns.pairs():
+            problem = _problem(pair)
+            if problem is not None:
+                raise problem
+    return found
