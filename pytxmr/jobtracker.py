@@ -281,14 +281,13 @@ class JobTracker(Service):
         """Plan the input, reserve the output, queue the job. Raises `BadInput`, `PeerBroke`."""
         spec = JobSpec.from_plain(plain)
         output = OutputDirectory(spec.output)
+        owner = secrets.token_hex(16)
         splits: list[InputSplit] = await self._in_thread(
-            _plan, spec, output, sum(t.workers for t in self.cluster.trackers.values())
+            _plan, spec, output, owner, sum(t.workers for t in self.cluster.trackers.values())
         )
         if not self.running:
             await self._in_thread(output.discard)
             raise Stale("the jobtracker is stopping")
-        owner = secrets.token_hex(16)
-        output.mark(owner)
         number = self._state.next_number("job")
         job = job_id(number)
         _log.info("{job} is {name}, {maps} maps", job=job, name=spec.name, maps=len(splits))
@@ -409,11 +408,16 @@ class JobTracker(Service):
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
 
 
-def _plan(spec: JobSpec, output: OutputDirectory, workers: int) -> list[InputSplit]:
+def _plan(spec: JobSpec, output: OutputDirectory, owner: str, workers: int) -> list[InputSplit]:
     files = list_inputs(spec.inputs)
     total = sum(file.size_bytes for file in files)
     splits = plan_splits(files, spec.split_bytes or even_split_bytes(total, workers))
     output.reserve()
+    try:
+        output.mark(owner)
+    except PytxmrError:
+        output.discard()
+        raise
     return splits
 
 

@@ -49,6 +49,7 @@ from pytxmr.net.login import log_in
 from pytxmr.net.remote import Peer, answering, pack, unpack
 from pytxmr.plan import events as ev
 from pytxmr.runners.local import LocalCluster
+from pytxmr.storage.output import OutputDirectory
 from pytxmr.tasktracker import TaskTracker, TaskTrackerVerbs, TrackerConfig
 
 SECRET = b"5e" * 32
@@ -503,6 +504,20 @@ async def test_what_a_jobtracker_left_unfinished_is_settled_when_it_is_back(site
     assert "submit it again" in error["message"]
     assert not (site.directory / "cut.output").exists()
     assert (site.directory / "taken.output").exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_output_that_cannot_be_marked_is_refused_and_leaves_nothing(site, monkeypatch):
+    def fail(output, owner):
+        raise PytxmrError("no space left")
+
+    monkeypatch.setattr(OutputDirectory, "mark", fail)
+    await site.jobtracker()
+    client = await site.client()
+    with pytest.raises(PytxmrError, match="no space left"):
+        await soon(submit(client, site.spec()))
+    assert not (site.directory / "job.output").exists()
+    assert await soon(client.call("jobs")) == []
 
 
 @pytest_twisted.ensureDeferred
