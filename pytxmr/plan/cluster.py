@@ -1,7 +1,8 @@
 """All trackers and all jobs: who is alive, who has workers free, whose turn it is.
 
 Pure, like `plan.jobstate`: `ClusterState.handle` takes an event and the time, passes it to the jobs
-that it concerns, and then gives free workers to jobs, first in, first out.
+that it concerns, and then gives free workers to jobs, first in, first out. What each job was told,
+its launches included, makes up its history, which a later life of the jobtracker can take again.
 """
 
 from __future__ import annotations
@@ -44,13 +45,12 @@ class ClusterState:
         self.jobs: dict[str, JobState] = {}
         self.stale_reports = 0
         self._races_lost: Counter[str] = Counter()
+        self._history: list[tuple[str, ev.Event]] = []
 
     def handle(self, event: ev.Event, now: float) -> list[ev.Instruction]:
         """Take one event at ``now`` (seconds of a monotonic clock); return what shall be done."""
         found: list[ev.Instruction] = []
         match event:
-            case ev.TrackerJoined():
-                found += self._joined(event, now)
             case ev.Heartbeat():
                 self._renew(event.tracker, now)
                 for name, attempt, fraction in event.progress:
@@ -60,26 +60,53 @@ class ClusterState:
             case ev.TrackerDisconnected():
                 self._shorten(event.tracker, now)
                 return []
+            case ev.Tick():
+                found += self._expire(now) + self._start_jobs(now) + self._launch(now)
+                return found + self._launch_backups(now)
             case ev.TrackerResumed():
                 self._renew(event.tracker, now)
                 for job in self.jobs.values():
-                    found += job.standing_orders(event.tracker)
-            case ev.Tick():
-                found += self._expire(now)
-                return found + self._start_jobs() + self._launch(now) + self._launch_backups(now)
+                    found += self._tell(job, event, now)
+            case ev.TrackerJoined():
+                found += self._joined(event, now)
             case ev.TrackerLost():
                 found += self._lost(event.tracker, event.reason, now)
             case ev.JobSubmitted():
-                self.jobs[event.job] = job = JobState(event)
-                for tracker in self.trackers.values():
-                    job.handle(self._as_joined(tracker), now)
+                self._submitted(event, now)
             case _:
                 if self._is_stale(event):
                     self.stale_reports += 1
                     return []
-                found += self.jobs[event.job].handle(event, now)
+                found += self._tell(self.jobs[event.job], event, now)
                 self._count_lost_races(event, found)
-        return found + self._start_jobs() + self._launch(now)
+        return found + self._start_jobs(now) + self._launch(now)
+
+    # ---- what has happened, and is not to be forgotten
+
+    def take_history(self) -> list[tuple[str, ev.Event]]:
+        """What has become of trackers and jobs since this was last called, in order, each event
+        with the id of the tracker or job that it is kept for."""
+        history, self._history = self._history, []
+        return history
+
+    def restore_tracker(self, event: ev.TrackerJoined, now: float, seconds: float) -> None:
+        """Believe that a tracker of an earlier life still lives, for so many seconds."""
+        self._add_tracker(event, Lease.granted(now, seconds))
+
+    def restore_job(self, job: str, event: ev.Event, now: float) -> None:
+        """Take again what an earlier life has told a job, from `JobSubmitted` on."""
+        if isinstance(event, ev.JobSubmitted):
+            self.jobs[job] = JobState(event)
+        else:
+            self.jobs[job].handle(event, now)
+
+    def _tell(self, job: JobState, event: ev.Event, now: float) -> list[ev.Instruction]:
+        if job.phase is Phase.ENDED:
+            return []
+        self._history.append((job.job, event))
+        return job.handle(event, now)
+
+    # ---- trackers and jobs come and go
 
     def _renew(self, tracker: str, now: float) -> None:
         if tracker not in self.trackers:
@@ -106,37 +133,48 @@ class ClusterState:
         tracker = getattr(event, "tracker", None)
         return event.job not in self.jobs or (tracker is not None and tracker not in self.trackers)
 
+    def _submitted(self, event: ev.JobSubmitted, now: float) -> None:
+        self.jobs[event.job] = job = JobState(event)
+        self._history.append((event.job, event))
+        for tracker in self.trackers.values():
+            self._tell(job, self._as_joined(tracker), now)
+
     def _joined(self, event: ev.TrackerJoined, now: float) -> list[ev.Instruction]:
         found: list[ev.Instruction] = []
         for old in [t.id for t in self.trackers.values() if t.name == event.name]:
             found += self._lost(old, "it came back as another incarnation", now)
-        lease = Lease.granted(now, self.lease_seconds)
+        self._add_tracker(event, Lease.granted(now, self.lease_seconds))
+        self._history.append((event.tracker, event))
+        for job in self.jobs.values():
+            found += self._tell(job, event, now)
+        return found
+
+    def _add_tracker(self, event: ev.TrackerJoined, lease: Lease) -> None:
         self.trackers[event.tracker] = Tracker(
             event.tracker, event.name, event.workers, event.address, lease
         )
-        for job in self.jobs.values():
-            found += job.handle(event, now)
-        return found
 
     def _lost(self, tracker: str, reason: str, now: float) -> list[ev.Instruction]:
         if self.trackers.pop(tracker, None) is None:
             return []
         self._races_lost.pop(tracker, None)
+        event = ev.TrackerLost(tracker, reason)
+        self._history.append((tracker, event))
         found: list[ev.Instruction] = []
         for job in self.jobs.values():
-            found += job.handle(ev.TrackerLost(tracker, reason), now)
+            found += self._tell(job, event, now)
         return found
 
     @staticmethod
     def _as_joined(tracker: Tracker) -> ev.TrackerJoined:
         return ev.TrackerJoined(tracker.id, tracker.name, tracker.workers, tracker.address)
 
-    def _start_jobs(self) -> list[ev.Instruction]:
+    def _start_jobs(self, now: float) -> list[ev.Instruction]:
         workers = sum(tracker.workers for tracker in self.trackers.values())
         found: list[ev.Instruction] = []
         for job in self.jobs.values():
             if job.phase is Phase.QUEUED and workers:
-                found += job.start(workers)
+                found += self._tell(job, ev.JobStarted(job.job, workers), now)
         return found
 
     def free_workers(self) -> dict[str, int]:
@@ -153,11 +191,11 @@ class ClusterState:
         free, last = self.free_workers(), self.unreliable
         for job in self.jobs.values():
             while any(workers > 0 for workers in free.values()):
-                launch = job.next_launch(free, last, now)
+                launch = job.next_launch(free, last)
                 if launch is None:
                     break
                 free[launch.tracker] -= 1
-                found.append(launch)
+                found += self._tell(job, launch, now)
         return found + self._launch_ahead(free, now)
 
     def _launch_backups(self, now: float) -> list[ev.Instruction]:
@@ -170,7 +208,7 @@ class ClusterState:
                 if backup is None:
                     break
                 free[backup.tracker] -= 1
-                found.append(backup)
+                found += self._tell(job, backup, now)
         return found
 
     @property
@@ -196,9 +234,9 @@ class ClusterState:
                 and job.maps_waiting > MAPS_WAITING_PER_WORKER * workers
                 and any(left > 0 for left in room.values())
             ):
-                launch = job.next_map(room, self.unreliable, now)
+                launch = job.next_map(room, self.unreliable)
                 if launch is None:
                     break
                 room[launch.tracker] -= 1
-                found.append(launch)
+                found += self._tell(job, launch, now)
         return found

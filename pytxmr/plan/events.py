@@ -1,8 +1,10 @@
 """What the state machines are told (events) and what they ask for (instructions).
 
 Events are facts; instructions are things to do, which the jobtracker carries out and answers with
-further events. ``tracker`` is always a tracker's id, which names one incarnation of it: a tracker
-that comes back has another id. ``job`` is a job's id.
+further events. What is decided is a fact, too (`JobStarted`, `Launched`): a job is what its events
+have made of it, so that it can be made again of a log of them. ``tracker`` is always a tracker's
+id, which names one incarnation of it: a tracker that comes back has another id. ``job`` is a job's
+id.
 """
 
 from __future__ import annotations
@@ -75,6 +77,23 @@ class JobSubmitted:
     keep: bool = False
     speculate: bool = True
     skip_bad_records: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobStarted:
+    """Its turn has come, on a cluster with so many workers."""
+
+    job: str
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """An attempt was given to a tracker."""
+
+    job: str
+    tracker: str
+    attempt: AttemptId
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """The only truth about a job: its tasks, their attempts, who holds which map output.
 
-A pure state machine: `JobState.handle` takes an event and returns instructions. The life of a job::
+A pure state machine: `JobState.handle` takes an event and returns instructions. But for how far
+attempts have got nothing else changes it: the same events at the same times make the same state.
+The life of a job::
 
     QUEUED ──a tracker is there──▶ MAPPING ──every map done──▶ REDUCING ──every reduce done──┐
                                       ◀──an output is lost──                                 ▼
@@ -18,7 +20,7 @@ A pure state machine: `JobState.handle` takes an event and returns instructions.
 - A tracker that cannot initialise the job is not used, unless it is the last one left.
 - A commit is not disturbed: a job that is killed while it commits ends as killed thereafter.
 
-Which attempt goes where is decided by `next_launch`, which `plan.cluster` calls while workers are
+Which attempt goes where is chosen by `next_launch`, which `plan.cluster` asks while workers are
 free; of a large job it also gives each worker a map ahead (`next_map`). Reduces run at the home of
 their partition (see `plan.shuffleplan`) once every map's segment has arrived there, so that no
 worker ever waits for a fetch. A job may have many thousands of maps, and several events of each, so
@@ -127,10 +129,16 @@ class JobState:
         if self.phase is Phase.ENDED:
             return []
         match event:
+            case ev.JobStarted():
+                return self._start(event.workers)
+            case ev.Launched():
+                return self._launched(event, now)
             case ev.TrackerJoined():
                 return self._tracker_joined(event)
             case ev.TrackerLost():
                 return self._tracker_lost(event.tracker)
+            case ev.TrackerResumed():
+                return self._standing_orders(event.tracker)
             case ev.JobInitialised():
                 return self._initialised(event.tracker)
             case ev.InitFailed():
@@ -158,9 +166,7 @@ class JobState:
 
     # ---- where the job can run
 
-    def start(self, workers: int) -> list[ev.Instruction]:
-        """Begin, on a cluster with so many workers."""
-        assert self.phase is Phase.QUEUED
+    def _start(self, workers: int) -> list[ev.Instruction]:
         self.tasks.add_reduces(self._reducers or max(1, workers))
         self._shuffle = ShufflePlan(len(self.maps), len(self.reduces))
         self.phase = Phase.MAPPING if self.maps else Phase.REDUCING
@@ -191,7 +197,7 @@ class JobState:
             return self._end(Outcome.FAILED, event.error)
         return []
 
-    def standing_orders(self, tracker: str) -> list[ev.Instruction]:
+    def _standing_orders(self, tracker: str) -> list[ev.Instruction]:
         """What a tracker is to do or to be doing, for one that may have missed some of it.
 
         Whatever it knows already it passes over.
@@ -262,13 +268,7 @@ class JobState:
         if len(self._shuffle.done) < len(self.reduces):
             return []
         self.phase = Phase.COMMITTING
-        winners = tuple(
-            (reduce.winner, reduce.size_bytes, reduce.digest)
-            for reduce in self.reduces
-            if reduce.winner
-        )
-        bad = tuple(task.bad_attempt for task in self.maps if task.bad_attempt is not None)
-        return [ev.CommitJob(self.job, winners, self.counters(), bad)]
+        return self.own_orders()
 
     def _attempt_ended_badly(self, event: ev.AttemptEndedBadly) -> list[ev.Instruction]:
         task = self.tasks.running(event.attempt, event.tracker)
@@ -423,40 +423,43 @@ class JobState:
         self.tasks.stop_all()
         self._reduce_orders.clear()
         self._shuffle = ShufflePlan(0, 0)
-        everywhere = tuple(self.trackers | self._initialising | self._refusing)
-        return [ev.DestroyJob(self.job, everywhere, self.keep)]
+        return self.own_orders()
+
+    def own_orders(self) -> list[ev.Instruction]:
+        """What the jobtracker itself is to do or to be doing: to commit, or to clean up."""
+        if self.phase is Phase.COMMITTING:
+            winners = tuple(
+                (reduce.winner, reduce.size_bytes, reduce.digest)
+                for reduce in self.reduces
+                if reduce.winner
+            )
+            bad = tuple(task.bad_attempt for task in self.maps if task.bad_attempt is not None)
+            return [ev.CommitJob(self.job, winners, self.counters(), bad)]
+        if self.phase is Phase.ENDING:
+            everywhere = tuple(self.trackers | self._initialising | self._refusing)
+            return [ev.DestroyJob(self.job, everywhere, self.keep)]
+        return []
 
     # ---- attempts to start
 
-    def next_launch(
-        self, free: Mapping[str, int], last: Collection[str], now: float
-    ) -> ev.LaunchMap | ev.LaunchReduce | None:
+    def next_launch(self, free: Mapping[str, int], last: Collection[str]) -> ev.Launched | None:
         """The next attempt to start, given each tracker's free workers, and the trackers to use
-        ``last``; None if there is none."""
+        ``last``; None if there is none. It starts when that is handled as an event."""
         if not self.active:
             return None
-        return self.next_map(free, last, now) or self._next_reduce(free, now)
+        return self.next_map(free, last) or self._next_reduce(free)
 
-    def next_map(
-        self, free: Mapping[str, int], last: Collection[str], now: float
-    ) -> ev.LaunchMap | None:
+    def next_map(self, free: Mapping[str, int], last: Collection[str]) -> ev.Launched | None:
         """The same, but of a map. The job is active."""
         found = self.tasks.next_map(lambda avoid: choose_tracker(free, avoid, self.trackers, last))
         if found is None:
             return None
         task, tracker = found
-        return self._launch_map(task, tracker, now)
-
-    def _launch_map(self, task: Task, tracker: str, now: float) -> ev.LaunchMap:
-        attempt = self.tasks.launch(task, tracker, now)
-        return self._map_order(task, tracker, attempt)
-
-    def _map_order(self, task: Task, tracker: str, attempt: AttemptId) -> ev.LaunchMap:
-        return ev.LaunchMap(self.job, tracker, attempt, self.partitions, task.careful, task.skip)
+        return ev.Launched(self.job, tracker, task.next_attempt)
 
     def next_backup(
         self, free: Mapping[str, int], last: Collection[str], now: float
-    ) -> ev.LaunchMap | None:
+    ) -> ev.Launched | None:
         """The next backup attempt to start, of the slowest map that has none (see
         `plan.speculation`). It never goes to the tracker that is slow, to one on which the map has
         failed, or to those to use ``last``."""
@@ -467,19 +470,28 @@ class JobState:
             able = [tracker for tracker in self.trackers if tracker not in avoid]
             tracker = choose_tracker(free, (), able)
             if tracker is not None:
-                task.backed_up = True
-                return self._launch_map(task, tracker, now)
+                return ev.Launched(self.job, tracker, task.next_attempt)
         return None
 
-    def _next_reduce(self, free: Mapping[str, int], now: float) -> ev.LaunchReduce | None:
+    def _next_reduce(self, free: Mapping[str, int]) -> ev.Launched | None:
         for partition in sorted(self._shuffle.whole):
             task = self.reduces[partition]
             home = self._shuffle.home[partition]
             if task.pending and home is not None and free.get(home, 0) > 0:
-                arrived = self._shuffle.arrived[partition]
-                maps = tuple(arrived[index] for index in range(len(self.maps)))
-                attempt = self.tasks.launch(task, home, now)
-                order = ev.LaunchReduce(self.job, home, attempt, maps)
-                self._reduce_orders[attempt] = order
-                return order
+                return ev.Launched(self.job, home, task.next_attempt)
         return None
+
+    def _launched(self, event: ev.Launched, now: float) -> list[ev.Instruction]:
+        task = self.tasks.of(event.attempt)
+        assert task is not None
+        self.tasks.launch(task, event.tracker, now)
+        if task.id.kind == MAP:
+            return [self._map_order(task, event.tracker, event.attempt)]
+        arrived = self._shuffle.arrived[task.id.index]
+        maps = tuple(arrived[index] for index in range(len(self.maps)))
+        order = ev.LaunchReduce(self.job, event.tracker, event.attempt, maps)
+        self._reduce_orders[event.attempt] = order
+        return [order]
+
+    def _map_order(self, task: Task, tracker: str, attempt: AttemptId) -> ev.LaunchMap:
+        return ev.LaunchMap(self.job, tracker, attempt, self.partitions, task.careful, task.skip)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 
 class PendingTasks:
@@ -14,29 +14,34 @@ class PendingTasks:
 
     def __init__(self) -> None:
         self._groups: dict[frozenset[str], list[int]] = {}
-        self._count = 0
+        self._group_of: dict[int, frozenset[str]] = {}
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._group_of)
 
     def add(self, index: int, avoid: Collection[str] = ()) -> None:
         """Take in a task, which must not be here already."""
-        self._count += 1
-        heappush(self._groups.setdefault(frozenset(avoid), []), index)
+        group = self._group_of[index] = frozenset(avoid)
+        heappush(self._groups.setdefault(group, []), index)
 
-    def take(self, choose: Callable[[frozenset[str]], str | None]) -> tuple[int, str] | None:
-        """Take out the lowest index for which ``choose(avoid)`` gives a tracker; both, or None."""
-        found: tuple[int, str, frozenset[str]] | None = None
+    def first(self, choose: Callable[[frozenset[str]], str | None]) -> tuple[int, str] | None:
+        """The lowest index for which ``choose(avoid)`` gives a tracker, and that; None if none."""
+        found: tuple[int, str] | None = None
         for avoid, waiting in self._groups.items():
             if found is None or waiting[0] < found[0]:
                 tracker = choose(avoid)
                 if tracker is not None:
-                    found = waiting[0], tracker, avoid
-        if found is None:
-            return None
-        index, tracker, avoid = found
-        self._count -= 1
-        heappop(self._groups[avoid])
-        if not self._groups[avoid]:
-            del self._groups[avoid]
-        return index, tracker
+                    found = waiting[0], tracker
+        return found
+
+    def remove(self, index: int) -> None:
+        """Take out a task, which is here."""
+        group = self._group_of.pop(index)
+        waiting = self._groups[group]
+        if waiting[0] == index:
+            heappop(waiting)
+        else:
+            waiting.remove(index)
+            heapify(waiting)
+        if not waiting:
+            del self._groups[group]

@@ -39,6 +39,10 @@ class Task:
     def pending(self) -> bool:
         return self.winner is None and not self.running
 
+    @property
+    def next_attempt(self) -> AttemptId:
+        return AttemptId(self.id, self.attempts)
+
 
 class Tasks:
     """``running_on`` counts the running attempts by tracker."""
@@ -72,14 +76,18 @@ class Tasks:
 
     # ---- what becomes of attempts
 
-    def launch(self, task: Task, tracker: str, now: float) -> AttemptId:
-        attempt = AttemptId(task.id, task.attempts)
+    def launch(self, task: Task, tracker: str, now: float) -> None:
+        """The task's next attempt runs there: its first, another try, or a backup."""
+        attempt = task.next_attempt
+        if task.running:
+            task.backed_up = True
+        elif task.id.kind == MAP:
+            self._pending_maps.remove(task.id.index)
         task.attempts += 1
         task.running[attempt] = tracker
         self.running_on[tracker] += 1
         if task.id.kind == MAP:
             self.pace.began(attempt, now)
-        return attempt
 
     def win(
         self, task: Task, attempt: AttemptId, counters: dict[str, int], now: float
@@ -131,8 +139,8 @@ class Tasks:
         self._pending_maps.add(task.id.index, task.failed_on)
 
     def next_map(self, choose: Callable[[frozenset[str]], str | None]) -> tuple[Task, str] | None:
-        """Take the first map that waits for which ``choose(trackers to avoid)`` gives a tracker."""
-        found = self._pending_maps.take(choose)
+        """The first map that waits for which ``choose(trackers to avoid)`` gives a tracker."""
+        found = self._pending_maps.first(choose)
         return None if found is None else (self.maps[found[0]], found[1])
 
     # ---- maps that another worker may end sooner

@@ -71,12 +71,28 @@ def test_pending_tasks_come_lowest_first_whatever_they_avoid():
         return None if "b" in avoid else "b"
 
     taken = []
-    while found := pending.take(choose):
+    while found := pending.first(choose):
+        pending.remove(found[0])
         taken.append(found)
     assert taken == [(1, "b"), (2, "b"), (4, "b")]
-    assert pending.take(lambda avoid: "c") == (0, "c")
-    assert pending.take(lambda avoid: "c") == (3, "c")
-    assert pending.take(lambda avoid: "c") is None
+    assert pending.first(lambda avoid: "c") == (0, "c")
+    pending.remove(0)
+    assert pending.first(lambda avoid: "c") == (3, "c")
+    pending.remove(3)
+    assert pending.first(lambda avoid: "c") is None
+
+
+def test_any_pending_task_may_be_taken_out():
+    pending = PendingTasks()
+    for index in range(6):
+        pending.add(index, {"a"} if index % 2 else ())
+    for index in (5, 2):
+        pending.remove(index)
+    left = []
+    while found := pending.first(lambda avoid: "c"):
+        pending.remove(found[0])
+        left.append(found[0])
+    assert (left, len(pending)) == ([0, 1, 3, 4], 0)
 
 
 def test_one_question_answers_for_all_tasks_that_avoid_the_same():
@@ -84,7 +100,7 @@ def test_one_question_answers_for_all_tasks_that_avoid_the_same():
     for index in range(1000):
         pending.add(index, {"a"})
     asked = []
-    assert pending.take(asked.append) is None
+    assert pending.first(asked.append) is None
     assert asked == [frozenset("a")]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from pytxmr.plan.jobstate import JobState, Outcome, Phase
 
 CHAOS_STEPS = 250
 PEACE_STEPS = 20_000
+OVER = (Phase.ENDING, Phase.ENDED)
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Chaos:
     twice: float = 0.0
     kills: float = 0.0
     commit: float = 0.0
+    restarts: float = 0.0
     maps: int = 7
 
 
@@ -50,6 +53,7 @@ class ModelTracker:
     alive: bool = True
     orders: deque[Any] = field(default_factory=deque)
     jobs: set[str] = field(default_factory=set)
+    started: set[tuple[str, AttemptId]] = field(default_factory=set)
     running: list[Any] = field(default_factory=list)
     fetching: list[tuple[str, MapOutput, int]] = field(default_factory=list)
     segments: dict[tuple[str, int, int], AttemptId] = field(default_factory=dict)
@@ -74,25 +78,63 @@ class World:
         self.finished: set[tuple[str, AttemptId]] = set()
         self.commits: dict[str, ev.CommitJob] = {}
         self.destroys: Counter[str] = Counter()
+        self.history: list[tuple[float, str, ev.Event]] = []
+        self.restarts = 0
+        self.killed_in_vain = 0
 
     # ---- the plan
 
     def feed(self, event: ev.Event) -> None:
-        for order in self.cluster.handle(event, self.now):
-            self.check_order(order)
-            match order:
-                case ev.CommitJob():
-                    assert order.job not in self.commits
-                    self.commits[order.job] = order
-                    self.own_orders.append(order)
-                case ev.DestroyJob():
-                    self.destroys[order.job] += 1
-                    self.destroying[order.job] = set(order.trackers)
-                    for tracker in order.trackers:
-                        self.trackers[tracker].orders.append(order)
-                case _:
-                    self.trackers[order.tracker].orders.append(order)
+        orders = self.cluster.handle(event, self.now)
+        self.history += [(self.now, *entry) for entry in self.cluster.take_history()]
+        for order in orders:
+            self.take_order(order)
         self.check_plan()
+
+    def take_order(self, order: ev.Instruction) -> None:
+        self.check_order(order)
+        match order:
+            case ev.CommitJob():
+                assert self.commits.setdefault(order.job, order) == order
+                self.own_orders.append(order)
+            case ev.DestroyJob():
+                self.destroys[order.job] += 1
+                self.destroying[order.job] = set(order.trackers)
+                for tracker in order.trackers:
+                    self.trackers[tracker].orders.append(order)
+            case _:
+                self.trackers[order.tracker].orders.append(order)
+
+    def restart(self) -> None:
+        """The jobtracker dies, and is made again of its history. Calls under way are lost."""
+        self.restarts += 1
+        before, self.cluster = self.cluster, ClusterState(lease_seconds=10.0)
+        joined: dict[str, ev.TrackerJoined] = {}
+        for now, name, event in self.history:
+            if name not in self.trackers:
+                self.cluster.restore_job(name, event, now)
+            elif isinstance(event, ev.TrackerJoined):
+                joined[name] = event
+            else:
+                del joined[name]
+        for event in joined.values():
+            self.cluster.restore_tracker(event, self.now, 10.0)
+        assert list(self.cluster.trackers) == list(before.trackers)
+        assert described(self.cluster.jobs) == described(before.jobs)
+        self.own_orders.clear()
+        self.destroying.clear()
+        for tracker in self.trackers.values():
+            self.killed_in_vain += sum(isinstance(o, ev.KillAttempt) for o in tracker.orders)
+            tracker.orders.clear()
+        for job in self.cluster.jobs.values():
+            self.destroys[job.job] -= job.phase is Phase.ENDING
+            for order in job.own_orders():
+                self.take_order(order)
+        for tracker in self.trackers.values():
+            for name in [n for n in tracker.jobs if self.cluster.jobs[n].phase in OVER]:
+                self.destroy(tracker, name)
+            if tracker.id in self.cluster.trackers and tracker.alive:
+                self.feed(ev.TrackerResumed(tracker.id))
 
     def check_order(self, order: ev.Instruction) -> None:
         """No instruction names a tracker that is lost."""
@@ -214,8 +256,11 @@ class World:
                 raise AssertionError(order)
 
     def launch(self, tracker: ModelTracker, order: Any) -> None:
-        tracker.running.append(order)
-        assert len(tracker.running) <= 2 * tracker.workers
+        """An attempt is started once, however often it is asked for."""
+        if (order.job, order.attempt) not in tracker.started:
+            tracker.started.add((order.job, order.attempt))
+            tracker.running.append(order)
+            assert len(tracker.running) <= 2 * tracker.workers + self.killed_in_vain
 
     def check_maps(self, order: ev.LaunchReduce) -> None:
         """A reduce reads one finished attempt of each map, in order of the input."""
@@ -365,6 +410,8 @@ class World:
                 self.lose_one()
             elif dice < 0.17:
                 self.beat()
+            elif self.chaos.restarts and self.luck(self.chaos.restarts):
+                self.restart()
             elif dice < 0.17 + self.chaos.kills and self.cluster.jobs:
                 self.feed(ev.KillJob(self.rng.choice(list(self.cluster.jobs)), "enough"))
             else:
@@ -403,6 +450,20 @@ class World:
             assert len(self.reduces[job.job, winner]) == len(job.maps)
         expected = {"maps": len(job.maps), "reduces": job.partitions}
         assert commit.counters == {name: count for name, count in expected.items() if count}
+
+
+def described(value: Any) -> Any:
+    """All that a state is made of, but for how far attempts have got, as plain values."""
+    if isinstance(value, dict):
+        return {str(key): described(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [described(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(map(str, value))
+    if type(value).__module__.startswith("pytxmr.plan.") and not isinstance(value, StrEnum):
+        names = getattr(value, "__slots__", None) or vars(value)
+        return {name: described(getattr(value, name)) for name in names if name != "fraction"}
+    return repr(value)
 
 
 def outcomes(seeds: range, chaos: Chaos) -> Counter[Outcome | None]:
@@ -449,3 +510,10 @@ def test_jobs_succeed_when_nothing_fails_whatever_the_order():
 def test_jobs_with_many_maps_end_as_well():
     found = outcomes(range(3000, 3060), Chaos(deaths=4, attempts=0.02, twice=0.2, maps=60))
     assert found[Outcome.SUCCEEDED] > 40
+
+
+@pytest.mark.parametrize("batch", range(2))
+def test_a_jobtracker_that_dies_is_made_again_of_its_history_whatever_happens(batch):
+    chaos = Chaos(deaths=4, attempts=0.03, damage=0.05, twice=0.2, kills=0.002, restarts=0.05)
+    found = outcomes(range(4000 + batch * 50, 4050 + batch * 50), chaos)
+    assert found[Outcome.SUCCEEDED] > 60
