@@ -1,26 +1,42 @@
-"""What the jobtracker must not forget: which life this is, which job numbers are used up, and what
-became of each job.
+"""What the jobtracker must not forget: which life this is, which numbers are used up, the jobs, and
+the log of what became of each tracker and job.
 
-SQLite in WAL mode with ``synchronous=FULL``: a number that was handed out is on disk before anybody
-sees it, so after a crash no two jobs have one id and no two lives one epoch.
+SQLite in WAL mode with ``synchronous=FULL``: what a method here was given is on disk before it
+returns, whole or not at all. A log is kept for as long as its tracker or job matters. Of a job that
+has ended a summary takes its place, and of a tracker that is lost there is nothing to know.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import msgpack
-
 from pytxmr.errors import BadConfiguration, PytxmrError
+from pytxmr.plan import events as ev
+from pytxmr.plan.eventlog import from_record, pack, to_record, unpack
 
-#: Jobs that are remembered; of more, the oldest are forgotten.
+#: Jobs that are remembered; of more, the oldest that have ended are forgotten.
 MOST_JOBS = 1000
+
+#: Events with the id of the tracker or job in whose log they are.
+History = Iterable[tuple[str, ev.Event]]
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS jobs (number INTEGER PRIMARY KEY, record BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS reserved (owner TEXT PRIMARY KEY, path BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS log (seq INTEGER PRIMARY KEY, name TEXT NOT NULL, record BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS log_names ON log (name);
+"""
 
 
 class MemoryState:
-    """Numbers that only grow, while the process lives."""
+    """Numbers that only grow, while the process lives. There is no later life that would ask for
+    anything else."""
+
+    durable = False
 
     def __init__(self) -> None:
         self._numbers: Counter[str] = Counter()
@@ -30,8 +46,26 @@ class MemoryState:
         self._numbers[name] += 1
         return self._numbers[name]
 
-    def remember(self, number: int, record: dict[str, Any]) -> None:
-        """There is no later life that would ask."""
+    def append(self, now: float, history: History) -> None:
+        pass
+
+    def logs(self) -> dict[str, list[tuple[ev.Event, float]]]:
+        return {}
+
+    def reserve(self, owner: str, path: str) -> None:
+        pass
+
+    def release(self, owner: str) -> None:
+        pass
+
+    def reserved(self) -> dict[str, str]:
+        return {}
+
+    def remember(self, number: int, record: dict[str, Any], over: str = "") -> None:
+        pass
+
+    def forget(self, number: int) -> None:
+        pass
 
     def remembered(self) -> list[dict[str, Any]]:
         return []
@@ -41,7 +75,12 @@ class MemoryState:
 
 
 class StateStore:
-    """Numbers that only grow, kept in ``directory``, which must be usable (`BadConfiguration`)."""
+    """The same, kept in ``directory``, which must be usable (`BadConfiguration`).
+
+    Whatever cannot be written raises `PytxmrError`, and has changed nothing.
+    """
+
+    durable = True
 
     def __init__(self, directory: str) -> None:
         import sqlite3  # an embedded cluster does without
@@ -55,43 +94,111 @@ class StateStore:
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL)"
-            )
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS jobs (number INTEGER PRIMARY KEY, record BLOB NOT NULL)"
-            )
+            for statement in _TABLES.split(";"):
+                self._db.execute(statement)
         except (OSError, sqlite3.Error) as error:
             raise BadConfiguration(
                 f"cannot use the state directory {directory}: {error}; does another jobtracker?"
             ) from error
 
-    def next_number(self, name: str) -> int:
-        """The next number of that name, from 1 on; durable before this returns."""
-        row = self._db.execute(
-            "INSERT INTO numbers VALUES (?, 1) "
-            "ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value",
-            (name,),
-        ).fetchall()
-        return int(row[0][0])
+    # ---- numbers
 
-    def remember(self, number: int, record: dict[str, Any]) -> None:
+    def next_number(self, name: str) -> int:
+        """The next number of that name, from 1 on; no life gets it again."""
+        found: list[int] = []
+
+        def count() -> None:
+            row = self._db.execute(
+                "INSERT INTO numbers VALUES (?, 1) "
+                "ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value",
+                (name,),
+            ).fetchall()
+            found.append(int(row[0][0]))
+
+        self._write(count)
+        return found[0]
+
+    # ---- logs
+
+    def append(self, now: float, history: History) -> None:
+        """Add what was handled at ``now`` to the logs named; the log of a lost tracker goes."""
+
+        def add() -> None:
+            for name, event in history:
+                if isinstance(event, ev.TrackerLost) and event.tracker == name:
+                    self._db.execute("DELETE FROM log WHERE name = ?", (name,))
+                else:
+                    self._db.execute(
+                        "INSERT INTO log (name, record) VALUES (?, ?)",
+                        (name, to_record(event, now)),
+                    )
+
+        self._write(add)
+
+    def logs(self) -> dict[str, list[tuple[ev.Event, float]]]:
+        """Each log by its name: its events, and the times at which they were handled, in order."""
+        found: dict[str, list[tuple[ev.Event, float]]] = {}
+        for name, record in self._db.execute("SELECT name, record FROM log ORDER BY seq"):
+            found.setdefault(name, []).append(from_record(record))
+        return found
+
+    # ---- outputs that are reserved, for jobs that are not there yet
+
+    def reserve(self, owner: str, path: str) -> None:
+        """Somebody is about to create an output directory."""
+        values = (owner, os.fsencode(path))
+        self._write(lambda: self._db.execute("INSERT INTO reserved VALUES (?, ?)", values))
+
+    def release(self, owner: str) -> None:
+        """The output belongs to a job that is remembered, or is not there."""
+        self._write(lambda: self._db.execute("DELETE FROM reserved WHERE owner = ?", (owner,)))
+
+    def reserved(self) -> dict[str, str]:
+        """The paths that were reserved, and not released, by their owners."""
+        rows = self._db.execute("SELECT owner, path FROM reserved").fetchall()
+        return {owner: os.fsdecode(path) for owner, path in rows}
+
+    # ---- jobs
+
+    def remember(self, number: int, record: dict[str, Any], over: str = "") -> None:
         """Keep a record, of plain values, of the job with that number, instead of an older one;
-        durable before this returns. Raises `PytxmrError`.
-        """
-        data = msgpack.packb(record, unicode_errors="surrogatepass")
-        try:
-            with self._db:  # both or none
-                self._db.execute("BEGIN")
-                self._db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?)", (number, data))
-                self._db.execute("DELETE FROM jobs WHERE number <= ?", (number - MOST_JOBS,))
-        except self._database_error as error:
-            raise PytxmrError(f"the jobtracker cannot write its state: {error}") from error
+        the log named ``over`` goes."""
+        data = pack(record)
+
+        def replace() -> None:
+            self._db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?)", (number, data))
+            self._db.execute("DELETE FROM log WHERE name = ?", (over,))
+            if over:
+                self._db.execute(
+                    "DELETE FROM jobs WHERE number <= ? "
+                    "AND printf('Job%03d', number) NOT IN (SELECT name FROM log)",
+                    (number - MOST_JOBS,),
+                )
+
+        self._write(replace)
+
+    def forget(self, number: int) -> None:
+        """There is no job with that number."""
+        self._write(lambda: self._db.execute("DELETE FROM jobs WHERE number = ?", (number,)))
 
     def remembered(self) -> list[dict[str, Any]]:
         """The newest record of each job, in order of their numbers."""
         rows = self._db.execute("SELECT record FROM jobs ORDER BY number").fetchall()
-        return [msgpack.unpackb(data, unicode_errors="surrogatepass") for (data,) in rows]
+        return [unpack(data, use_list=True) for (data,) in rows]
 
     def close(self) -> None:
         self._db.close()
+
+    def _write(self, change: Callable[[], Any]) -> None:
+        """Make a change, in one transaction."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                change()
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+        except self._database_error as error:
+            raise PytxmrError(f"the jobtracker cannot write its state: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import pytxmr
-from pytxmr.errors import BadConfiguration
+from pytxmr.errors import BadConfiguration, PytxmrError
+from pytxmr.plan import events as ev
 from pytxmr.state import MOST_JOBS, MemoryState, StateStore
 
 
@@ -84,13 +86,104 @@ def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path):
 
 def test_the_newest_record_of_each_job_is_remembered_and_the_oldest_jobs_are_forgotten(tmp_path):
     store = StateStore(str(tmp_path))
-    store.remember(1, {"job": "Job001"})
-    store.remember(2, {"job": "Job002", "name": "caf\udce9.py"})
-    store.remember(1, {"job": "Job001", "outcome": "failed"})
+    store.append(1.0, [("Job001", ev.JobStarted("Job001", 1)), ("Job003", JOINED)])
+    for number in (1, 2, 3):
+        store.remember(number, {"number": number, "name": "caf\udce9.py", "big": 2**70})
+    store.remember(1, {"number": 1, "outcome": "failed"}, over="Job001")
     store.close()
     store = StateStore(str(tmp_path))
-    one, two = {"job": "Job001", "outcome": "failed"}, {"job": "Job002", "name": "caf\udce9.py"}
-    assert store.remembered() == [one, two]
-    store.remember(1 + MOST_JOBS, {"job": "Job1001"})
-    assert store.remembered() == [two, {"job": "Job1001"}]
+    whole = {"name": "caf\udce9.py", "big": 2**70}
+    assert store.remembered() == [
+        {"number": 1, "outcome": "failed"},
+        {"number": 2} | whole,
+        {"number": 3} | whole,
+    ]
+    assert list(store.logs()) == ["Job003"], "of what is over there is no log"
+    store.remember(3 + MOST_JOBS, {"number": 3 + MOST_JOBS}, over="Job1003")
+    left = [record["number"] for record in store.remembered()]
+    assert left == [3, 3 + MOST_JOBS], "what has a log has not ended, however old it is"
+    store.forget(3)
+    assert [record["number"] for record in store.remembered()] == [3 + MOST_JOBS]
+    store.close()
+
+
+# ---- the log
+
+
+JOINED = ev.TrackerJoined("one.1", "one", 2, ("127.0.0.1", 8993))
+
+
+def test_each_log_has_its_events_in_order_until_its_tracker_is_lost(tmp_path):
+    store = StateStore(str(tmp_path))
+    lost = ev.TrackerLost("one.1", "its lease expired")
+    store.append(1.0, [("one.1", JOINED), ("Job001", JOINED)])
+    store.append(2.5, [("Job001", ev.JobStarted("Job001", 2))])
+    assert store.logs() == {
+        "one.1": [(JOINED, 1.0)],
+        "Job001": [(JOINED, 1.0), (ev.JobStarted("Job001", 2), 2.5)],
+    }
+    store.append(3.0, [("one.1", lost), ("Job001", lost)])
+    store.close()
+    store = StateStore(str(tmp_path))
+    assert list(store.logs()) == ["Job001"]
+    assert store.logs()["Job001"][-1] == (lost, 3.0)
+    store.close()
+
+
+def test_what_is_appended_together_is_there_whole_or_not_at_all(tmp_path):
+    store = StateStore(str(tmp_path))
+    store.append(1.0, [("Job001", JOINED)])
+    with pytest.raises(TypeError):
+        store.append(2.0, [("Job001", JOINED), ("Job001", ev.KillJob("Job001", object()))])
+    store._db.execute("PRAGMA query_only=ON")
+    with pytest.raises(PytxmrError, match="cannot write its state"):
+        store.append(2.0, [("Job001", JOINED)])
+    store._db.execute("PRAGMA query_only=OFF")
+    assert store.logs() == {"Job001": [(JOINED, 1.0)]}
+    store.append(3.0, [("Job001", JOINED)])
+    assert len(store.logs()["Job001"]) == 2
+    store.close()
+
+
+def test_a_log_whose_tail_is_cut_at_any_byte_opens_at_its_last_whole_record(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for directory in (whole, cut):
+        directory.mkdir()
+    # Small pages make a short journal, of which each length can be tried.
+    small = sqlite3.connect(whole / "jobtracker.sqlite")
+    small.execute("PRAGMA page_size=512")
+    small.execute("VACUUM")
+    small.close()
+    store = StateStore(str(whole))
+    journal = whole / "jobtracker.sqlite-wal"
+    ends = []
+    for number in range(3):
+        store.append(float(number), [("Job001", ev.JobStarted("Job001", number))] * 2)
+        ends.append(journal.stat().st_size)
+    # As a crash leaves it: not closed, which would empty the journal.
+    data, database = journal.read_bytes(), (whole / "jobtracker.sqlite").read_bytes()
+    store.close()
+    for size in range(ends[0], len(data) + 1):
+        (cut / "jobtracker.sqlite").write_bytes(database)
+        (cut / "jobtracker.sqlite-wal").write_bytes(data[:size])
+        opened = StateStore(str(cut))
+        found = [event.workers for event, _ in opened.logs()["Job001"]]
+        opened.close()
+        written = sum(end <= size for end in ends)
+        assert found == [number for number in range(written) for _ in range(2)], size
+
+
+def test_a_damaged_tail_is_not_read(tmp_path):
+    store = StateStore(str(tmp_path))
+    for number in range(3):
+        store.append(float(number), [("Job001", ev.JobStarted("Job001", number))])
+    journal = tmp_path / "jobtracker.sqlite-wal"
+    data = bytearray(journal.read_bytes())
+    database = (tmp_path / "jobtracker.sqlite").read_bytes()
+    store.close()
+    data[-100] ^= 1
+    journal.write_bytes(data)
+    (tmp_path / "jobtracker.sqlite").write_bytes(database)
+    store = StateStore(str(tmp_path))
+    assert [event.workers for event, _ in store.logs()["Job001"]] == [0, 1]
     store.close()

@@ -1,0 +1,91 @@
+"""Events as bytes, for the log that outlives the jobtracker.
+
+A record is a msgpack list: the time at which the event was handled, its name, its fields in order.
+A field that is new in a later version comes last and has a default, so that older logs can be read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+
+from pytxmr.errors import PytxmrError, from_plain, to_plain
+from pytxmr.model import AttemptId
+from pytxmr.plan import events as ev
+
+_LOGGED = {
+    kind.__name__: kind
+    for kind in (
+        ev.TrackerJoined,
+        ev.TrackerResumed,
+        ev.TrackerLost,
+        ev.JobSubmitted,
+        ev.JobStarted,
+        ev.Launched,
+        ev.JobInitialised,
+        ev.InitFailed,
+        ev.MapSucceeded,
+        ev.ReduceSucceeded,
+        ev.AttemptEndedBadly,
+        ev.SegmentsFetched,
+        ev.FetchFailed,
+        ev.JobCommitted,
+        ev.CommitFailed,
+        ev.KillJob,
+        ev.JobDestroyed,
+    )
+}
+_ATTEMPT, _ERROR, _INT = 1, 2, 3
+
+
+def to_record(event: ev.Event, now: float) -> bytes:
+    """The event, handled at ``now``, as a record."""
+    kind = type(event)
+    return pack([now, kind.__name__, *(getattr(event, name) for name in kind.__slots__)])
+
+
+def from_record(record: bytes) -> tuple[ev.Event, float]:
+    """The inverse of `to_record`. Raises `ValueError` for what is no record of this version."""
+    now, name, *fields = unpack(record)
+    if name not in _LOGGED:
+        raise ValueError(f"{name!r} is no event that is logged")
+    return _LOGGED[name](*fields), now
+
+
+def pack(value: Any) -> bytes:
+    """Plain values, and the ids of attempts and errors among them."""
+    data: bytes = msgpack.packb(value, default=_as_extension, unicode_errors="surrogatepass")
+    return data
+
+
+def unpack(data: bytes, use_list: bool = False) -> Any:
+    """The inverse of `pack`; what was a list or a tuple is a list, or else a tuple."""
+    return msgpack.unpackb(
+        data,
+        ext_hook=_restored,
+        use_list=use_list,
+        strict_map_key=False,
+        unicode_errors="surrogatepass",
+    )
+
+
+def _as_extension(value: Any) -> msgpack.ExtType:
+    if isinstance(value, AttemptId):
+        return msgpack.ExtType(_ATTEMPT, str(value).encode())
+    if isinstance(value, PytxmrError):
+        return msgpack.ExtType(_ERROR, pack(to_plain(value)))
+    if isinstance(value, int):  # of more than 64 bits
+        size = value.bit_length() // 8 + 1
+        return msgpack.ExtType(_INT, value.to_bytes(size, "big", signed=True))
+    raise TypeError(f"{type(value).__name__} is not plain")
+
+
+def _restored(code: int, data: bytes) -> Any:
+    if code == _ATTEMPT:
+        return AttemptId.parse(data.decode())
+    if code == _ERROR:
+        return from_plain(unpack(data))
+    if code == _INT:
+        return int.from_bytes(data, "big", signed=True)
+    raise ValueError(f"unknown extension type {code}")
