@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString
+from twisted.internet.task import deferLater
 from twisted.spread import pb
 
-from pytxmr.errors import BadConfiguration, BadInput, BadJob
+from pytxmr.errors import BadConfiguration, BadInput, BadJob, PytxmrError, Unreachable
 from pytxmr.job import loading
 from pytxmr.model import FileRange, InputSplit, JobCode, JobFunctions, JobSpec
 from pytxmr.net.login import log_in
@@ -25,6 +26,10 @@ from pytxmr.storage.inputs import InputFile, list_inputs
 
 #: A job's source travels in one string of a remote call, which is bounded.
 MOST_SOURCE_BYTES = 512 * 1024
+
+#: How long a jobtracker that is gone is waited for, and the pause before each try to reach it.
+PATIENCE_SECONDS = 60.0
+RETRY_SECONDS = 0.5
 
 _SAMPLE_PLACES = 64
 _SAMPLE_BYTES = 16 * 1024
@@ -151,3 +156,46 @@ async def connect(
 def submit(jobtracker: Peer, spec: JobSpec) -> Deferred[str]:
     """Queue the job; fires with its id, fails with `BadInput` for what only the cluster can see."""
     return jobtracker.call("submit", spec.to_plain(), seconds=120.0)
+
+
+class Patient:
+    """A jobtracker that may be gone for a while, as when it is started anew; its jobs go on.
+
+    ``connect`` connects again; ``told`` is called each time it is found to be gone.
+    """
+
+    def __init__(
+        self,
+        peer: Peer,
+        clock: Any,
+        connect: Callable[[], Coroutine[Any, Any, Peer]],
+        told: Callable[[PytxmrError], None],
+    ) -> None:
+        self._peer = peer
+        self._clock = clock
+        self._connect = connect
+        self._told = told
+        self._gone_since: float | None = None
+
+    async def ask(self, verb: str, *args: Any) -> Any:
+        """The answer to a call that may be repeated; None, after a moment, if the jobtracker is
+        gone at present. Raises `Unreachable` when that has lasted for `PATIENCE_SECONDS`.
+        """
+        try:
+            if self._gone_since is not None:
+                self._peer = await self._connect()
+                self._gone_since = None
+            return await self._peer.call(verb, *args)
+        except Unreachable as error:
+            self._peer.disconnect()
+            now = self._clock.seconds()
+            if self._gone_since is None:
+                self._gone_since = now
+                self._told(error)
+            if now - self._gone_since >= PATIENCE_SECONDS:
+                raise
+        await deferLater(self._clock, RETRY_SECONDS)
+        return None
+
+    def disconnect(self) -> None:
+        self._peer.disconnect()

@@ -12,8 +12,6 @@ its lease decides whether it is lost, and if it comes back before that it is tol
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -23,10 +21,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pytxmr.errors import InternalError, PytxmrError, TrackerLost, Unreachable
-from pytxmr.model import InputSplit, JobSpec, MapOutput, TaskId
+from pytxmr.model import MapOutput, TaskId
 from pytxmr.plan import events as ev
-from pytxmr.plan.jobstate import JobState, Phase
+from pytxmr.plan.jobstate import JobState, Outcome, Phase
 from pytxmr.storage.output import OutputDirectory, Part
+from pytxmr.submission import Submission
 
 _log = Logger()
 _Item = TypeVar("_Item")
@@ -44,29 +43,30 @@ class JobLife:
 
     def __init__(
         self,
-        job: str,
-        spec: JobSpec,
-        splits: list[InputSplit],
+        submission: Submission,
         states: Mapping[str, JobState],
         call: Call,
         feed: Callable[[ev.Event], None],
         reactor: Any,
+        clock: Callable[[], float],
+        began: float,
     ) -> None:
-        self.job = job
-        self.spec = spec
-        self.splits = splits
+        self.job = submission.job
+        self.spec = submission.spec
+        self.splits = submission.splits
+        self.submitted_at = submission.submitted_at
         self._states = states
-        self.output = OutputDirectory(spec.output)
-        self.submitted_at = time.time()
+        self.output = OutputDirectory(self.spec.output)
         self.ended: Deferred[None] = Deferred()
         self.progress: dict[str, tuple[float, str]] = {}
         self.phase_seconds: dict[str, float] = {}
-        self._key = secrets.token_bytes(32)
+        self._key = submission.key
         self._call = call
         self._feed = feed
         self._reactor = reactor
+        self._clock = clock
         self._phase = Phase.QUEUED
-        self._phase_began = reactor.seconds()
+        self._phase_began = began
         self._launches: dict[tuple[str, type], list[Any]] = {}
         self._announced: dict[str, list[Any]] = {}
 
@@ -74,6 +74,11 @@ class JobLife:
     def state(self) -> JobState:
         """What the plan knows of the job."""
         return self._states[self.job]
+
+    @property
+    def keeps(self) -> bool:
+        """Does what its maps put out stay when it has ended?"""
+        return self.state.keep and self.state.outcome is Outcome.SUCCEEDED
 
     def carry_out(self, instruction: ev.Instruction) -> None:
         """Start to do what was decided; the event that comes of it is fed back.
@@ -229,9 +234,10 @@ class JobLife:
     # ---- destroyJob: everywhere, whatever came before; only then is unfinished output removed
 
     def _destroy_job(self, order: ev.DestroyJob) -> Deferred[Any]:
-        keep = order.keep and self.state.error is None
         calls = [
-            self._call(tracker, "destroyJob", self.job, keep).addErrback(self._left_behind, tracker)
+            self._call(tracker, "destroyJob", self.job, self.keeps).addErrback(
+                self._left_behind, tracker
+            )
             for tracker in order.trackers
         ]
         destroyed: Deferred[Any] = DeferredList(calls)
@@ -247,12 +253,11 @@ class JobLife:
 
     # ---- beside the chain
 
-    def notice_phase(self) -> None:
-        """Keep account of time; called after each event."""
+    def notice_phase(self, now: float) -> None:
+        """Keep account of time, by the plan's clock; called after each event."""
         phase = self.state.phase
         if phase is self._phase:
             return
-        now = self._reactor.seconds()
         spent = self.phase_seconds
         spent[self._phase.value] = spent.get(self._phase.value, 0.0) + now - self._phase_began
         self._phase, self._phase_began = phase, now
@@ -266,7 +271,7 @@ class JobLife:
         state = self.state
         seconds = sum(self.phase_seconds.values())
         if state.phase is not Phase.ENDED:
-            seconds += self._reactor.seconds() - self._phase_began
+            seconds += self._clock() - self._phase_began
         error = state.error
         return {
             "job": self.job,

@@ -1,57 +1,49 @@
 """The jobtracker: takes jobs, knows the trackers, feeds the plan, carries out what it says.
 
 Every fact, whether a report, a registration, a failed call or the passing of time, goes through
-`JobTracker.feed`; every decision comes out of `plan.cluster.ClusterState`. In between stands
-nothing but I/O: `JobLife` for what is done at trackers, avatars for who asks.
+`JobTracker.feed`; every decision comes out of `plan.cluster.ClusterState`. Both are logged before
+anything is done about them, and before anybody is told that they are known: so a jobtracker that is
+killed goes on, when it is started again, where it was. In between stands nothing but I/O: `JobLife`
+for what is done at trackers, `avatars` for who asks.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, fail, succeed
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.spread import pb
 
-from pytxmr.errors import (
-    NotFound,
-    PeerBroke,
-    PytxmrError,
-    Stale,
-    TrackerLost,
-    Unreachable,
-    from_plain,
-)
+from pytxmr.avatars import ClientAvatar, TrackerAvatar
+from pytxmr.errors import NotFound, PeerBroke, PytxmrError, Stale, TrackerLost, Unreachable
 from pytxmr.joblife import JobLife
-from pytxmr.model import (
-    AttemptId,
-    InputSplit,
-    JobSpec,
-    TaskId,
-    checked_job_id,
-    job_id,
-    take,
-)
+from pytxmr.model import AttemptId, JobSpec, TaskId, checked_job_id, take
 from pytxmr.net.listening import described, listen
 from pytxmr.net.login import LoginFactory
-from pytxmr.net.remote import Peer, answering
+from pytxmr.net.remote import Peer
 from pytxmr.plan import events as ev
 from pytxmr.plan.cluster import DISCONNECTED_SECONDS, LEASE_SECONDS, ClusterState
-from pytxmr.plan.jobstate import Outcome, Phase
+from pytxmr.plan.jobstate import Phase
 from pytxmr.state import MemoryState, StateStore
-from pytxmr.storage.inputs import even_split_bytes, list_inputs, plan_splits
 from pytxmr.storage.output import OutputDirectory
+from pytxmr.submission import Submission, plan_job
 
 HEARTBEAT_SECONDS = 1.0
+#: What trackers are given to come back to a jobtracker that was started anew, at the least: they
+#: try to connect again every two seconds.
+RETURN_SECONDS = 10.0
+#: The pause before it is tried again to write what could not be logged.
+LOG_PAUSE_SECONDS = 1.0
 #: Ended jobs that are still listed; older ones are forgotten.
 MOST_ENDED_JOBS = 200
 #: The longest that `wait` holds its answer back.
@@ -81,39 +73,77 @@ class JobTracker(Service):
         self.cluster = ClusterState(config.lease_seconds)
         self.lives: dict[str, JobLife] = {}
         self._peers: dict[str, Peer] = {}
-        self._events: deque[ev.Event] = deque()
-        self._feeding = False
-        self._busy: dict[str, JobLife] = {}
         self._history: dict[str, dict[str, Any]] = {}
-        self._incarnations = 0
+        self._waiting: set[Deferred[None]] = set()
         self.epoch = 0
         self.port: IListeningPort | None = None
         self._ticks = LoopingCall(self.feed, ev.Tick())
         self._ticks.clock = reactor
+        # What is on its way through `feed`: events that the plan has yet to take, what has become
+        # of those that it took and is not logged yet, and what is to be done once it is.
+        self._events: deque[ev.Event] = deque()
+        self._feeding = False
+        self._unlogged: list[tuple[str, ev.Event]] = []
+        self._held: list[ev.Instruction] = []
+        self._lost: list[str] = []
+        self._logged: Deferred[None] = Deferred()
+        self._log_again: IDelayedCall | None = None
+        #: The plan's clock goes on where that of the life before has ended.
+        self._clock_ahead = 0.0
 
     # ---- life
 
     async def open(self) -> None:
-        """Open the state and the port. Raises `BadConfiguration`."""
+        """Open the state and the port; take up the jobs of the life before. Raises
+        `BadConfiguration`."""
         directory = self._config.state_dir
         self._state = MemoryState() if directory is None else StateStore(directory)
-        self.epoch = self._state.next_number("epoch")
-        for record in self._state.remembered():
-            status = record["status"]
-            if not status["outcome"]:
-                await self._in_thread(_clean_up, status, record["owner"])
-                self._state.remember(record["number"], record)
-            self._history[status["job"]] = status
-        avatars: Any = {
-            b"tasktracker": lambda peer: TrackerAvatar(self, peer),
-            b"client": lambda peer: ClientAvatar(self),
-        }
-        factory = LoginFactory(self._config.secret, avatars, self._reactor)
         try:
+            self.epoch = self._state.next_number("epoch")
+            await self._restore()
+            avatars: Any = {
+                b"tasktracker": lambda peer: TrackerAvatar(self, peer),
+                b"client": lambda peer: ClientAvatar(self),
+            }
+            factory = LoginFactory(self._config.secret, avatars, self._reactor)
             self.port = await listen(self._reactor, self._config.listen, factory)
         except BaseException:
             self._state.close()
             raise
+
+    async def _restore(self) -> None:
+        for owner, path in self._state.reserved().items():
+            await self._in_thread(OutputDirectory(path).release, owner)
+            self._state.release(owner)
+        logs = self._state.logs()
+        last = max((now for log in logs.values() for _, now in log), default=0.0)
+        self._clock_ahead = last - self._reactor.seconds()
+        for record in self._state.remembered():
+            if "status" in record:
+                self._history[record["status"]["job"]] = record["status"]
+            else:
+                submission = Submission.from_plain(record)
+                await self._restore_job(submission, logs.pop(submission.job, []))
+        for log in logs.values():
+            joined = log[0][0]
+            assert isinstance(joined, ev.TrackerJoined)
+            seconds = max(self._config.lease_seconds, RETURN_SECONDS)
+            self.cluster.restore_tracker(joined, self._now(), seconds)
+
+    async def _restore_job(self, submission: Submission, log: list[tuple[ev.Event, float]]) -> None:
+        if not log:  # its submission was cut off, and nobody was told of it
+            output = OutputDirectory(submission.spec.output)
+            await self._in_thread(output.release, submission.owner)
+            self._state.forget(submission.number)
+            return
+        life = self._begin(submission, log[0][1])
+        for event, now in log:
+            self.cluster.restore_job(submission.job, event, now)
+            life.notice_phase(now)
+        _log.info("{job} goes on: {phase}", job=life.job, phase=life.state.phase.value)
+
+    def _now(self) -> float:
+        return float(self._reactor.seconds()) + self._clock_ahead
 
     @property
     def address(self) -> str:
@@ -122,19 +152,27 @@ class JobTracker(Service):
 
     def startService(self) -> None:
         super().startService()
-        self._ticks.start(1.0, now=False)
+        self._ticks.start(1.0, now=False).addErrback(
+            lambda failure: _log.failure("time stands still for the plan", failure)
+        )
+        for life in self.lives.values():
+            for order in life.state.own_orders():
+                life.carry_out(order)
 
     async def stopService(self) -> None:  # type: ignore[override]
-        """End every job that runs, cleanly, then the port."""
+        """Close the port. If the state is kept, jobs that run go on when it is opened again; else
+        they end first, cleanly.
+        """
         super().stopService()
-        running = [life for life in self.lives.values() if life.state.phase is not Phase.ENDED]
-        for life in running:
-            self.feed(ev.KillJob(life.job, "the jobtracker stopped"))
-        waiting = DeferredList([_once(life.ended) for life in running])
-        waiting.addTimeout(5.0, self._reactor, onTimeoutCancel=lambda *_: None)
-        await waiting
+        if not self._state.durable:
+            await self._end_jobs()
+        for waiting in list(self._waiting):
+            if not waiting.called:
+                waiting.callback(None)
         if self._ticks.running:
             self._ticks.stop()
+        if self._log_again is not None:
+            self._log_again.cancel()
         if self.port is not None:
             stopped = self.port.stopListening()
             if stopped is not None:
@@ -143,36 +181,79 @@ class JobTracker(Service):
             peer.disconnect()
         self._state.close()
 
+    async def _end_jobs(self) -> None:
+        running = [life for life in self.lives.values() if life.state.phase is not Phase.ENDED]
+        for life in running:
+            self.feed(ev.KillJob(life.job, "the jobtracker stopped"))
+        waiting = DeferredList([_once(life.ended) for life in running])
+        waiting.addTimeout(5.0, self._reactor, onTimeoutCancel=lambda *_: None)
+        await waiting
+
     # ---- events in, instructions out
 
     def feed(self, *events: ev.Event) -> None:
-        """Let the plan take the events, and carry out what it says. May be called from within."""
+        """Let the plan take the events, log what becomes of them, then carry out what it says. May
+        be called from within.
+        """
         self._events.extend(events)
         if self._feeding:
             return
         self._feeding = True
+        busy: dict[str, JobLife] = {}
         try:
-            while self._events:
-                self._feed_one(self._events.popleft())
+            while self._events or self._unlogged or self._held:
+                while self._events:
+                    self._take(self._events.popleft())
+                touched = {name for name, _ in self._unlogged if name in self.lives}
+                if not self._write_log():
+                    break
+                self._drop_peers()
+                held, self._held = self._held, []
+                for instruction in held:
+                    life = busy[instruction.job] = self.lives[instruction.job]
+                    life.carry_out(instruction)
+                for name in touched:
+                    self.lives[name].notice_phase(self._now())
         finally:
             self._feeding = False
-        busy, self._busy = self._busy, {}
         for life in busy.values():
             life.send()
 
-    def _feed_one(self, event: ev.Event) -> None:
-        before = set(self.cluster.trackers)
-        for instruction in self.cluster.handle(event, self._reactor.seconds()):
-            life = self._busy[instruction.job] = self.lives[instruction.job]
-            life.carry_out(instruction)
-        for tracker in before - set(self.cluster.trackers):
-            _log.warn("lost {tracker}: {event}", tracker=tracker, event=type(event).__name__)
+    def _take(self, event: ev.Event) -> None:
+        before = list(self.cluster.trackers)
+        self._held += self.cluster.handle(event, self._now())
+        self._unlogged += self.cluster.take_history()
+        for tracker in before:
+            if tracker not in self.cluster.trackers:
+                _log.warn("lost {tracker}: {event}", tracker=tracker, event=type(event).__name__)
+                self._lost.append(tracker)
+
+    def _write_log(self) -> bool:
+        """Log what has happened. False if that must wait, and with it all that comes of it."""
+        if self._log_again is not None:
+            return False
+        try:
+            if self._unlogged:
+                self._state.append(self._now(), self._unlogged)
+        except PytxmrError as error:
+            _log.error("everything waits: {error}", error=error)
+            self._log_again = self._reactor.callLater(LOG_PAUSE_SECONDS, self._write_log_again)
+            return False
+        self._unlogged.clear()
+        logged, self._logged = self._logged, Deferred()
+        logged.callback(None)
+        return True
+
+    def _write_log_again(self) -> None:
+        self._log_again = None
+        self.feed()
+
+    def _drop_peers(self) -> None:
+        lost, self._lost = self._lost, []
+        for tracker in lost:
             peer = self._peers.pop(tracker, None)
             if peer is not None:
                 peer.disconnect()
-        job = getattr(event, "job", None)
-        for life in [self.lives[job]] if job in self.lives else list(self.lives.values()):
-            life.notice_phase()
 
     def _call(self, tracker: str, verb: str, *args: Any) -> Deferred[Any]:
         peer = self._peers.get(tracker)
@@ -202,9 +283,7 @@ class JobTracker(Service):
         if not _NAME.fullmatch(name) or not 1 <= workers <= 4096:
             raise PeerBroke(f"{name!r:.80} with {workers} workers is no tracker")
         resumed = self._returning(card, name)
-        if resumed is None:
-            self._incarnations += 1
-        tracker = resumed or f"{name}.{self._incarnations}"
+        tracker = resumed or f"{name}.{self._state.next_number('incarnation')}"
         address = (take(card, "host", str), take(card, "port", int))
         old = self._peers.get(tracker)
         self._peers[tracker] = peer
@@ -222,20 +301,25 @@ class JobTracker(Service):
         return {
             "who": self._who(tracker),
             "resumed": resumed is not None,
-            "over": [job for job in take(card, "jobs", list) if self._is_over(job)],
+            "over": self._over(take(card, "jobs", list)),
             "heartbeat_seconds": self._config.heartbeat_seconds,
         }
 
     def _returning(self, card: dict[str, Any], name: str) -> str | None:
-        """The incarnation that a tracker says it was, if it is believed to be alive still."""
+        """The incarnation that a tracker says it was, if it is believed to be alive still: by this
+        life of the jobtracker, or by the one before, as ids are never given twice."""
         was = take(card, "was", (dict, type(None)))
-        tracker = was.get("tracker") if was else None
-        known = self.cluster.trackers.get(tracker) if isinstance(tracker, str) else None
-        return known.id if known is not None and was == self._who(known.id) else None
+        known = self.cluster.trackers.get(str(was.get("tracker"))) if was else None
+        return known.id if known is not None and known.name == name else None
 
-    def _is_over(self, job: Any) -> bool:
-        life = self.lives.get(job)
-        return life is None or life.state.phase in (Phase.ENDING, Phase.ENDED)
+    def _over(self, jobs: list[Any]) -> dict[str, bool]:
+        """Those of the jobs that have ended, and whether what they put out is kept."""
+        lives = {job: self.lives.get(checked_job_id(job)) for job in jobs}
+        return {
+            job: life is not None and life.keeps
+            for job, life in lives.items()
+            if life is None or life.state.phase in (Phase.ENDING, Phase.ENDED)
+        }
 
     def _disconnected(self, tracker: str, peer: Peer) -> None:
         if self._peers.get(tracker) is peer:
@@ -271,9 +355,14 @@ class JobTracker(Service):
                     f"{name}@{tracker}": value for name, value in seen.get(life.job, {}).items()
                 }
 
-    def report(self, tracker: str, facts: list[Any]) -> None:
-        """Feed what a tracker reports. Facts of attempts that do not count change nothing."""
-        self.feed(*[_as_event(tracker, fact) for fact in facts])
+    def report(self, facts: list[ev.Event]) -> Deferred[None]:
+        """Feed what a tracker reports; fires when it cannot be forgotten. Facts of attempts that do
+        not count change nothing."""
+        self.feed(*facts)
+        return self._when_logged()
+
+    def _when_logged(self) -> Deferred[None]:
+        return _once(self._logged) if self._unlogged or self._events else succeed(None)
 
     # ---- clients
 
@@ -282,41 +371,44 @@ class JobTracker(Service):
         spec = JobSpec.from_plain(plain)
         output = OutputDirectory(spec.output)
         owner = secrets.token_hex(16)
-        splits: list[InputSplit] = await self._in_thread(
-            _plan, spec, output, owner, sum(t.workers for t in self.cluster.trackers.values())
-        )
-        if not self.running:
-            await self._in_thread(output.discard)
-            raise Stale("the jobtracker is stopping")
-        number = self._state.next_number("job")
-        job = job_id(number)
-        _log.info("{job} is {name}, {maps} maps", job=job, name=spec.name, maps=len(splits))
-        jobs = self.cluster.jobs
-        life = JobLife(job, spec, splits, jobs, self._call, self.feed, self._reactor)
-        self.lives[job] = life
-        submitted = ev.JobSubmitted(
-            job,
-            len(splits),
-            spec.reducers,
-            spec.max_attempts,
-            spec.keep,
-            spec.speculate,
-            spec.skip_bad_records,
-        )
-        self.feed(submitted)
+        workers = sum(tracker.workers for tracker in self.cluster.trackers.values())
+        self._state.reserve(owner, spec.output)
         try:
-            self._remember(number, owner, life)
-        except PytxmrError as error:
-            self.feed(ev.KillJob(job, error.message))
+            splits = await self._in_thread(plan_job, spec, output, owner, workers)
+        except PytxmrError:
+            if self.running:
+                self._state.release(owner)
             raise
-        ended = _once(life.ended).addCallback(lambda _: self._remember(number, owner, life))
-        ended.addErrback(lambda failure: _log.failure("{job} has ended", failure, job=job))
+        try:
+            if not self.running:
+                raise Stale("the jobtracker is stopping")
+            number = self._state.next_number("job")
+            submission = Submission(
+                number, spec, splits, owner, secrets.token_bytes(32), time.time()
+            )
+            self._state.remember(number, submission.to_plain())
+            self._state.release(owner)
+        except PytxmrError:
+            await self._in_thread(output.discard)
+            raise
+        life = self._begin(submission, self._now())
+        _log.info("{job} is {name}, {maps} maps", job=life.job, name=spec.name, maps=len(splits))
+        self.feed(submission.event())
         self._forget_old_jobs()
-        return job
+        await self._when_logged()
+        return life.job
 
-    def _remember(self, number: int, owner: str, life: JobLife) -> None:
-        status = life.status()
-        self._state.remember(number, {"number": number, "owner": owner, "status": status})
+    def _begin(self, submission: Submission, now: float) -> JobLife:
+        jobs = self.cluster.jobs
+        life = JobLife(submission, jobs, self._call, self.feed, self._reactor, self._now, now)
+        self.lives[life.job] = life
+        ended = _once(life.ended).addCallback(lambda _: self._remember_end(submission, life))
+        ended.addErrback(lambda failure: _log.failure("{job} has ended", failure, job=life.job))
+        return life
+
+    def _remember_end(self, submission: Submission, life: JobLife) -> None:
+        number = submission.number
+        self._state.remember(number, {"number": number, "status": life.status()}, over=life.job)
 
     def _forget_old_jobs(self) -> None:
         ended = [job for job, life in self.lives.items() if life.state.phase is Phase.ENDED]
@@ -349,7 +441,9 @@ class JobTracker(Service):
             self._reactor,
             onTimeoutCancel=lambda *_: None,
         )
+        self._waiting.add(ended)
         await ended
+        self._waiting.discard(ended)
         return life.status()
 
     async def kill(self, job: Any, reason: str) -> dict[str, Any]:
@@ -408,32 +502,6 @@ class JobTracker(Service):
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
 
 
-def _plan(spec: JobSpec, output: OutputDirectory, owner: str, workers: int) -> list[InputSplit]:
-    files = list_inputs(spec.inputs)
-    total = sum(file.size_bytes for file in files)
-    splits = plan_splits(files, spec.split_bytes or even_split_bytes(total, workers))
-    output.reserve()
-    try:
-        output.mark(owner)
-    except PytxmrError:
-        output.discard()
-        raise
-    return splits
-
-
-def _clean_up(status: dict[str, Any], owner: str) -> None:
-    """Settle what became of a job whose jobtracker died: its output is whole, or goes."""
-    output = OutputDirectory(status["output"])
-    if output.manifest().get("job") == status["job"]:
-        status |= {"phase": Phase.ENDED.value, "outcome": Outcome.SUCCEEDED.value}
-        return
-    if output.is_marked(owner):
-        output.discard()
-    message = f"the jobtracker ended while {status['job']} was {status['phase']}; submit it again"
-    status["error"] = {"message": message}
-    status |= {"phase": Phase.ENDED.value, "outcome": Outcome.FAILED.value, "running": 0}
-
-
 def _of(tracker: str, name: str) -> bool:
     return name.partition("@")[2] == tracker
 
@@ -451,101 +519,3 @@ def _once(shared: Deferred[None]) -> Deferred[None]:
 
     shared.addBoth(fire)
     return mine
-
-
-def _as_event(tracker: str, fact: Any) -> ev.Event:
-    """A reported fact as an event. Raises `PeerBroke` or `NotFound` for what is none."""
-    job = checked_job_id(take(fact, "job", str))
-    attempt = AttemptId.parse(take(fact, "attempt", str))
-    match take(fact, "fact", str):
-        case "map-succeeded":
-            sizes = tuple(take(fact, "partition_bytes", list))
-            counters = take(fact, "counters", dict)
-            first_bad = take(fact, "first_bad", (dict, type(None))) or {}
-            return ev.MapSucceeded(job, tracker, attempt, sizes, counters, first_bad)
-        case "reduce-succeeded":
-            size, digest = take(fact, "size_bytes", int), take(fact, "digest", str)
-            counters = take(fact, "counters", dict)
-            return ev.ReduceSucceeded(job, tracker, attempt, size, digest, counters)
-        case "attempt-failed":
-            error = from_plain(take(fact, "error", dict))
-            return ev.AttemptEndedBadly(job, tracker, attempt, error)
-        case "fetched":
-            partitions = tuple(take(fact, "partitions", list))
-            return ev.SegmentsFetched(job, tracker, attempt, partitions)
-        case "fetch-failed":
-            return ev.FetchFailed(job, tracker, attempt, from_plain(take(fact, "error", dict)))
-    raise PeerBroke(f"{fact['fact']!r:.80} is no fact")
-
-
-class TrackerAvatar(pb.Avatar):
-    """What a logged-in tasktracker may call."""
-
-    def __init__(self, jobtracker: JobTracker, peer: Peer) -> None:
-        self._jobtracker = jobtracker
-        self._peer = peer
-
-    @answering
-    def perspective_register(self, card: Any) -> dict[str, Any]:
-        return self._jobtracker.register(self._peer, card)
-
-    @answering
-    def perspective_unregister(self, who: Any) -> None:
-        tracker = self._jobtracker.check_who(who)
-        self._jobtracker.feed(ev.TrackerLost(tracker, "it stopped"))
-
-    @answering
-    def perspective_heartbeat(self, who: Any, progress: Any) -> None:
-        self._jobtracker.heartbeat(self._jobtracker.check_who(who), progress)
-
-    @answering
-    def perspective_report(self, who: Any, facts: Any) -> None:
-        self._jobtracker.report(self._jobtracker.check_who(who), facts)
-
-
-class ClientAvatar(pb.Avatar):
-    """What a logged-in client may call."""
-
-    def __init__(self, jobtracker: JobTracker) -> None:
-        self._jobtracker = jobtracker
-
-    @answering
-    def perspective_submit(self, spec: Any) -> Any:
-        return self._jobtracker.submit(spec)
-
-    @answering
-    def perspective_status(self, job: Any) -> dict[str, Any]:
-        return self._jobtracker.status(job)
-
-    @answering
-    def perspective_wait(self, job: Any, seconds: Any) -> Any:
-        return self._jobtracker.wait(job, float(seconds))
-
-    @answering
-    def perspective_kill(self, job: Any, reason: Any) -> Any:
-        return self._jobtracker.kill(job, str(reason)[:500])
-
-    @answering
-    def perspective_destroy(self, job: Any) -> Any:
-        return self._jobtracker.destroy(job)
-
-    @answering
-    def perspective_logs(self, job: Any, task: Any, failed_only: Any) -> Any:
-        return self._jobtracker.logs(job, task, bool(failed_only))
-
-    @answering
-    def perspective_jobs(self, every: Any = False) -> list[dict[str, Any]]:
-        return [_brief(status) for status in self._jobtracker.jobs(bool(every))]
-
-    @answering
-    def perspective_trackers(self) -> list[dict[str, Any]]:
-        return self._jobtracker.trackers()
-
-    @answering
-    def perspective_ping(self) -> str:
-        return "pong"
-
-
-def _brief(status: dict[str, Any]) -> dict[str, Any]:
-    """A status without what only a look at the one job needs."""
-    return {k: v for k, v in status.items() if k not in ("counters", "error", "doing")}

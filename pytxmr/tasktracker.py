@@ -51,7 +51,7 @@ from pytxmr.segments import Segments
 from pytxmr.store import KeyValueStore
 
 #: Pauses between tries to connect to the jobtracker: doubled from the first up to the second.
-RECONNECT_SECONDS = (0.1, 5.0)
+RECONNECT_SECONDS = (0.1, 2.0)
 DEFAULT_MEMORY_BYTES = 256 * 1024 * 1024
 LOG_TAIL_BYTES = 32 * 1024
 LOG_READ_BYTES = 512 * 1024
@@ -220,8 +220,9 @@ class TaskTracker(Service):
         except PytxmrError:
             peer.disconnect()
             raise
-        for job in answer["over"] if answer["resumed"] else list(self._jobs):
-            self._drop_job(job)
+        over = answer["over"] if answer["resumed"] else dict.fromkeys(self._jobs, False)
+        for job, keep in over.items():
+            self._drop_job(job, keep)
         if not answer["resumed"]:
             self._outbox.clear()
         self._peer, self.who = peer, answer["who"]
@@ -250,8 +251,8 @@ class TaskTracker(Service):
         if self._beat is not None and self._beat.running:
             self._beat.stop()
 
-    def _drop_job(self, job: str) -> None:
-        dropped = self.destroy_job(job, keep=False)
+    def _drop_job(self, job: str, keep: bool) -> None:
+        dropped = self.destroy_job(job, keep)
         dropped.addErrback(lambda failure: _log.failure("dropping a job", failure))
 
     async def stopService(self) -> None:  # type: ignore[override]

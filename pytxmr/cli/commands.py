@@ -11,7 +11,7 @@ from twisted.internet.task import deferLater
 
 from pytxmr.cli.reactor import Interrupted, Interrupts, run_in_reactor
 from pytxmr.cli.report import ProgressShown, show_status, show_summary, show_table
-from pytxmr.client import JobOptions, connect, make_spec, submit
+from pytxmr.client import JobOptions, Patient, connect, make_spec, submit
 from pytxmr.errors import BadConfiguration, JobFailed, PytxmrError
 from pytxmr.model import JobSpec
 from pytxmr.net.remote import Peer
@@ -20,6 +20,9 @@ from pytxmr.net.spawn import Spawned
 from pytxmr.runners.local import LocalCluster
 
 _POLL_SECONDS = 0.2
+
+#: ``ask(verb, *args)`` gives the jobtracker's answer, or None if it is gone at present.
+Ask = Callable[..., Any]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -42,7 +45,8 @@ async def _run_here(
     cluster = LocalCluster(reactor, len(spawned), spawned)
     try:
         jobtracker = await cluster.start()
-        status = await _submit_and_watch(jobtracker, interrupts, spec)
+        job = await submit(jobtracker, spec)
+        status = await _watch_to_end(jobtracker.call, interrupts, job)
         if spec.keep and status == 0:
             await _stay_for_inspection(reactor, interrupts, cluster)
         return status
@@ -64,20 +68,31 @@ async def _run_on_cluster(
     reactor: Any, interrupts: Interrupts, endpoint: str, secret: bytes, spec: JobSpec
 ) -> int:
     jobtracker = await interrupts.unless(connect(reactor, endpoint, secret))
+    patient = _patient(reactor, endpoint, secret, jobtracker)
     try:
-        return await _submit_and_watch(jobtracker, interrupts, spec)
+        job = await submit(jobtracker, spec)
+        return await _watch_to_end(patient.ask, interrupts, job)
     finally:
-        jobtracker.disconnect()
+        patient.disconnect()
 
 
-async def _submit_and_watch(jobtracker: Peer, interrupts: Interrupts, spec: JobSpec) -> int:
-    job = await submit(jobtracker, spec)
+def _patient(reactor: Any, endpoint: str, secret: bytes, jobtracker: Peer) -> Patient:
+    return Patient(
+        jobtracker,
+        reactor,
+        lambda: connect(reactor, endpoint, secret),
+        lambda error: print(f"pytxmr: {error}; waiting for it to come back", file=sys.stderr),
+    )
+
+
+async def _watch_to_end(ask: Ask, interrupts: Interrupts, job: str) -> int:
+    """Show progress, and how it ended; if the user does not want to wait, end it."""
     try:
-        status = await _watch(jobtracker, interrupts, job)
+        status = await _watch(ask, interrupts, job)
     except Interrupted as interrupted:
         print(f"pytxmr: interrupted; ending {job}", file=sys.stderr)
-        await _asked(jobtracker.call("kill", job, "interrupted"))
-        status = await _watch(jobtracker, Interrupts(None), job)
+        await _asked(ask("kill", job, "interrupted"))
+        status = await _watch(ask, Interrupts(None), job)
         # It may have ended just before that, in success or failure.
         if status["outcome"] == "killed":
             print(f"pytxmr: {job} was killed: interrupted", file=sys.stderr)
@@ -85,14 +100,16 @@ async def _submit_and_watch(jobtracker: Peer, interrupts: Interrupts, spec: JobS
     return _tell_end(status)
 
 
-async def _watch(jobtracker: Peer, interrupts: Interrupts, job: str) -> dict[str, Any]:
+async def _watch(ask: Ask, interrupts: Interrupts, job: str) -> dict[str, Any]:
     """Show progress until the job has ended; its last status. Raises `Interrupted`."""
     shown = ProgressShown()
     try:
         while True:
             if interrupts.status:
                 raise Interrupted(interrupts.status)
-            status = await _asked(jobtracker.call("wait", job, _POLL_SECONDS))
+            status = await _asked(ask("wait", job, _POLL_SECONDS))
+            if status is None:
+                continue
             if status["outcome"]:
                 return status
             shown.show(status)
@@ -112,13 +129,12 @@ def _tell_end(status: dict[str, Any]) -> int:
     return 0
 
 
-async def _asked(answer: Any) -> dict[str, Any]:
+async def _asked(answer: Any) -> Any:
     try:
-        found: dict[str, Any] = await answer
+        return await answer
     except PytxmrError as error:
         # The job may go on, or not: that is a failure of the job's run, not of the command line.
         raise JobFailed(error.message, **error.details) from error
-    return found
 
 
 def submit_only(options: argparse.Namespace) -> int:
@@ -140,11 +156,18 @@ def status(options: argparse.Namespace) -> int:
 
 
 def wait(options: argparse.Namespace) -> int:
-    async def watch(jobtracker: Peer, interrupts: Interrupts) -> int:
-        await jobtracker.call("status", options.job)
-        return _tell_end(await _watch(jobtracker, interrupts, options.job))
+    endpoint, secret = _cluster(options)
 
-    return _with_cluster(options, watch)
+    async def watch(reactor: Any, interrupts: Interrupts) -> int:
+        jobtracker = await interrupts.unless(connect(reactor, endpoint, secret))
+        patient = _patient(reactor, endpoint, secret, jobtracker)
+        try:
+            await jobtracker.call("status", options.job)
+            return _tell_end(await _watch(patient.ask, interrupts, options.job))
+        finally:
+            patient.disconnect()
+
+    return run_in_reactor(watch)
 
 
 def kill(options: argparse.Namespace) -> int:
@@ -223,18 +246,23 @@ def token(options: argparse.Namespace) -> int:
 def _with_cluster(
     options: argparse.Namespace, ask: Callable[[Peer, Interrupts], Coroutine[Any, Any, int]]
 ) -> int:
-    if not options.jobtracker:
-        raise BadConfiguration("--jobtracker ENDPOINT, or PYTXMR_JOBTRACKER, is needed")
-    secret_text = _secret(options)
+    endpoint, secret = _cluster(options)
 
     async def connected(reactor: Any, interrupts: Interrupts) -> int:
-        jobtracker = await interrupts.unless(connect(reactor, options.jobtracker, secret_text))
+        jobtracker = await interrupts.unless(connect(reactor, endpoint, secret))
         try:
             return await interrupts.unless(ask(jobtracker, interrupts))
         finally:
             jobtracker.disconnect()
 
     return run_in_reactor(connected)
+
+
+def _cluster(options: argparse.Namespace) -> tuple[str, bytes]:
+    """The jobtracker's endpoint, and the secret."""
+    if not options.jobtracker:
+        raise BadConfiguration("--jobtracker ENDPOINT, or PYTXMR_JOBTRACKER, is needed")
+    return options.jobtracker, _secret(options)
 
 
 def _secret(options: argparse.Namespace) -> bytes:

@@ -21,6 +21,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +79,14 @@ class OutputDirectory:
                 return file.read() == owner
         except (OSError, UnicodeDecodeError):
             return False
+
+    def release(self, owner: str) -> None:
+        """Remove the directory if it is marked so, or if it was reserved and nobody has used it."""
+        if self.is_marked(owner):
+            self.discard()
+        for path in (os.path.join(self.path, _TEMPORARY), self.path):
+            with suppress(OSError):
+                os.rmdir(path)  # only if it is empty
 
     def attempt_path(self, attempt: str) -> str:
         return os.path.join(self.path, _TEMPORARY, attempt)

@@ -293,20 +293,30 @@ def ended_cleanly(daemon: Process) -> None:
     assert "Traceback" not in daemon.out + daemon.err
 
 
-def test_jobtracker_that_stops_ends_its_jobs(site: Site, own: Cluster, gate: Gate) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_job_goes_on_when_the_jobtracker_is_started_again(
+    site: Site, own: Cluster, gate: Gate, number: signal.Signals
+) -> None:
     site.env |= own.client_env
     job = gated_job(site, gate)
-    before = site.listing()
     running = site.start(*PYTXMR, "run", job, "in.txt", "--output", "out")
-    worker = Death(gate.reached())
-    ended_cleanly(own.jobtracker)
-    worker.wait()
-    assert running.ended() == 1
-    assert "Traceback" not in running.err
-    assert site.listing() == before
+    busy = gate.reached()
+    if number == signal.SIGTERM:
+        ended_cleanly(own.jobtracker)
+    else:
+        own.jobtracker.stop(number)
+    running.saw("waiting for it to come back")
     own.trackers["one"].saw("the connection to the jobtracker is lost")
-    ended_cleanly(own.trackers["one"])
+    assert busy in own.site.processes()
+    gate.open()
+    own.start_jobtracker().saw("Job001 goes on: mapping")
+    assert running.ended() == 0
+    assert word_counts(site.parts()) == {"a": 2, "b": 1}
+    assert "Traceback" not in running.err + own.jobtracker.out + own.trackers["one"].out
+    listed = site.pytxmr("jobs", "--all").out.splitlines()
+    assert [line.split()[:2] for line in listed[1:]] == [["Job001", "succeeded"]]
     assert own.jobs_on_disk() == []
+    own.close()
     own.site.assert_clean()
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
+from sites import Site
 from twisted.internet import reactor as installed_reactor
+from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, globalLogPublisher
 from wires import turns, until
 
@@ -17,6 +20,13 @@ from wires import turns, until
 @pytest.fixture
 def reactor() -> Any:
     return installed_reactor
+
+
+@pytest.fixture
+def site(reactor: Any, tmp_path: Path) -> Iterator[Site]:
+    made = Site(reactor, tmp_path)
+    yield made
+    pytest_twisted.blockon(Deferred.fromCoroutine(made.close()))
 
 
 class Logged:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
+from sites import SECRET, WORDCOUNT, ended, endless, joined, noted, trackers
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.protocol import Factory
@@ -31,7 +32,7 @@ from wires import (
 )
 
 from pytxmr import joblife
-from pytxmr.client import JobOptions, connect, make_spec, submit
+from pytxmr.client import connect, submit
 from pytxmr.errors import (
     BadConfiguration,
     BadInput,
@@ -47,137 +48,10 @@ from pytxmr.jobtracker import JobTracker, JobTrackerConfig
 from pytxmr.model import FileRange, InputSplit
 from pytxmr.net.login import log_in
 from pytxmr.net.remote import Peer, answering, pack, unpack
-from pytxmr.plan import events as ev
 from pytxmr.runners.local import LocalCluster
 from pytxmr.storage.output import OutputDirectory
+from pytxmr.submission import Submission
 from pytxmr.tasktracker import TaskTracker, TaskTrackerVerbs, TrackerConfig
-
-SECRET = b"5e" * 32
-
-WORDCOUNT = """
-def mapper(key, value):
-    for word in value.split():
-        yield word, 1
-
-def reducer(key, values):
-    yield key, sum(values)
-
-combiner = reducer
-"""
-
-
-class Site:
-    """A directory with jobs; the services that were opened in it are stopped at the end."""
-
-    def __init__(self, reactor: Any, directory: Path) -> None:
-        self.reactor = reactor
-        self.directory = directory
-        self.endpoint = f"unix:{directory / 'jobtracker'}"
-        self._opened: list[Any] = []
-
-    async def jobtracker(self, **more: Any) -> JobTracker:
-        config = JobTrackerConfig(
-            self.endpoint, SECRET, **{"heartbeat_seconds": 0.1, "lease_seconds": 5.0} | more
-        )
-        return await self._open(JobTracker(self.reactor, config))
-
-    def new_tasktracker(self, name: str = "one", workers: int = 1, **more: Any) -> TaskTracker:
-        config = TrackerConfig(
-            name=name,
-            work_dir=str(self.directory / f"work-{name}"),
-            workers=workers,
-            kv_listen="tcp:0:interface=127.0.0.1",
-            **{"secret": SECRET} | more,
-        )
-        place = clientFromString(self.reactor, self.endpoint)
-        return TaskTracker(self.reactor, config, place)
-
-    async def tasktracker(self, name: str = "one", **more: Any) -> TaskTracker:
-        return await self._open(self.new_tasktracker(name, **more))
-
-    async def _open(self, service: Any) -> Any:
-        await soon(service.open())
-        self._opened.append(service)
-        service.startService()
-        return service
-
-    async def client(self) -> Peer:
-        peer = await soon(connect(self.reactor, self.endpoint, SECRET))
-        self._opened.append(peer)
-        return peer
-
-    async def stop(self, service: Any) -> None:
-        self._opened.remove(service)
-        await soon(service.stopService())
-
-    async def close(self) -> None:
-        for opened in reversed(self._opened):
-            if isinstance(opened, Peer):
-                opened.disconnect()
-            else:
-                await soon(opened.stopService())
-
-    def spec(self, source: str = WORDCOUNT, text: str = "a b a\n", name: str = "job", **more: Any):
-        job = self.directory / f"{name}.py"
-        job.write_text(source)
-        given = self.directory / f"{name}.input"
-        given.write_text(text)
-        output = str(self.directory / f"{name}.output")
-        return make_spec(JobOptions(str(job), (str(given),), output, **more))
-
-    def output(self, name: str = "job") -> list[str]:
-        parts = sorted((self.directory / f"{name}.output").glob("part-*"))
-        return sorted(line for part in parts for line in part.read_text().splitlines())
-
-
-@pytest.fixture
-def site(reactor, tmp_path) -> Any:
-    made = Site(reactor, tmp_path)
-    yield made
-    pytest_twisted.blockon(Deferred.fromCoroutine(made.close()))
-
-
-async def ended(jobtracker: Peer, job: str) -> dict[str, Any]:
-    """The status of the job once it has ended."""
-    status = await soon(jobtracker.call("wait", job, 20.0), 25)
-    assert status["phase"] == "ended"
-    return status
-
-
-async def trackers(jobtracker: Peer) -> list[str]:
-    return [one["tracker"] for one in await soon(jobtracker.call("trackers"))]
-
-
-async def joined(client: Peer, count: int, but: Any = ()) -> list[str]:
-    """The ids of the trackers once there are so many, none of them one of ``but``."""
-    while True:
-        found = await trackers(client)
-        if len(found) == count and not set(found) & set(but):
-            return found
-
-
-def noted(path: Path) -> Any:
-    return soon(until(lambda: path.exists() and path.read_text(), what=f"a note in {path}"))
-
-
-def endless(path: Path, also: str = "") -> str:
-    """A job that notes its pid, and never ends."""
-    return f"""
-import os, signal, subprocess
-
-def mapper(key, value):
-    {also}
-    with open({str(path)!r} + ".new", "a") as file:
-        file.write(f"{{os.getpid()}}\\n")
-    os.rename({str(path)!r} + ".new", {str(path)!r})
-    while True:
-        signal.pause()
-    yield
-
-def reducer(key, values):
-    yield key, 1
-"""
-
 
 # ---- whole jobs
 
@@ -476,37 +350,6 @@ async def test_a_jobtracker_that_restarts_is_found_again_under_the_next_epoch(si
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_a_jobtracker_left_unfinished_is_settled_when_it_is_back(site, tmp_path):
-    state = site.directory / "state"
-    jobtracker = await site.jobtracker(state_dir=str(state))
-    client = await site.client()
-    for name in ("cut", "whole", "taken"):
-        await soon(submit(client, site.spec(name=name)))
-    died = tmp_path / "as it died"
-    died.mkdir()
-    for file in state.iterdir():
-        shutil.copy(file, died)
-    # It dies: nothing of what a jobtracker does when it is stopped is done.
-    kept = tmp_path / "outputs as it died"
-    for name in ("cut", "whole", "taken"):
-        shutil.copytree(site.directory / f"{name}.output", kept / name)
-    await site.stop(jobtracker)
-    for name in ("cut", "whole", "taken"):
-        shutil.copytree(kept / name, site.directory / f"{name}.output")
-    (site.directory / "cut.output" / "part-00000").write_text("a\t1\n")
-    (site.directory / "whole.output" / "_SUCCESS").write_text('{"job": "Job002"}')
-    (site.directory / "taken.output" / "_temporary" / "owner").write_text("another's")
-    await site.jobtracker(state_dir=str(died))
-    client = await site.client()
-    found = {job["job"]: job["outcome"] for job in await soon(client.call("jobs", True))}
-    assert found == {"Job001": "failed", "Job002": "succeeded", "Job003": "failed"}
-    error = (await soon(client.call("kill", "Job001", "why not")))["error"]
-    assert "submit it again" in error["message"]
-    assert not (site.directory / "cut.output").exists()
-    assert (site.directory / "taken.output").exists()
-
-
-@pytest_twisted.ensureDeferred
 async def test_an_output_that_cannot_be_marked_is_refused_and_leaves_nothing(site, monkeypatch):
     def fail(output, owner):
         raise PytxmrError("no space left")
@@ -518,20 +361,6 @@ async def test_an_output_that_cannot_be_marked_is_refused_and_leaves_nothing(sit
         await soon(submit(client, site.spec()))
     assert not (site.directory / "job.output").exists()
     assert await soon(client.call("jobs")) == []
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_job_that_cannot_be_recorded_is_refused_and_leaves_nothing(site):
-    jobtracker = await site.jobtracker(state_dir=str(site.directory / "state"))
-    client = await site.client()
-    jobtracker._state._db.execute("PRAGMA query_only=ON")
-    jobtracker._state.next_number = lambda name: 7
-    with pytest.raises(PytxmrError, match="cannot write its state"):
-        await soon(submit(client, site.spec()))
-    status = await ended(client, "Job007")
-    assert status["outcome"] == "killed"
-    assert not (site.directory / "job.output").exists()
-    jobtracker._state._db.execute("PRAGMA query_only=OFF")
 
 
 @pytest_twisted.ensureDeferred
@@ -736,16 +565,9 @@ class ByHand:
         """Queue a job without a look at its input; each map is to read so many files."""
         jobtracker = self.jobtracker
         splits = [InputSplit((FileRange("/input", n, n + 1),) * files) for n in range(maps)]
-        life = jobtracker.lives["Job001"] = JobLife(
-            "Job001",
-            spec,
-            splits,
-            jobtracker.cluster.jobs,
-            jobtracker._call,
-            jobtracker.feed,
-            self.reactor,
-        )
-        jobtracker.feed(ev.JobSubmitted("Job001", maps, 1))
+        submission = Submission(1, replace(spec, reducers=1), splits, "", b"key", 0.0)
+        life = jobtracker._begin(submission, self.reactor.seconds())
+        jobtracker.feed(submission.event())
         self.turn()
         return life
 

@@ -1,0 +1,117 @@
+"""What may be asked of the jobtracker: the verbs for tasktrackers, and those for clients.
+
+An avatar stands for who has logged in. It checks who speaks and what of, and hands on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.spread import pb
+
+from pytxmr.errors import PeerBroke, from_plain
+from pytxmr.model import AttemptId, checked_job_id, take
+from pytxmr.net.remote import Peer, answering
+from pytxmr.plan import events as ev
+
+if TYPE_CHECKING:
+    from pytxmr.jobtracker import JobTracker
+
+
+class TrackerAvatar(pb.Avatar):
+    """What a logged-in tasktracker may call."""
+
+    def __init__(self, jobtracker: JobTracker, peer: Peer) -> None:
+        self._jobtracker = jobtracker
+        self._peer = peer
+
+    @answering
+    def perspective_register(self, card: Any) -> dict[str, Any]:
+        return self._jobtracker.register(self._peer, card)
+
+    @answering
+    def perspective_unregister(self, who: Any) -> None:
+        tracker = self._jobtracker.check_who(who)
+        self._jobtracker.feed(ev.TrackerLost(tracker, "it stopped"))
+
+    @answering
+    def perspective_heartbeat(self, who: Any, progress: Any) -> None:
+        self._jobtracker.heartbeat(self._jobtracker.check_who(who), progress)
+
+    @answering
+    def perspective_report(self, who: Any, facts: Any) -> Any:
+        tracker = self._jobtracker.check_who(who)
+        return self._jobtracker.report([_as_event(tracker, fact) for fact in facts])
+
+
+def _as_event(tracker: str, fact: Any) -> ev.Event:
+    """A reported fact as an event. Raises `PeerBroke` or `NotFound` for what is none."""
+    job = checked_job_id(take(fact, "job", str))
+    attempt = AttemptId.parse(take(fact, "attempt", str))
+    match take(fact, "fact", str):
+        case "map-succeeded":
+            sizes = tuple(take(fact, "partition_bytes", list))
+            counters = take(fact, "counters", dict)
+            first_bad = take(fact, "first_bad", (dict, type(None))) or {}
+            return ev.MapSucceeded(job, tracker, attempt, sizes, counters, first_bad)
+        case "reduce-succeeded":
+            size, digest = take(fact, "size_bytes", int), take(fact, "digest", str)
+            counters = take(fact, "counters", dict)
+            return ev.ReduceSucceeded(job, tracker, attempt, size, digest, counters)
+        case "attempt-failed":
+            error = from_plain(take(fact, "error", dict))
+            return ev.AttemptEndedBadly(job, tracker, attempt, error)
+        case "fetched":
+            partitions = tuple(take(fact, "partitions", list))
+            return ev.SegmentsFetched(job, tracker, attempt, partitions)
+        case "fetch-failed":
+            return ev.FetchFailed(job, tracker, attempt, from_plain(take(fact, "error", dict)))
+    raise PeerBroke(f"{fact['fact']!r:.80} is no fact")
+
+
+class ClientAvatar(pb.Avatar):
+    """What a logged-in client may call."""
+
+    def __init__(self, jobtracker: JobTracker) -> None:
+        self._jobtracker = jobtracker
+
+    @answering
+    def perspective_submit(self, spec: Any) -> Any:
+        return self._jobtracker.submit(spec)
+
+    @answering
+    def perspective_status(self, job: Any) -> dict[str, Any]:
+        return self._jobtracker.status(job)
+
+    @answering
+    def perspective_wait(self, job: Any, seconds: Any) -> Any:
+        return self._jobtracker.wait(job, float(seconds))
+
+    @answering
+    def perspective_kill(self, job: Any, reason: Any) -> Any:
+        return self._jobtracker.kill(job, str(reason)[:500])
+
+    @answering
+    def perspective_destroy(self, job: Any) -> Any:
+        return self._jobtracker.destroy(job)
+
+    @answering
+    def perspective_logs(self, job: Any, task: Any, failed_only: Any) -> Any:
+        return self._jobtracker.logs(job, task, bool(failed_only))
+
+    @answering
+    def perspective_jobs(self, every: Any = False) -> list[dict[str, Any]]:
+        return [_brief(status) for status in self._jobtracker.jobs(bool(every))]
+
+    @answering
+    def perspective_trackers(self) -> list[dict[str, Any]]:
+        return self._jobtracker.trackers()
+
+    @answering
+    def perspective_ping(self) -> str:
+        return "pong"
+
+
+def _brief(status: dict[str, Any]) -> dict[str, Any]:
+    """A status without what only a look at the one job needs."""
+    return {k: v for k, v in status.items() if k not in ("counters", "error", "doing")}

@@ -1,0 +1,77 @@
+"""A job as it was submitted: what is to be done, on which input, for which output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from pytxmr.errors import PytxmrError
+from pytxmr.model import InputSplit, JobSpec, job_id, take
+from pytxmr.plan.events import JobSubmitted
+from pytxmr.storage.inputs import even_split_bytes, list_inputs, plan_splits
+from pytxmr.storage.output import OutputDirectory
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """``owner`` marks the job's output, ``key`` signs requests for what its maps put out;
+    ``submitted_at`` is in seconds since 1970.
+    """
+
+    number: int
+    spec: JobSpec
+    splits: list[InputSplit]
+    owner: str
+    key: bytes = field(repr=False)
+    submitted_at: float
+
+    @property
+    def job(self) -> str:
+        return job_id(self.number)
+
+    def event(self) -> JobSubmitted:
+        """What the plan is told."""
+        return JobSubmitted(
+            self.job,
+            len(self.splits),
+            self.spec.reducers,
+            self.spec.max_attempts,
+            self.spec.keep,
+            self.spec.speculate,
+            self.spec.skip_bad_records,
+        )
+
+    def to_plain(self) -> dict[str, Any]:
+        return {
+            "number": self.number,
+            "spec": self.spec.to_plain(),
+            "splits": [split.to_plain() for split in self.splits],
+            "owner": self.owner,
+            "key": self.key,
+            "submitted_at": self.submitted_at,
+        }
+
+    @classmethod
+    def from_plain(cls, plain: Any) -> Self:
+        return cls(
+            take(plain, "number", int),
+            JobSpec.from_plain(take(plain, "spec", dict)),
+            [InputSplit.from_plain(split) for split in take(plain, "splits", list)],
+            take(plain, "owner", str),
+            take(plain, "key", bytes),
+            take(plain, "submitted_at", float),
+        )
+
+
+def plan_job(spec: JobSpec, output: OutputDirectory, owner: str, workers: int) -> list[InputSplit]:
+    """Look at the input, and reserve the output for ``owner``. Raises `BadInput`, `PytxmrError`."""
+    files = list_inputs(spec.inputs)
+    total = sum(file.size_bytes for file in files)
+    splits = plan_splits(files, spec.split_bytes or even_split_bytes(total, workers))
+    output.reserve()
+    try:
+        output.mark(owner)
+    except PytxmrError:
+        output.discard()
+        raise
+    return splits

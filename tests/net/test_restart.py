@@ -1,0 +1,261 @@
+"""A jobtracker that is started again goes on where it was; what it cannot log it does not do.
+
+To stop a jobtracker with a state directory does no more about its jobs than to kill it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from sites import WORDCOUNT, ended, joined
+from twisted.internet.defer import Deferred
+from wires import soon, turns, until
+
+from pytxmr.client import submit
+from pytxmr.errors import NotFound, PytxmrError, Unreachable
+from pytxmr.plan.jobstate import Phase
+from pytxmr.storage.output import OutputDirectory
+
+
+def gated(directory: Path, where: str = "mapper") -> str:
+    """Counts words; each attempt notes that it runs, and waits at the gate if it has the word."""
+    os.mkfifo(directory / "gate")
+    gate = f"""
+def passing(kind, word):
+    with open({str(directory / "ran")!r}, "a") as file:
+        file.write(f"{{kind}} {{word}}\\n")
+    if (kind, word) == ({where!r}, "gate"):
+        open({str(directory / "gate")!r}).read()
+"""
+    return f"""{gate}
+def mapper(key, value):
+    for word in value.split():
+        passing("mapper", word)
+        yield word, 1
+
+def reducer(key, values):
+    passing("reducer", key)
+    yield key, sum(values)
+"""
+
+
+def ran(directory: Path) -> list[str]:
+    return sorted((directory / "ran").read_text().splitlines())
+
+
+def open_gate(directory: Path) -> None:
+    (directory / "gate").open("w").close()
+
+
+@pytest.fixture
+def state(site) -> dict[str, str]:
+    return {"state_dir": str(site.directory / "state")}
+
+
+async def started(site, state, source: str, **more: Any) -> tuple[Any, Any, Any]:
+    """A cluster with a job that runs: the jobtracker, the tracker, the client."""
+    jobtracker = await site.jobtracker(**state)
+    tracker = await site.tasktracker(workers=1)
+    client = await site.client()
+    await joined(client, 1)
+    spec = site.spec(source, text="a\ngate\nb\n", **{"split_bytes": 2} | more)
+    assert await soon(submit(client, spec)) == "Job001"
+    return jobtracker, tracker, client
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_job_goes_on_and_its_finished_maps_are_used_again(site, state, tmp_path):
+    jobtracker, tracker, client = await started(site, state, gated(tmp_path))
+    await soon(until(lambda: "mapper gate" in ran(tmp_path) if (tmp_path / "ran").exists() else 0))
+    before = tracker.who
+    await site.stop(jobtracker)
+    await soon(until(lambda: tracker._peer is None))
+    open_gate(tmp_path)
+    jobtracker = await site.jobtracker(**state)
+    client = await site.client()
+    status = await ended(client, "Job001")
+    assert (status["outcome"], status["failures"]) == ("succeeded", 0)
+    assert site.output() == ["a\t1", "b\t1", "gate\t1"]
+    assert ran(tmp_path) == [
+        f"{kind} {word}" for kind in ("mapper", "reducer") for word in ("a", "b", "gate")
+    ], "each once"
+    assert tracker.who == {"epoch": before["epoch"] + 1, "tracker": before["tracker"]}
+    assert status["counters"]["map input records"] == 3
+    assert status["phase_seconds"]["mapping"] > 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reduce_that_runs_meanwhile_is_not_run_again(site, state, tmp_path):
+    source = gated(tmp_path, "reducer")
+    jobtracker, tracker, client = await started(site, state, source, reducers=1)
+    await soon(until(lambda: (tmp_path / "ran").exists() and "reducer gate" in ran(tmp_path)))
+    await site.stop(jobtracker)
+    jobtracker = await site.jobtracker(**state)
+    open_gate(tmp_path)
+    client = await site.client()
+    assert (await ended(client, "Job001"))["outcome"] == "succeeded"
+    assert len(ran(tmp_path)) == 6, "each once"
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_ran_on_a_tracker_that_is_gone_as_well_runs_on_another(site, state, tmp_path):
+    jobtracker, tracker, client = await started(site, state, gated(tmp_path))
+    await soon(until(lambda: (tmp_path / "ran").exists() and "mapper gate" in ran(tmp_path)))
+    await site.stop(jobtracker)
+    await site.stop(tracker)
+    (tmp_path / "ran").unlink()
+    jobtracker = await site.jobtracker(**state)
+    assert list(jobtracker.cluster.trackers) == ["one.1"], "believed to be alive for a while"
+    await site.tasktracker()
+    await soon(until(lambda: (tmp_path / "ran").exists() and "mapper gate" in ran(tmp_path)))
+    open_gate(tmp_path)
+    client = await site.client()
+    assert (await ended(client, "Job001"))["outcome"] == "succeeded"
+    assert site.output() == ["a\t1", "b\t1", "gate\t1"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_commit_that_was_under_way_is_made_again(site, state, monkeypatch):
+    monkeypatch.setattr("pytxmr.joblife.JobLife._commit", lambda life, order: Deferred())
+    jobtracker, _, client = await started(site, state, WORDCOUNT)
+    await soon(until(lambda: jobtracker.lives["Job001"].state.phase is Phase.COMMITTING))
+    await site.stop(jobtracker)
+    monkeypatch.undo()
+    assert not (site.directory / "job.output" / "_SUCCESS").exists()
+    await site.jobtracker(**state)
+    client = await site.client()
+    assert (await ended(client, "Job001"))["outcome"] == "succeeded"
+    manifest = json.loads((site.directory / "job.output" / "_SUCCESS").read_text())
+    assert manifest["job"] == "Job001"
+    assert site.output() == ["a\t1", "b\t1", "gate\t1"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_killed_is_cleaned_up_although_the_jobtracker_died_over_it(
+    site, state, tmp_path, monkeypatch
+):
+    jobtracker, tracker, client = await started(site, state, gated(tmp_path))
+    await soon(until(lambda: (tmp_path / "ran").exists() and "mapper gate" in ran(tmp_path)))
+    monkeypatch.setattr("pytxmr.joblife.JobLife._destroy_job", lambda life, order: Deferred())
+    soon(client.call("kill", "Job001", "enough")).addErrback(lambda failure: None)
+    await soon(until(lambda: jobtracker.lives["Job001"].state.outcome))
+    await site.stop(jobtracker)
+    monkeypatch.undo()
+    assert (site.directory / "job.output").exists()
+    await site.jobtracker(**state)
+    client = await site.client()
+    assert (await ended(client, "Job001"))["outcome"] == "killed"
+    assert not (site.directory / "job.output").exists()
+    await soon(until(lambda: not os.listdir(site.directory / "work-one" / "jobs")))
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_job_kept_stays_although_its_tracker_heard_of_its_end_late(
+    site, state, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("pytxmr.joblife.JobLife._destroy_job", lambda life, order: Deferred())
+    jobtracker, tracker, client = await started(site, state, WORDCOUNT, keep=True)
+    await soon(until(lambda: jobtracker.lives["Job001"].state.outcome))
+    await site.stop(jobtracker)
+    monkeypatch.undo()
+    await site.jobtracker(**state)
+    await soon(until(lambda: not tracker._jobs))
+    jobs = site.directory / "work-one" / "jobs" / "Job001"
+    await soon(until(lambda: os.listdir(jobs) == ["spills"]))
+    assert next(iter(tracker.store.describe())).startswith("Job001")
+    client = await site.client()
+    await ended(client, "Job001")
+    await soon(client.call("destroy", "Job001"))
+    assert not jobs.exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_jobs_of_earlier_lives_are_listed_and_their_numbers_are_not_used_again(site, state):
+    for number in (1, 2, 3):
+        jobtracker = await site.jobtracker(**state)
+        if number == 1:
+            await site.tasktracker()
+        client = await site.client()
+        await joined(client, 1)
+        job = await soon(submit(client, site.spec(name=f"job{number}")))
+        assert job == f"Job00{number}"
+        assert (await ended(client, job))["outcome"] == "succeeded"
+        assert [one["job"] for one in await soon(client.call("jobs"))] == [job]
+        assert jobtracker._state.logs().keys() == {"one.1"}, "what has ended needs no log"
+        await site.stop(jobtracker)
+    await site.jobtracker(**state)
+    client = await site.client()
+    listed = await soon(client.call("jobs", True))
+    assert [(one["job"], one["name"]) for one in listed] == [
+        (f"Job00{number}", f"job{number}.py") for number in (1, 2, 3)
+    ]
+    assert (await soon(client.call("kill", "Job002", "why not")))["outcome"] == "succeeded"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_submission_that_was_cut_off_is_no_job_and_leaves_no_output(site, state, logged):
+    jobtracker = await site.jobtracker(**state)
+    client = await site.client()
+    spec = site.spec()
+    jobtracker._state.append = unwritable
+    submitting = submit(client, spec).addErrback(lambda failure: failure.trap(Unreachable))
+    await soon(until(lambda: "everything waits: {error}" in " ".join(logged.flush())))
+    assert not submitting.called, "nobody is told of a job that may be forgotten"
+    reserved, marked = (site.directory / name for name in ("reserved", "marked"))
+    for path, owner in ((reserved, "me"), (marked, "myself"), (site.directory / "no", "I")):
+        jobtracker._state.reserve(owner, str(path))
+    OutputDirectory(str(reserved)).reserve()
+    OutputDirectory(str(marked)).reserve()
+    OutputDirectory(str(marked)).mark("myself")
+    await site.stop(jobtracker)
+    again = await site.jobtracker(**state)
+    client = await site.client()
+    with pytest.raises(NotFound):
+        await soon(client.call("status", "Job001"))
+    for path in (reserved, marked, Path(spec.output)):
+        assert not path.exists()
+    assert (again._state.reserved(), again._state.remembered()) == ({}, [])
+
+
+# ---- a log that cannot be written
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_cannot_be_logged_is_neither_acknowledged_nor_acted_upon_until_it_can(
+    site, state, tmp_path, logged
+):
+    jobtracker, tracker, client = await started(site, state, gated(tmp_path))
+    await soon(until(lambda: (tmp_path / "ran").exists() and "mapper gate" in ran(tmp_path)))
+    jobtracker._state._db.execute("PRAGMA query_only=ON")
+    open_gate(tmp_path)
+    await soon(until(lambda: "everything waits: {error}" in " ".join(logged.flush())))
+    await soon(client.call("ping"))
+    await turns(20)
+    assert tracker._outbox, "not acknowledged"
+    assert ran(tmp_path) == ["mapper a", "mapper gate"], "no further map was started"
+    jobtracker._state._db.execute("PRAGMA query_only=OFF")
+    assert (await ended(client, "Job001"))["outcome"] == "succeeded"
+    assert site.output() == ["a\t1", "b\t1", "gate\t1"]
+    logged.flush()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_job_that_cannot_be_recorded_is_refused_and_leaves_nothing(site, state):
+    jobtracker = await site.jobtracker(**state)
+    client = await site.client()
+    for name in ("reserve", "next_number", "remember"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(jobtracker._state, name, unwritable)
+            with pytest.raises(PytxmrError, match="cannot write its state"):
+                await soon(submit(client, site.spec()))
+        assert not (site.directory / "job.output").exists()
+        assert await soon(client.call("jobs", True)) == []
+
+
+def unwritable(*args: Any, **more: Any) -> None:
+    raise PytxmrError("the jobtracker cannot write its state: no space left")
