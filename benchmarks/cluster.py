@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import threading
@@ -51,10 +52,7 @@ class Cluster:
         pytxmr = self._bench.python.with_name("pytxmr")
         run_ours(self._bench.runner, Command([pytxmr, "secret", self.secret]))
         secret = f"--secret-file={self.secret}"
-        state = f"--state-dir={self._directory / 'state'}"
-        listen = "--listen=tcp:0:interface=127.0.0.1"
-        self._daemon("jobtracker", "jobtracker", secret, state, listen)
-        self.endpoint = self._announced("jobtracker", r"jobtracker is ready at (\S+)")
+        self._start_jobtracker(0)
         for number in range(1, self._trackers + 1):
             name = f"tracker{number}"
             self._daemon(
@@ -71,6 +69,21 @@ class Cluster:
             name = f"tracker{number}"
             self._announced(name, rf"registered as ({name}\.\d+)")
             self.ports[name] = int(self._announced(name, r"tasktracker is ready at \S*:(\d+)"))
+
+    def _start_jobtracker(self, port: int) -> None:
+        self._daemon(
+            "jobtracker",
+            "jobtracker",
+            f"--secret-file={self.secret}",
+            f"--state-dir={self._directory / 'state'}",
+            f"--listen=tcp:{port}:interface=127.0.0.1",
+        )
+        self.endpoint = self._announced("jobtracker", r"jobtracker is ready at (\S+)")
+
+    def restart_jobtracker(self) -> None:
+        """``kill -9``, and another one at once, on the same port and state."""
+        end_group(self.processes["jobtracker"], signal.SIGKILL)
+        self._start_jobtracker(int(self.endpoint.rpartition(":")[2]))
 
     def _log(self, name: str) -> Path:
         return self._directory / f"{name}.log"

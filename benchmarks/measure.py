@@ -111,9 +111,9 @@ class Runner:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def end_group(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all others of its session that still run."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
+def end_group(process: subprocess.Popen[bytes], *signals: signal.Signals) -> None:
+    """End a process and all others of its group that still run; kindly, unless it is said how."""
+    for number in signals or (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
         except ProcessLookupError:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import figures
+from benchmarks import faults, figures
 from benchmarks.bench import PEERS, WORKERS, Bench
 from benchmarks.inputs import Inputs, warm
 from benchmarks.measure import Command, Digest, Measured, any_order, in_order, race
@@ -15,6 +15,7 @@ MANY_LINES = 2_000_000
 WORDS = "word count of 200 MB"
 SORT = "sort of 2 M lines"
 INDEX = "inverted index of 50 MB"
+ON_THREE = f"{WORDS} on three trackers of one worker"
 
 
 @dataclass(frozen=True)
@@ -393,5 +394,33 @@ ROWS: tuple[Row, ...] = (
         256,
         unit="MiB",
         most_runs=1,
+    ),
+    Row(
+        "faults-killed-tracker",
+        f"{ON_THREE}, one killed when half of the time has passed",
+        "the same undisturbed",
+        faults.disturbed(faults.killed_tracker),
+        1.6,
+    ),
+    Row(
+        "faults-jobtracker",
+        f"{ON_THREE}, the jobtracker killed at half, and started again",
+        "the same undisturbed",
+        faults.disturbed(faults.restarted_jobtracker),
+        1.2,
+    ),
+    Row(
+        "faults-straggler",
+        f"{ON_THREE}, one slowed tenfold",
+        "the same undisturbed",
+        faults.disturbed(faults.slow_tracker),
+        1.4,
+    ),
+    Row(
+        "faults-no-backups",
+        f"{ON_THREE}, one slowed tenfold, with `--no-speculation`",
+        "the same undisturbed",
+        faults.disturbed(faults.slow_tracker, "--no-speculation"),
+        None,
     ),
 )
