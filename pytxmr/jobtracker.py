@@ -454,37 +454,40 @@ class JobTracker(Service):
 
     async def destroy(self, job: Any) -> None:
         """Drop what is kept of an ended job: spills and logs at the trackers."""
-        life = self.life(job)
-        if life.state.phase is not Phase.ENDED:
-            raise PytxmrError(f"{job} is {life.state.phase.value}; `pytxmr kill {job}` ends it")
+        status = self.status(job)
+        if not status["outcome"]:
+            raise PytxmrError(f"{job} is {status['phase']}; `pytxmr kill {job}` ends it")
         for verb, args in (("destroyJob", (False,)), ("dropLogs", ())):
             await DeferredList(
                 [
-                    self._call(tracker, verb, life.job, *args).addErrback(lambda failure: None)
+                    self._call(tracker, verb, job, *args).addErrback(lambda failure: None)
                     for tracker in list(self._peers)
                 ]
             )
 
     async def logs(self, job: Any, task: Any, failed_only: bool) -> list[dict[str, str]]:
         """The logs of a job's attempts, at most 20 of them, oldest attempt first."""
-        life = self.life(job)
+        self.status(job)
         wanted = None if task is None else str(TaskId.parse(task))
-        winners = {
-            str(task.winner) for task in (*life.state.maps, *life.state.reduces) if task.winner
-        }
+        winners = self._winners(job) if failed_only else set()
         found: list[dict[str, str]] = []
         for tracker in list(self._peers):
-            for attempt in await self._call(tracker, "listLogs", life.job):
+            for attempt in await self._call(tracker, "listLogs", job):
                 if wanted is not None and attempt.rpartition(".")[0] != wanted:
                     continue
-                if failed_only and attempt in winners:
+                if attempt in winners:
                     continue
-                text = await self._call(tracker, "readLog", life.job, attempt)
+                text = await self._call(tracker, "readLog", job, attempt)
                 if text:
                     found.append({"tracker": tracker, "attempt": attempt, "text": text})
                 if len(found) == 20:
                     return found
         return found
+
+    def _winners(self, job: str) -> set[str]:
+        if job in self._history:
+            raise NotFound(f"which attempts of {job} failed is forgotten; leave out --failed")
+        return {str(task.winner) for task in self.life(job).state.tasks if task.winner}
 
     def trackers(self) -> list[dict[str, Any]]:
         free = self.cluster.free_workers()

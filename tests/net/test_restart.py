@@ -198,6 +198,26 @@ async def test_jobs_of_earlier_lives_are_listed_and_their_numbers_are_not_used_a
 
 
 @pytest_twisted.ensureDeferred
+async def test_logs_and_spills_of_a_job_of_an_earlier_life_can_be_read_and_dropped(site, state):
+    jobtracker = await site.jobtracker(**state)
+    tracker = await site.tasktracker()
+    client = await site.client()
+    source = WORDCOUNT.replace("    for word", "    print('a line is here')\n    for word")
+    await ended(client, await soon(submit(client, site.spec(source, keep=True))))
+    await site.stop(jobtracker)
+    await site.jobtracker(**state)
+    client = await site.client()
+    await soon(until(lambda: tracker.who["epoch"] == 2))
+    (log,) = await soon(client.call("logs", "Job001", "Map001", False))
+    assert log["text"] == "a line is here\n"
+    with pytest.raises(NotFound, match="leave out --failed"):
+        await soon(client.call("logs", "Job001", None, True))
+    await soon(client.call("destroy", "Job001"))
+    assert await soon(client.call("logs", "Job001", None, False)) == []
+    assert os.listdir(site.directory / "work-one" / "jobs") == []
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_submission_that_was_cut_off_is_no_job_and_leaves_no_output(site, state, logged):
     jobtracker = await site.jobtracker(**state)
     client = await site.client()
