@@ -56,7 +56,7 @@ class ClusterState:
                 for name, attempt, fraction in event.progress:
                     if name in self.jobs:
                         self.jobs[name].progressed(event.tracker, attempt, fraction)
-                return []
+                return self._kill_strays(event)
             case ev.TrackerDisconnected():
                 self._shorten(event.tracker, now)
                 return []
@@ -114,6 +114,18 @@ class ClusterState:
             return
         lease = Lease.granted(now, self.lease_seconds)
         self.trackers[tracker] = replace(self.trackers[tracker], lease=lease)
+
+    def _kill_strays(self, event: ev.Heartbeat) -> list[ev.Instruction]:
+        """End what runs on a tracker and should not, since it missed that it was to be ended."""
+        if event.tracker not in self.trackers:
+            return []
+        return [
+            ev.KillAttempt(job.job, event.tracker, attempt)
+            for name, attempt, _ in event.progress
+            if (job := self.jobs.get(name)) is not None
+            and job.active
+            and job.tasks.running(attempt, event.tracker) is None
+        ]
 
     def _shorten(self, tracker: str, now: float) -> None:
         known = self.trackers.get(tracker)

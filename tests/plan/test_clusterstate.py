@@ -7,6 +7,7 @@ from story import (
     Story,
     destroy,
     init,
+    kill_attempt,
     launch_map,
     launch_reduce,
     map_attempt,
@@ -300,3 +301,29 @@ def test_a_reduce_that_runs_is_ordered_again_with_the_maps_it_was_given():
     (launched,) = story.fetched("a", M0, 0)
     assert launched == launch_reduce("a", 0, maps=(M0,))
     assert story.tell(ev.TrackerResumed("a")) == [launched]
+
+
+# ---- attempts that run and should not
+
+
+def test_an_attempt_whose_end_a_tracker_missed_is_ended_when_it_says_that_it_runs():
+    story = Story(a=1, b=1)
+    story.begin(maps=2)
+    story.ended_badly("a", M0)
+    still = ev.Heartbeat("a", (("Job001", M0, 0.5),))
+    assert story.tell(still) == [kill_attempt("a", M0)]
+    assert story.tell(still) == [kill_attempt("a", M0)]
+    assert story.tell(ev.Heartbeat("b", (("Job001", map_attempt(1), 0.5),))) == []
+    assert story.tell(ev.Heartbeat("b", (("Job001", map_attempt(9), 0.5),))) == [
+        kill_attempt("b", map_attempt(9))
+    ]
+
+
+def test_nothing_is_ended_at_a_tracker_that_is_lost_or_of_a_job_that_is_over():
+    story = Story(a=1, b=1)
+    story.begin(maps=2)
+    story.lose("a")
+    assert story.tell(ev.Heartbeat("a", (("Job001", M0, 0.5),))) == []
+    story.kill()
+    assert story.tell(ev.Heartbeat("b", (("Job001", map_attempt(1), 0.5),))) == []
+    assert story.tell(ev.Heartbeat("b", (("Job009", M0, 0.5),))) == []
