@@ -65,7 +65,8 @@ def _as_event(tracker: str, fact: Any) -> ev.Event:
             partitions = tuple(take(fact, "partitions", list))
             return ev.SegmentsFetched(job, tracker, attempt, partitions)
         case "fetch-failed":
-            return ev.FetchFailed(job, tracker, attempt, from_plain(take(fact, "error", dict)))
+            error = from_plain(take(fact, "error", dict))
+            return ev.FetchFailed(job, tracker, attempt, error, take(fact, "rounds", int))
     raise PeerBroke(f"{fact['fact']!r:.80} is no fact")
 
 

@@ -9,15 +9,17 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from pytxmr.errors import NotFound, PytxmrError, Refused, SpillDamaged
+from pytxmr.backoff import backoff_seconds
+from pytxmr.errors import NotFound, PytxmrError, Refused, SpillDamaged, Stale
 from pytxmr.model import AttemptId, Segment, take
 from pytxmr.net.fetch import Fetcher
 from pytxmr.net.remote import sendable_error
 from pytxmr.store import KeyValueStore
 
-#: Tries of one fetch before it is reported as failed, and the pause before each further one.
+#: Tries of one fetch before it is reported as failed; and the pause before each further one, also
+#: if it was reported and is asked for again: doubled from the first up to the second.
 FETCH_TRIES = 3
-FETCH_PAUSE_SECONDS = 0.5
+FETCH_PAUSES_SECONDS = (0.5, 3.0)
 #: Partitions asked for in one request.
 _PARTITIONS_PER_FETCH = 1000
 
@@ -51,6 +53,8 @@ class Segments:
         #: is then work of sets and dicts, since a job has maps times partitions of them.
         self._arrived: dict[str, dict[int, Segment]] = {}
         self._under_way: dict[str, set[int]] = {}
+        #: How often an attempt's output was asked for and could not be had.
+        self._rounds: dict[str, int] = {}
         self._closed = False
 
     def gather(self, wanted: list[Any], here: str) -> None:
@@ -75,8 +79,11 @@ class Segments:
             under_way.update(new)
             for start in range(0, len(new), _PARTITIONS_PER_FETCH):
                 part = tuple(new[start : start + _PARTITIONS_PER_FETCH])
-                getting = Deferred.fromCoroutine(self._get(attempt, address, part, local))
-                getting.addErrback(self._failed, attempt, part)
+                rounds = self._rounds.get(name, 0)
+                getting = Deferred.fromCoroutine(
+                    self._get(attempt, None if local else address, part, here, rounds)
+                )
+                getting.addErrback(self._failed, attempt, part, rounds + 1)
 
     def of_partition(self, partition: int, maps: list[Any]) -> list[Segment]:
         """The segments of these map attempts, in their order; `SpillDamaged` if one is not here."""
@@ -101,12 +108,19 @@ class Segments:
         self._closed = True
 
     async def _get(
-        self, attempt: AttemptId, address: tuple[str, int], partitions: tuple[int, ...], local: bool
+        self,
+        attempt: AttemptId,
+        address: tuple[str, int] | None,
+        partitions: tuple[int, ...],
+        here: str,
+        rounds: int,
     ) -> None:
-        if local:
+        if rounds:
+            await self._pause(attempt, here, rounds * FETCH_TRIES)
+        if address is None:
             segments = self._from_store(attempt, partitions)
         else:
-            segments = await self._from_tracker(attempt, address, partitions)
+            segments = await self._from_tracker(attempt, address, partitions, here, rounds)
         self._under_way[str(attempt)].difference_update(partitions)
         self._arrived.setdefault(str(attempt), {}).update(segments)
         if not self._closed:
@@ -129,7 +143,12 @@ class Segments:
         return {p: Segment(path, ranges[p].offset, ranges[p].length) for p in partitions}
 
     async def _from_tracker(
-        self, attempt: AttemptId, address: tuple[str, int], partitions: tuple[int, ...]
+        self,
+        attempt: AttemptId,
+        address: tuple[str, int],
+        partitions: tuple[int, ...],
+        here: str,
+        rounds: int,
     ) -> dict[int, Segment]:
         path = os.path.join(self._directory, f"{attempt}.{partitions[0]}")
         tries = 0
@@ -143,13 +162,23 @@ class Segments:
                 hopeless = isinstance(error, NotFound | Refused)
                 if tries == FETCH_TRIES or hopeless or self._closed:
                     raise
-            await deferLater(self._reactor, FETCH_PAUSE_SECONDS * tries)
+            await self._pause(attempt, here, rounds * FETCH_TRIES + tries)
 
-    def _failed(self, failure: Any, attempt: AttemptId, partitions: tuple[int, ...]) -> None:
-        self._under_way[str(attempt)].difference_update(partitions)
+    async def _pause(self, attempt: AttemptId, here: str, tries: int) -> None:
+        pause = backoff_seconds(FETCH_PAUSES_SECONDS, tries, f"{here} {attempt}")
+        await deferLater(self._reactor, pause)
+        if self._closed:
+            raise Stale(f"{self._job} is over")
+
+    def _failed(
+        self, failure: Any, attempt: AttemptId, partitions: tuple[int, ...], rounds: int
+    ) -> None:
+        name = str(attempt)
+        self._under_way[name].difference_update(partitions)
         if self._closed:
             return
+        # Its partitions may be asked for in several requests: together they are one round.
+        self._rounds[name] = max(rounds, self._rounds.get(name, 0))
         error = sendable_error(failure.value)
-        self._report(
-            {"fact": "fetch-failed", "job": self._job, "attempt": str(attempt), "error": error}
-        )
+        fact = {"fact": "fetch-failed", "job": self._job, "attempt": name, "error": error}
+        self._report(fact | {"rounds": rounds})

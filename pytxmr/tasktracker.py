@@ -26,6 +26,7 @@ from twisted.logger import Logger
 from twisted.spread import pb
 from zope.interface import implementer
 
+from pytxmr.backoff import backoff_seconds
 from pytxmr.errors import (
     BadConfiguration,
     NotFound,
@@ -171,8 +172,7 @@ class TaskTracker(Service):
         self._connecting = Deferred.fromCoroutine(self._stay_connected())
 
     async def _stay_connected(self) -> None:
-        pause, longest = RECONNECT_SECONDS
-        refused = False
+        failures, refused = 0, False
         while self.running:
             try:
                 lost = await self._register()
@@ -182,13 +182,18 @@ class TaskTracker(Service):
                 if not refused or not isinstance(error, Refused):
                     _log.warn("not registered: {error}", error=error)
                 refused = isinstance(error, Refused)
-                await deferLater(self._reactor, pause)
-                pause = min(pause * 2, longest)
+                failures += 1
+                await self._pause(failures)
                 continue
-            pause = RECONNECT_SECONDS[0]
+            failures = 0
             await lost
             self._disconnected()
-            await deferLater(self._reactor, pause)
+            await self._pause(1)
+
+    async def _pause(self, failures: int) -> None:
+        # A jobtracker that is back is not met by all of its trackers at once.
+        seconds = backoff_seconds(RECONNECT_SECONDS, failures, self._config.name)
+        await deferLater(self._reactor, seconds)
 
     async def _register(self) -> Deferred[None]:
         """Log in and register; the Deferred returned fires when the connection is lost."""

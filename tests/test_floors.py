@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "errors": set(),
     "model": {"errors"},
     "records": {"errors", "model"},
-    "plan": {"errors", "model"},
+    "backoff": set(),
+    "plan": {"errors", "model", "backoff"},
     "storage": {"errors", "model"},
     "job": {"errors", "model", "records"},
     "interfaces": {"errors", "model"},
@@ -38,7 +39,7 @@ MAY_IMPORT = {
     "store": {"errors", "model", "interfaces", "records", "plan", "storage", "job", "net"},
 }
 #: Parts that also run in worker processes, or without a reactor; "" is the package itself.
-WITHOUT_TWISTED = ("", "errors", "model", "records", "plan", "storage", "job", "worker")
+WITHOUT_TWISTED = ("", "errors", "model", "backoff", "records", "plan", "storage", "job", "worker")
 #: Parts that meet in `interfaces` alone.
 APART = ("jobtracker", "tasktracker")
 #: Faces: what people and twistd call. Nothing below imports them.

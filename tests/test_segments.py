@@ -136,7 +136,44 @@ def test_a_fetch_is_tried_again_after_a_pause_and_then_reported_as_failed(tracke
         tracker.clock.advance(10)
     assert tracker.told() == [("fetch-failed", "Map001.0", [])]
     tracker.gather(M1, 0)
+    tracker.clock.advance(10)
     assert len(tracker.fetches.asked) == FETCH_TRIES + 1
+
+
+def test_pauses_between_fetches_grow_and_go_on_growing_when_it_is_asked_for_again(
+    tracker: Tracker,
+) -> None:
+    pauses = []
+    for _ in range(3):
+        tracker.gather(M1, 0)
+        for _ in range(FETCH_TRIES):
+            began = tracker.clock.seconds()
+            while len(tracker.fetches.asked) == len(pauses):
+                tracker.clock.advance(0.001)
+            pauses.append(tracker.clock.seconds() - began)
+            tracker.fetches.answers[-1].errback(Unreachable("connection lost"))
+    for pause, most in zip(pauses, [0.0, 0.5, 1.0, 2.0, 3.0, 3.0, 3.0, 3.0, 3.0], strict=True):
+        assert most / 2 <= pause <= most + 0.01
+    assert [fact["rounds"] for fact in tracker.facts] == [1, 2, 3]
+
+
+def test_requests_for_one_output_that_fail_together_are_one_round(tracker: Tracker) -> None:
+    tracker.gather(M1, 0)
+    tracker.gather(M1, 1)
+    for _ in range(FETCH_TRIES):
+        for answer in [answer for answer in tracker.fetches.answers if not answer.called]:
+            answer.errback(Unreachable("connection lost"))
+        tracker.clock.advance(10)
+    assert [fact["rounds"] for fact in tracker.facts] == [1, 1]
+
+
+def test_what_waits_to_be_fetched_again_is_not_once_the_job_is_over(tracker: Tracker) -> None:
+    tracker.gather(M1, 0)
+    tracker.fetches.answers[-1].errback(Unreachable("connection lost"))
+    tracker.segments.close()
+    tracker.clock.advance(10)
+    assert len(tracker.fetches.asked) == 1
+    assert tracker.told() == []
 
 
 def test_what_the_source_does_not_have_is_not_asked_for_again(tracker: Tracker) -> None:

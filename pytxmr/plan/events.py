@@ -151,12 +151,14 @@ class SegmentsFetched:
 
 @dataclass(frozen=True, slots=True)
 class FetchFailed:
-    """``tracker`` could not get the output of map ``attempt``, after tries of its own."""
+    """``tracker`` could not get the output of map ``attempt``, after tries of its own. ``rounds``:
+    how often it was told to and could not, this time included."""
 
     job: str
     tracker: str
     attempt: AttemptId
     error: PytxmrError
+    rounds: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +231,7 @@ class LaunchReduce:
 
 @dataclass(frozen=True, slots=True)
 class KillAttempt:
-    """Another attempt of its task was first: what it still reports counts for nothing."""
+    """The attempt is not wanted any more: what it still reports counts for nothing."""
 
     job: str
     tracker: str

@@ -14,6 +14,8 @@ The life of a job::
 - An attempt that fails counts against its task, up to ``max_attempts``; one that is lost with its
   tracker, or that stumbled over somebody else's damaged output, does not. Damage, and fetches that
   fail, count against the map: its output may be lost ``max_attempts`` times, so that it ends.
+- A fetch that fails is tried again, by the same tracker, until several trackers have failed with
+  that output, or one has too often; only then is it lost. If it is gone or damaged, it is at once.
 - An attempt that is slow may get a backup, once. As one of the two succeeds the other is killed,
   and counts no more: neither as a failure, nor with its counters.
 - Reports of attempts that are not running any more are ignored, so each may come twice or late.
@@ -33,7 +35,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 
-from pytxmr.errors import AttemptFailed, JobFailed, PytxmrError, SpillDamaged, WorkerDied
+from pytxmr.errors import AttemptFailed, JobFailed, NotFound, PytxmrError, SpillDamaged, WorkerDied
 from pytxmr.model import BAD_RECORDS, MAP, REDUCE, AttemptId, MapOutput
 from pytxmr.plan import events as ev
 from pytxmr.plan.policy import choose_tracker, least_loaded
@@ -336,7 +338,12 @@ class JobState:
         output = self._shuffle.outputs.get(event.attempt.task.index)
         if not self.active or output is None or output.attempt != event.attempt:
             return []
-        return self._lose_output(output, event.error) or self._ask()
+        index = event.attempt.task.index
+        if isinstance(event.error, NotFound | SpillDamaged) or self._shuffle.cannot_fetch(
+            event.tracker, index, event.rounds
+        ):
+            return self._lose_output(output, event.error) or self._ask()
+        return self._ask()
 
     def _damaged_maps(self, task: Task, error: PytxmrError) -> list[int]:
         """The maps whose segments a reduce found damaged; all, if it could not say which."""

@@ -16,6 +16,11 @@ from collections.abc import Iterable, Mapping
 from pytxmr.model import AttemptId, MapOutput
 from pytxmr.plan.policy import least_loaded
 
+#: Trackers that could not fetch an output, from which on it counts as lost; and how often one
+#: tracker alone may fail to. One that cannot reach another says little: either may be cut off.
+TRACKERS_TO_FAIL = 3
+ROUNDS_TO_FAIL = 3
+
 Wanted = tuple[tuple[MapOutput, tuple[int, ...]], ...]
 
 
@@ -35,6 +40,7 @@ class ShufflePlan:
         self.done: set[int] = set()
         self._maps = maps
         self._untold: list[dict[int, MapOutput]] = [{} for _ in range(partitions)]
+        self._failed: dict[int, dict[str, int]] = {}
 
     # ---- homes
 
@@ -102,8 +108,29 @@ class ShufflePlan:
     def lose(self, index: int) -> None:
         """The output of a map cannot be fetched any more. What has arrived of it stays."""
         del self.outputs[index]
+        self._failed.pop(index, None)
         for untold in self._untold:
             untold.pop(index, None)
+
+    def cannot_fetch(self, tracker: str, index: int, rounds: int) -> bool:
+        """A tracker told of an output could not get it, for the ``rounds``-th time. Is it lost?
+
+        It is once `TRACKERS_TO_FAIL` trackers have failed, or as many as lack it, but two at the
+        least, or one of them `ROUNDS_TO_FAIL` times. Else that tracker counts as untold.
+        """
+        failed = self._failed.setdefault(index, {})
+        failed[tracker] = max(rounds, failed.get(tracker, 0))
+        lacking = set(failed)
+        for partition, home in enumerate(self.home):
+            if home is None or partition in self.done or index in self.arrived[partition]:
+                continue
+            lacking.add(home)
+            if home == tracker:
+                self._untold[partition][index] = self.outputs[index]
+        return (
+            len(failed) >= min(TRACKERS_TO_FAIL, max(2, len(lacking)))
+            or failed[tracker] >= ROUNDS_TO_FAIL
+        )
 
     def needs(self, index: int) -> bool:
         """Is there a partition to reduce that has no output of this map yet?"""

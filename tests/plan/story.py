@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytxmr.errors import AttemptFailed, PytxmrError, SpillDamaged, Unreachable
+from pytxmr.errors import AttemptFailed, NotFound, PytxmrError, SpillDamaged, Unreachable
 from pytxmr.model import MAP, REDUCE, AttemptId, MapOutput, TaskId
 from pytxmr.plan import events as ev
 from pytxmr.plan.cluster import ClusterState
@@ -133,8 +133,14 @@ class Story:
     ) -> list[ev.Instruction]:
         return self.tell(ev.SegmentsFetched(job, tracker, attempt, partitions))
 
-    def cannot_fetch(self, tracker: str, attempt: AttemptId) -> list[ev.Instruction]:
-        return self.tell(ev.FetchFailed(JOB, tracker, attempt, Unreachable("no answer")))
+    def cannot_fetch(
+        self, tracker: str, attempt: AttemptId, rounds: int = 1
+    ) -> list[ev.Instruction]:
+        error = Unreachable("no answer")
+        return self.tell(ev.FetchFailed(JOB, tracker, attempt, error, rounds))
+
+    def finds_gone(self, tracker: str, attempt: AttemptId) -> list[ev.Instruction]:
+        return self.tell(ev.FetchFailed(JOB, tracker, attempt, NotFound("no such output")))
 
     def ended_badly(
         self, tracker: str, attempt: AttemptId, error: PytxmrError | None = None

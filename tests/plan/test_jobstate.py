@@ -181,11 +181,11 @@ def test_a_fetch_failure_that_comes_twice_or_late_runs_the_map_once_again():
     story = Story(a=1, b=1)
     story.begin(maps=1, reducers=2)
     story.mapped("a", 0)
-    assert story.cannot_fetch("b", M0) == [launch_map("b", 0, number=1, partitions=2)]
-    assert story.cannot_fetch("b", M0) == []
-    assert story.cannot_fetch("a", M0) == []
+    assert story.finds_gone("b", M0) == [launch_map("b", 0, number=1, partitions=2)]
+    assert story.finds_gone("b", M0) == []
+    assert story.finds_gone("a", M0) == []
     story.mapped("b", 0, 1)
-    assert story.cannot_fetch("a", M0) == []
+    assert story.finds_gone("a", M0) == []
     assert story.job.maps[0].winner == map_attempt(0, 1)
 
 
@@ -214,7 +214,7 @@ def test_what_is_said_of_attempts_that_never_were_is_ignored():
     assert story.fetched("a", map_attempt(0, 5), 0) == []
     assert story.fetched("a", reduce_attempt(0), 0) == []
     assert story.fetched("a", M0, 0, -1, 99) == []
-    assert story.cannot_fetch("a", map_attempt(9)) == []
+    assert story.finds_gone("a", map_attempt(9)) == []
     assert story.ended_badly("a", map_attempt(9)) == []
     story.mapped("a", 0)
     assert story.fetched("a", map_attempt(1, 5), 0) == []
@@ -530,11 +530,60 @@ def test_a_tracker_that_joins_a_job_that_is_over_is_not_told_of_it():
 # ---- outputs that cannot be had
 
 
+def test_a_fetch_that_fails_is_tried_again_and_the_map_runs_again_once_three_trackers_failed():
+    story = Story(a=1, b=1, c=1, d=1)
+    story.begin(maps=1, reducers=4)
+    story.mapped("a", 0)
+    for partition, tracker in ((1, "b"), (2, "c")):
+        assert story.cannot_fetch(tracker, M0) == [shuffle(tracker, ("a", M0, (partition,)))]
+    assert story.job.phase is Phase.REDUCING
+    assert story.cannot_fetch("d", M0) == [launch_map("b", 0, number=1, partitions=4)]
+    assert story.job.failures == 0
+
+
+def test_of_two_trackers_that_lack_an_output_both_must_fail_to_get_it():
+    story = Story(a=1, b=1)
+    story.begin(maps=1, reducers=2)
+    story.mapped("a", 0)
+    assert story.cannot_fetch("b", M0) == [shuffle("b", ("a", M0, (1,)))]
+    assert story.cannot_fetch("a", M0) == [launch_map("b", 0, number=1, partitions=2)]
+
+
+def test_a_tracker_that_alone_cannot_get_an_output_has_three_rounds():
+    story = Story(a=1, b=1)
+    story.begin(maps=1, reducers=2)
+    story.mapped("a", 0)
+    story.fetched("a", M0, 0)
+    for rounds in (1, 2):
+        assert story.cannot_fetch("b", M0, rounds) == [shuffle("b", ("a", M0, (1,)))]
+    assert story.cannot_fetch("b", M0, 3) == [launch_map("b", 0, number=1, partitions=2)]
+
+
+def test_a_round_that_is_reported_again_and_again_counts_once():
+    story = Story(a=1, b=1)
+    story.begin(maps=1, reducers=2)
+    story.mapped("a", 0)
+    story.fetched("a", M0, 0)
+    for _ in range(5):
+        assert story.cannot_fetch("b", M0, 1) == [shuffle("b", ("a", M0, (1,)))]
+
+
+def test_what_was_counted_against_one_run_of_a_map_does_not_count_against_the_next():
+    story = Story(a=1, b=1)
+    story.begin(maps=1, reducers=2)
+    story.mapped("a", 0)
+    story.cannot_fetch("a", M0)
+    story.cannot_fetch("b", M0)
+    again = map_attempt(0, 1)
+    story.mapped("b", 0, 1)
+    assert story.cannot_fetch("a", again) == [shuffle("a", ("b", again, (0,)))]
+
+
 def test_a_map_whose_output_cannot_be_fetched_runs_again_elsewhere():
     story = Story(a=1, b=1, c=1)
     story.begin(maps=1, reducers=1)
     story.mapped("a", 0)
-    assert story.cannot_fetch("a", M0) == [launch_map("b", 0, number=1)]
+    assert story.finds_gone("a", M0) == [launch_map("b", 0, number=1)]
     assert story.job.phase is Phase.MAPPING
     assert story.job.maps[0].failures == 0
     again = map_attempt(0, 1)
@@ -546,7 +595,7 @@ def test_partitions_that_have_an_output_keep_it_when_others_could_not_fetch_it()
     story.begin(maps=1, reducers=2)
     story.mapped("a", 0)
     assert story.fetched("a", M0, 0) == [launch_reduce("a", 0, maps=(M0,))]
-    assert story.cannot_fetch("b", M0) == [launch_map("b", 0, number=1, partitions=2)]
+    assert story.finds_gone("b", M0) == [launch_map("b", 0, number=1, partitions=2)]
     again = map_attempt(0, 1)
     assert story.mapped("b", 0, 1) == [shuffle("b", ("b", again, (1,)))]
     assert story.fetched("b", again, 1) == [launch_reduce("b", 1, maps=(again,))]
@@ -556,7 +605,7 @@ def test_an_output_that_arrives_although_its_map_runs_again_is_used():
     story = Story(a=1, b=1)
     story.begin(maps=1, reducers=1)
     story.mapped("a", 0, lines=1)
-    story.cannot_fetch("a", M0)
+    story.finds_gone("a", M0)
     assert story.fetched("a", M0, 0) == [launch_reduce("a", 0, maps=(M0,))]
     assert story.reduced("a", 0) == [commit(R0, lines=1)]
     assert story.mapped("b", 0, 1, lines=1) == []
@@ -566,7 +615,7 @@ def test_of_two_attempts_that_arrived_the_later_counts_as_on_the_tracker():
     story = Story(a=1, b=1)
     story.begin(maps=2, reducers=1)
     story.mapped("b", 1)
-    assert story.cannot_fetch("a", M1) == []
+    assert story.finds_gone("a", M1) == []
     story.mapped("a", 0)
     again = map_attempt(1, 1)
     story.mapped("a", 1, 1)
@@ -580,12 +629,12 @@ def test_an_output_that_is_lost_more_than_max_attempts_times_fails_the_job():
     story.begin(maps=1, max_attempts=2)
     for number in range(2):
         story.mapped("a", 0, number)
-        assert story.cannot_fetch("a", map_attempt(0, number)) == [
+        assert story.finds_gone("a", map_attempt(0, number)) == [
             launch_map("a", 0, number=number + 1)
         ]
     story.mapped("a", 0, 2)
-    assert story.cannot_fetch("a", map_attempt(0, 2)) == [destroy("a")]
-    assert str(story.job.error) == "the output of Map001 was lost 3 times: no answer"
+    assert story.finds_gone("a", map_attempt(0, 2)) == [destroy("a")]
+    assert str(story.job.error) == "the output of Map001 was lost 3 times: no such output"
     assert story.job.error.details == {"task": "Map001", "attempt": "Map001.2"}
 
 
@@ -636,7 +685,7 @@ def test_after_damage_an_output_that_was_made_anew_meanwhile_is_asked_for_again(
     story.begin(maps=1, reducers=2)
     story.mapped("a", 0)
     assert story.fetched("a", M0, 0) == [launch_reduce("a", 0, maps=(M0,))]
-    story.cannot_fetch("b", M0)
+    story.finds_gone("b", M0)
     again = map_attempt(0, 1)
     story.mapped("b", 0, 1)
     assert story.damaged("a", R0, map_index=0) == [shuffle("a", ("b", again, (0,)))]
@@ -746,7 +795,7 @@ def test_a_killed_job_is_destroyed_and_hears_of_nothing_more(beginning):
     assert story.mapped("a", 0) == []
     assert story.fetched("a", M0, 0) == []
     assert story.reduced("a", 0) == []
-    assert story.cannot_fetch("a", M0) == []
+    assert story.finds_gone("a", M0) == []
     assert story.ended_badly("a", M0) == []
     assert story.lose("a") == []
     assert story.cluster.free_workers() == {"b": 1}
@@ -807,7 +856,7 @@ def test_workers_that_a_late_map_still_holds_while_its_job_commits_are_not_free(
     story = Story(a=1, b=1)
     story.begin(maps=1)
     story.mapped("a", 0)
-    story.cannot_fetch("a", M0)
+    story.finds_gone("a", M0)
     story.fetched("a", M0, 0)
     assert story.reduced("a", 0) == [commit(R0)]
     assert story.cluster.free_workers() == {"a": 1, "b": 0}

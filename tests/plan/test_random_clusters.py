@@ -58,6 +58,7 @@ class ModelTracker:
     fetching: list[tuple[str, MapOutput, int]] = field(default_factory=list)
     segments: dict[tuple[str, int, int], AttemptId] = field(default_factory=dict)
     outputs: set[tuple[str, AttemptId]] = field(default_factory=set)
+    rounds: Counter[tuple[str, AttemptId]] = field(default_factory=Counter)
 
 
 class World:
@@ -337,7 +338,9 @@ class World:
         if tracker.segments.get(key) != output.attempt:
             if not there or self.luck(self.chaos.fetches):
                 error = Unreachable("no answer")
-                self.report(ev.FetchFailed(job, tracker.id, output.attempt, error))
+                tracker.rounds[job, output.attempt] += 1
+                rounds = tracker.rounds[job, output.attempt]
+                self.report(ev.FetchFailed(job, tracker.id, output.attempt, error, rounds))
                 return
             tracker.segments[key] = output.attempt
         self.report(ev.SegmentsFetched(job, tracker.id, output.attempt, (partition,)))
