@@ -53,7 +53,8 @@ def _as_event(tracker: str, fact: Any) -> ev.Event:
             sizes = tuple(take(fact, "partition_bytes", list))
             counters = take(fact, "counters", dict)
             first_bad = take(fact, "first_bad", (dict, type(None))) or {}
-            return ev.MapSucceeded(job, tracker, attempt, sizes, counters, first_bad)
+            digest = take(fact, "digest", str)
+            return ev.MapSucceeded(job, tracker, attempt, sizes, counters, first_bad, digest)
         case "reduce-succeeded":
             size, digest = take(fact, "size_bytes", int), take(fact, "digest", str)
             counters = take(fact, "counters", dict)

@@ -27,6 +27,8 @@ MAP = "map"
 REDUCE = "reduce"
 #: The counter of records that maps have set aside.
 BAD_RECORDS = "bad records"
+#: The counter of maps that ran again and put out something else than before.
+CHANGED_MAPS = "maps that put out something else when they ran again"
 
 _JOB = re.compile(r"Job([0-9]{3,9})", re.ASCII)
 _TASK = re.compile(r"(Map|Reduce)([0-9]{3,9})", re.ASCII)

@@ -403,6 +403,7 @@ class TaskTracker(Service):
         return {
             "fact": "map-succeeded",
             "partition_bytes": done["partition_bytes"],
+            "digest": done["digest"],
             "first_bad": done["first_bad"],
         }
 

@@ -9,7 +9,7 @@ import time
 from typing import Any, TextIO
 
 from pytxmr.errors import PytxmrError
-from pytxmr.model import BAD_RECORDS
+from pytxmr.model import BAD_RECORDS, CHANGED_MAPS
 
 _LINE_SECONDS = 10.0
 
@@ -103,6 +103,8 @@ def show_summary(status: dict[str, Any], stream: TextIO | None = None) -> None:
     if count(BAD_RECORDS):
         place = os.path.join(status["output"], "_bad")
         print(f"  set aside {count(BAD_RECORDS):>14,} bad records, in {place}", file=out)
+    if count(CHANGED_MAPS):
+        print(f"  note      {count(CHANGED_MAPS):>14,} {CHANGED_MAPS}", file=out)
     for name, value in sorted(status["counters"].items()):
         if name.startswith("job: "):
             print(f"  counter   {name.removeprefix('job: ')}: {value:,}", file=out)

@@ -231,7 +231,11 @@ class ClusterState:
     def _count_lost_races(self, event: ev.Event, orders: list[ev.Instruction]) -> None:
         for order in orders:
             # A backup that was not needed says nothing against the tracker that it ran on.
-            if isinstance(order, ev.KillAttempt) and order.attempt.number < event.attempt.number:
+            if (
+                isinstance(order, ev.KillAttempt)
+                and order.attempt.task == event.attempt.task
+                and order.attempt.number < event.attempt.number
+            ):
                 self._races_lost[order.tracker] += 1
 
     def _launch_ahead(self, free: dict[str, int], now: float) -> list[ev.Instruction]:

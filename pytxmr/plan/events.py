@@ -111,7 +111,8 @@ class InitFailed:
 
 @dataclass(frozen=True, slots=True)
 class MapSucceeded:
-    """``first_bad``: ``where``, ``message`` and ``traceback`` of the first record set aside."""
+    """``first_bad``: ``where``, ``message`` and ``traceback`` of the first record set aside.
+    ``digest``: the same for all attempts of the map that put out the same."""
 
     job: str
     tracker: str
@@ -119,6 +120,7 @@ class MapSucceeded:
     partition_bytes: tuple[int, ...]
     counters: dict[str, int] = field(default_factory=dict)
     first_bad: dict[str, Any] = field(default_factory=dict)
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

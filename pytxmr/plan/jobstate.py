@@ -16,6 +16,8 @@ The life of a job::
   fail, count against the map: its output may be lost ``max_attempts`` times, so that it ends.
 - A fetch that fails is tried again, by the same tracker, until several trackers have failed with
   that output, or one has too often; only then is it lost. If it is gone or damaged, it is at once.
+- All reduces read the same run of a map. If one that ran again put out something else, by its
+  digest, reduces that read the run before start again, also those that were done.
 - An attempt that is slow may get a backup, once. As one of the two succeeds the other is killed,
   and counts no more: neither as a failure, nor with its counters.
 - Reports of attempts that are not running any more are ignored, so each may come twice or late.
@@ -36,7 +38,7 @@ from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 
 from pytxmr.errors import AttemptFailed, JobFailed, NotFound, PytxmrError, SpillDamaged, WorkerDied
-from pytxmr.model import BAD_RECORDS, MAP, REDUCE, AttemptId, MapOutput
+from pytxmr.model import BAD_RECORDS, CHANGED_MAPS, MAP, REDUCE, AttemptId, MapOutput
 from pytxmr.plan import events as ev
 from pytxmr.plan.policy import choose_tracker, least_loaded
 from pytxmr.plan.shuffleplan import ShufflePlan
@@ -246,18 +248,51 @@ class JobState:
         task = self.tasks.running(event.attempt, event.tracker)
         if task is None or not self.active:
             return []
-        outrun = self.tasks.win(task, event.attempt, event.counters, now)
+        changed = task.digest not in ("", event.digest)
+        if changed and not self._shuffle.needs(task.id.index):
+            # Meanwhile the output of the run before has arrived wherever it is read.
+            return self._map_done(task, event.attempt, task.counters, now)
+        task.changes += changed
+        counters = event.counters | ({CHANGED_MAPS: task.changes} if task.changes else {})
+        orders = self._map_done(task, event.attempt, counters, now)
+        task.digest = event.digest
         task.bad_attempt = event.attempt if event.counters.get(BAD_RECORDS) else None
         task.first_bad = event.first_bad
         if self.tasks.counters.get(BAD_RECORDS, 0) > self._skip_bad_records:
             return self._too_many_bad_records()
+        address = self._addresses[event.tracker]
+        self._shuffle.add(MapOutput(event.attempt, event.tracker, address, event.partition_bytes))
+        if changed:
+            orders += self._use_only(task, event.attempt)
+        return orders + self._ask()
+
+    def _map_done(
+        self, task: Task, attempt: AttemptId, counters: dict[str, int], now: float
+    ) -> list[ev.Instruction]:
+        outrun = self.tasks.win(task, attempt, counters, now)
         self._maps_to_do -= 1
         if not self._maps_to_do:
             self.phase = Phase.REDUCING
-        address = self._addresses[event.tracker]
-        self._shuffle.add(MapOutput(event.attempt, event.tracker, address, event.partition_bytes))
-        kills = [ev.KillAttempt(self.job, tracker, attempt) for attempt, tracker in outrun]
-        return kills + self._ask()
+        return [ev.KillAttempt(self.job, tracker, other) for other, tracker in outrun]
+
+    def _use_only(self, task: Task, attempt: AttemptId) -> list[ev.Instruction]:
+        """A map put out something else than in its run before: every reduce reads the new output,
+        so those that have the old one, or are done over it, start again."""
+        orders: list[ev.Instruction] = []
+        task.oldest = attempt.number
+        for partition in self._shuffle.holding(task.id.index):
+            reduce = self.reduces[partition]
+            for running, tracker in list(reduce.running.items()):
+                self.tasks.stop(reduce, running)
+                orders.append(ev.KillAttempt(self.job, tracker, running))
+            if reduce.winner is not None:
+                reduce.winner = None
+                self.reduces_done -= 1
+            self._shuffle.forget(partition, task.id.index)
+            if self._shuffle.home[partition] not in self.trackers:
+                self._move(partition)
+        self._map_again(range(len(self.maps)))
+        return orders
 
     def _reduce_succeeded(self, event: ev.ReduceSucceeded, now: float) -> list[ev.Instruction]:
         task = self.tasks.running(event.attempt, event.tracker)
@@ -330,7 +365,11 @@ class JobState:
 
     def _segments_fetched(self, event: ev.SegmentsFetched) -> list[ev.Instruction]:
         task = self.tasks.of(event.attempt)
-        if task is not None and task.id.kind == MAP and event.attempt.number < task.attempts:
+        if (
+            task is not None
+            and task.id.kind == MAP
+            and task.oldest <= event.attempt.number < task.attempts
+        ):
             self._shuffle.fetched(event.tracker, event.attempt, event.partitions)
         return []
 

@@ -169,8 +169,14 @@ class ShufflePlan:
                 self._untold[partition].pop(attempt.task.index, None)
                 self._recount(partition)
 
+    def holding(self, index: int) -> list[int]:
+        """The partitions at whose homes an output of this map has arrived, also if done."""
+        return [partition for partition, its in enumerate(self.arrived) if index in its]
+
     def forget(self, partition: int, index: int) -> None:
-        """What has arrived of a map is no good: the home is to be told of the map's output anew."""
+        """What has arrived of a map is no good: the home is to be told of the map's output anew,
+        and a partition that is done is so no more."""
+        self.done.discard(partition)
         del self.arrived[partition][index]
         if index in self.outputs:
             self._untold[partition][index] = self.outputs[index]

@@ -27,7 +27,12 @@ class Task:
     backed_up: bool = False
     counters: dict[str, int] = field(default_factory=dict)
     size_bytes: int = 0
+    #: Of what the task has put out, as others read it.
     digest: str = ""
+    #: Of a map: how often it put out something else when it ran again; and the number of the first
+    #: attempt whose output may be read since.
+    changes: int = 0
+    oldest: int = 0
     #: A worker died over it: from then on each record is noted. ``skip``: those found to be deadly.
     careful: bool = False
     skip: tuple[tuple[int, str], ...] = ()

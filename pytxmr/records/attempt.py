@@ -37,7 +37,8 @@ def unwatched(signs: Signs) -> None:
 @dataclass(slots=True)
 class Outcome:
     """What a finished attempt reports. ``counters`` are pytxmr's own, by name; ``first_bad`` is the
-    first record that a map has set aside: ``where``, ``message``, ``traceback``."""
+    first record that a map has set aside: ``where``, ``message``, ``traceback``. ``digest`` is of
+    what it wrote: a map's spill (see `SpillWriter`), or a reduce's file, SHA-256."""
 
     counters: dict[str, int] = field(default_factory=dict)
     ranges: list[PartitionRange] = field(default_factory=list)

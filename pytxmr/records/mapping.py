@@ -279,6 +279,7 @@ def _run_map(
             "map output bytes": sum(part.length for part in ranges),
         },
         ranges=ranges,
+        digest=buffer.digest,
     )
 
 

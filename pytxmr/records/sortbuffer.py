@@ -67,6 +67,8 @@ class SortBuffer:
         self._ticks = repeat(True, 0)
         self.pairs_in = 0
         self.spilled_pairs = 0
+        #: Of the spill that was written last (see `SpillWriter`).
+        self.digest = ""
 
     def _empty(self) -> Folded | Grouped:
         combiner = self._combiner
@@ -166,7 +168,9 @@ class SortBuffer:
         writer, self._writer = self._writer, None
         assert writer is not None
         self.spilled_pairs += writer.pairs
-        return writer.close()
+        ranges = writer.close()
+        self.digest = writer.digest
+        return ranges
 
     def _spill(self, path: str) -> list[PartitionRange]:
         """Sort what is held, and write it to ``path``."""

@@ -53,7 +53,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from xxhash import xxh3_64, xxh3_64_intdigest
+from xxhash import xxh3_64, xxh3_64_intdigest, xxh3_128
 
 from pytxmr.errors import SpillDamaged, Unreachable
 from pytxmr.records.codec import one_nan, pack_column, unpack_column
@@ -233,7 +233,8 @@ class SpillWriter:
 
     ``average_pair_bytes`` is a first guess of the size of a pair; the writer learns as it goes.
     ``codec`` names how payloads are compressed (see `compression`). Use `close` when done, or
-    `abort` to leave nothing behind.
+    `abort` to leave nothing behind. Once it is closed, ``digest`` is the same for all spills that
+    have the same content in the same blocks, and for no others.
     """
 
     def __init__(
@@ -250,6 +251,8 @@ class SpillWriter:
         self._file = open(path, "wb", buffering=1 << 18)
         self._file.write(SPILL_MAGIC)
         self._offset = len(SPILL_MAGIC)
+        self._hash = xxh3_128()
+        self.digest = ""
         self.keys = 0
         self.pairs = 0
 
@@ -284,6 +287,7 @@ class SpillWriter:
             return self.write(partition, Groups(keys, counts, values))
         data = _framed(payload, len(keys), pairs, self._compress)
         self._file.write(data)
+        self._hash.update(data[: _HEAD.size])  # which has the checksum of the rest
         self._average = (self._average + len(payload) / pairs) / 2
         old = self._ranges[partition]
         self._ranges[partition] = PartitionRange(
@@ -305,6 +309,8 @@ class SpillWriter:
         index += b"".join(_RANGE.pack(r.offset, r.length, r.keys, r.pairs) for r in self._ranges)
         with open(index_path(self.path), "wb") as file:
             file.write(index + _short_checksum(index))
+        self._hash.update(index)
+        self.digest = self._hash.hexdigest()
         return self._ranges
 
     def abort(self) -> None:

@@ -628,7 +628,7 @@ class Asked(Mind):
 
 
 def fact(kind: str, attempt: str, **more: Any) -> dict[str, Any]:
-    return {"fact": kind, "job": "Job001", "attempt": attempt, "counters": {}} | more
+    return {"fact": kind, "job": "Job001", "attempt": attempt, "counters": {}, "digest": ""} | more
 
 
 FINAL = {"code": "attempt-failed", "message": "bad record", "details": {"final": True}}

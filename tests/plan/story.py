@@ -117,10 +117,16 @@ class Story:
         return self.ready(*(order.tracker for order in orders), job=more.get("job", JOB))
 
     def mapped(
-        self, tracker: str, index: int, number: int = 0, job: str = JOB, **counters: int
+        self,
+        tracker: str,
+        index: int,
+        number: int = 0,
+        job: str = JOB,
+        digest: str = "",
+        **counters: int,
     ) -> list[ev.Instruction]:
         attempt = map_attempt(index, number)
-        return self.tell(ev.MapSucceeded(job, tracker, attempt, (1,), counters))
+        return self.tell(ev.MapSucceeded(job, tracker, attempt, (1,), counters, {}, digest))
 
     def reduced(
         self, tracker: str, index: int, number: int = 0, job: str = JOB, **counters: int

@@ -19,6 +19,7 @@ from attempts import (
     shown,
     splits_of,
     whole,
+    word_mapper,
 )
 
 from pytxmr.errors import AttemptFailed, SpillDamaged, Uncarryable
@@ -547,6 +548,26 @@ def test_a_partition_out_of_range_is_refused(tmp_path, answer):
     error = failed_map(tmp_path, functions(partitioner=lambda key, partitions: answer))
     assert f"the partitioner gave {answer!r} for the key 'one'" in error.message
     assert error.details["final"] is True
+
+
+@pytest.mark.parametrize("buffer_bytes", [1, 1 << 30])
+@pytest.mark.parametrize("codec", ["none", "lz4"])
+def test_a_map_that_runs_again_has_the_same_digest_unless_it_puts_out_something_else(
+    tmp_path, buffer_bytes, codec
+):
+    text = text_file(tmp_path / "in.txt")
+
+    def digest(mapper):
+        path, split = str(tmp_path / "spill"), whole(text)
+        job = functions(mapper)
+        outcome = run_map(job, split, path, 3, buffer_bytes, lambda done: None, codec)
+        return outcome.digest
+
+    def other_mapper(key, value):
+        for word in value.split():
+            yield word.lower(), 2 if key > 5000 else 1
+
+    assert digest(word_mapper) == digest(word_mapper) != digest(other_mapper)
 
 
 def test_a_spill_that_cannot_be_written_is_no_error_of_the_mapper(tmp_path):

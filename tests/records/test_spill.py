@@ -348,3 +348,25 @@ def test_checking_shows_any_cut_but_between_blocks(tmp_path, chunk):
             check(data[start : min(start + chunk, length)] for start in range(0, length, chunk))
     for length in ends:
         check([data[:length]])
+
+
+def test_the_digest_of_a_spill_is_that_of_its_content(tmp_path):
+    def digest(*partitions, codec="none"):
+        writer = SpillWriter(str(tmp_path / "spill"), len(partitions), codec=codec)
+        for partition, some in enumerate(partitions):
+            if some:
+                writer.write(partition, Groups(list(some), None, [1] * len(some)))
+        writer.close()
+        return writer.digest
+
+    assert digest("ab", "c") == digest("ab", "c")
+    found = [
+        digest("ab", "c"),
+        digest("abc", ""),
+        digest("ab", "", "c"),
+        digest("ab", "d"),
+        digest("", ""),
+    ]
+    assert len(set(found)) == len(found)
+    several = [bytes([n % 251]).hex() + str(n) for n in range(20_000)]
+    assert digest(several) == digest(several) != digest(several[:-1])
