@@ -221,8 +221,14 @@ class JobTracker(Service):
 
     def _take(self, event: ev.Event) -> None:
         before = list(self.cluster.trackers)
-        self._held += self.cluster.handle(event, self._now())
+        now = self._now()
+        self._held += self.cluster.handle(event, now)
         self._unlogged += self.cluster.take_history()
+        if isinstance(event, ev.AttemptEndedBadly) and event.job in self.cluster.jobs:
+            rests_until = self.cluster.jobs[event.job].rests_until(event.attempt)
+            if rests_until > now:
+                # Without it the next tick would be waited for, up to a second. It may not be early.
+                self._reactor.callLater(rests_until - now + 0.001, self._tick)
         for tracker in before:
             if tracker not in self.cluster.trackers:
                 _log.warn("lost {tracker}: {event}", tracker=tracker, event=type(event).__name__)

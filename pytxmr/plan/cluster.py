@@ -203,7 +203,7 @@ class ClusterState:
         free, last = self.free_workers(), self.unreliable
         for job in self.jobs.values():
             while any(workers > 0 for workers in free.values()):
-                launch = job.next_launch(free, last)
+                launch = job.next_launch(free, last, now)
                 if launch is None:
                     break
                 free[launch.tracker] -= 1
@@ -250,7 +250,7 @@ class ClusterState:
                 and job.maps_waiting > MAPS_WAITING_PER_WORKER * workers
                 and any(left > 0 for left in room.values())
             ):
-                launch = job.next_map(room, self.unreliable)
+                launch = job.next_map(room, self.unreliable, now)
                 if launch is None:
                     break
                 room[launch.tracker] -= 1

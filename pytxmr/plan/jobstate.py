@@ -37,12 +37,17 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 
+from pytxmr.backoff import backoff_seconds
 from pytxmr.errors import AttemptFailed, JobFailed, NotFound, PytxmrError, SpillDamaged, WorkerDied
 from pytxmr.model import BAD_RECORDS, CHANGED_MAPS, MAP, REDUCE, AttemptId, MapOutput
 from pytxmr.plan import events as ev
 from pytxmr.plan.policy import choose_tracker, least_loaded
 from pytxmr.plan.shuffleplan import ShufflePlan
 from pytxmr.plan.tasks import Task, Tasks
+
+#: Before a task that failed is tried again where it has failed: doubled from the first up to the
+#: second. What was wrong there may be over by then; elsewhere it is tried at once.
+RETRY_SECONDS = (0.2, 5.0)
 
 
 class Phase(StrEnum):
@@ -91,6 +96,11 @@ class JobState:
         """How much of its work an attempt has done, as its tracker says."""
         if self.tasks.running(attempt, tracker) is not None:
             self.tasks.pace.progressed(attempt, fraction)
+
+    def rests_until(self, attempt: AttemptId) -> float:
+        """When the task of an attempt may be tried again where it has failed."""
+        task = self.tasks.of(attempt)
+        return 0.0 if task is None else task.rests_until
 
     @property
     def active(self) -> bool:
@@ -152,7 +162,7 @@ class JobState:
             case ev.ReduceSucceeded():
                 return self._reduce_succeeded(event, now)
             case ev.AttemptEndedBadly():
-                return self._attempt_ended_badly(event)
+                return self._attempt_ended_badly(event, now)
             case ev.SegmentsFetched():
                 return self._segments_fetched(event)
             case ev.FetchFailed():
@@ -307,7 +317,7 @@ class JobState:
         self.phase = Phase.COMMITTING
         return self.own_orders()
 
-    def _attempt_ended_badly(self, event: ev.AttemptEndedBadly) -> list[ev.Instruction]:
+    def _attempt_ended_badly(self, event: ev.AttemptEndedBadly, now: float) -> list[ev.Instruction]:
         task = self.tasks.running(event.attempt, event.tracker)
         if task is None:
             return []
@@ -319,6 +329,8 @@ class JobState:
             self.failures += 1
             task.failures += 1
             task.failed_on.add(event.tracker)
+            who = f"{self.job} {task.id}"
+            task.rests_until = now + backoff_seconds(RETRY_SECONDS, task.failures, who)
         self.tasks.stop(task, event.attempt)
         if not self.active:
             return []
@@ -488,16 +500,22 @@ class JobState:
 
     # ---- attempts to start
 
-    def next_launch(self, free: Mapping[str, int], last: Collection[str]) -> ev.Launched | None:
+    def next_launch(
+        self, free: Mapping[str, int], last: Collection[str], now: float
+    ) -> ev.Launched | None:
         """The next attempt to start, given each tracker's free workers, and the trackers to use
         ``last``; None if there is none. It starts when that is handled as an event."""
         if not self.active:
             return None
-        return self.next_map(free, last) or self._next_reduce(free)
+        return self.next_map(free, last, now) or self._next_reduce(free, now)
 
-    def next_map(self, free: Mapping[str, int], last: Collection[str]) -> ev.Launched | None:
+    def next_map(
+        self, free: Mapping[str, int], last: Collection[str], now: float
+    ) -> ev.Launched | None:
         """The same, but of a map. The job is active."""
-        found = self.tasks.next_map(lambda avoid: choose_tracker(free, avoid, self.trackers, last))
+        found = self.tasks.next_map(
+            lambda avoid: choose_tracker(free, avoid, self.trackers, last), now
+        )
         if found is None:
             return None
         task, tracker = found
@@ -519,10 +537,12 @@ class JobState:
                 return ev.Launched(self.job, tracker, task.next_attempt)
         return None
 
-    def _next_reduce(self, free: Mapping[str, int]) -> ev.Launched | None:
+    def _next_reduce(self, free: Mapping[str, int], now: float) -> ev.Launched | None:
         for partition in sorted(self._shuffle.whole):
             task = self.reduces[partition]
             home = self._shuffle.home[partition]
+            if home in task.failed_on and now < task.rests_until:
+                continue
             if task.pending and home is not None and free.get(home, 0) > 0:
                 return ev.Launched(self.job, home, task.next_attempt)
         return None

@@ -23,6 +23,8 @@ class Task:
     failures: int = 0
     lost_outputs: int = 0
     failed_on: set[str] = field(default_factory=set)
+    #: Until then, after a failure, no attempt starts where one has failed.
+    rests_until: float = 0.0
     winner: AttemptId | None = None
     backed_up: bool = False
     counters: dict[str, int] = field(default_factory=dict)
@@ -141,11 +143,13 @@ class Tasks:
 
     def _wait(self, task: Task) -> None:
         task.backed_up = False
-        self._pending_maps.add(task.id.index, task.failed_on)
+        self._pending_maps.add(task.id.index, task.failed_on, task.rests_until)
 
-    def next_map(self, choose: Callable[[frozenset[str]], str | None]) -> tuple[Task, str] | None:
+    def next_map(
+        self, choose: Callable[[frozenset[str]], str | None], now: float
+    ) -> tuple[Task, str] | None:
         """The first map that waits for which ``choose(trackers to avoid)`` gives a tracker."""
-        found = self._pending_maps.first(choose)
+        found = self._pending_maps.first(choose, now)
         return None if found is None else (self.maps[found[0]], found[1])
 
     # ---- maps that another worker may end sooner

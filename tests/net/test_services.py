@@ -890,7 +890,9 @@ def test_if_a_call_to_start_attempts_fails_each_has_ended_badly(by_hand, site):
     peer, _ = by_hand.log_in(mind=asked)
     by_hand.register(peer)
     life = by_hand.add_job(site.spec(), maps=2)
-    assert asked.taken()[0] == ("executeMap", ["Map001.0", "Map002.0"])
+    assert asked.taken() == [("executeMap", ["Map001.0", "Map002.0"])]
+    for pause in (0.2, 0.4, 0.8):
+        by_hand.turn(pause + 0.01)
     assert life.state.maps[0].failures == 4
     assert life.state.maps[1].failures >= 3
     assert life.state.error is not None
@@ -973,3 +975,19 @@ async def test_a_local_cluster_starts_where_a_unix_socket_would_have_too_long_a_
     finally:
         await cluster.stop()
     assert list(deep.iterdir()) == []
+
+
+def test_an_attempt_that_failed_is_tried_again_after_its_pause_and_not_at_the_next_tick(
+    by_hand, site
+):
+    asked = Asked()
+    peer, _ = by_hand.log_in(mind=asked)
+    who = by_hand.register(peer)
+    by_hand.add_job(site.spec(), maps=1)
+    assert asked.taken() == [("executeMap", ["Map001.0"])]
+    error = {"code": "attempt-failed", "message": "no luck", "details": {}}
+    by_hand.call(peer, "report", who, [fact("attempt-failed", "Map001.0", error=error)])
+    assert asked.taken() == []
+    by_hand.turn(0.21)
+    assert asked.taken() == [("executeMap", ["Map001.1"])]
+    by_hand.call(peer, "report", who, [fact("attempt-failed", "Map001.1", error=FINAL)])

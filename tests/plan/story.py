@@ -8,7 +8,7 @@ from pytxmr.errors import AttemptFailed, NotFound, PytxmrError, SpillDamaged, Un
 from pytxmr.model import MAP, REDUCE, AttemptId, MapOutput, TaskId
 from pytxmr.plan import events as ev
 from pytxmr.plan.cluster import ClusterState
-from pytxmr.plan.jobstate import JobState
+from pytxmr.plan.jobstate import RETRY_SECONDS, JobState
 
 JOB = "Job001"
 PORTS = {name: 9000 + number for number, name in enumerate("abcdefgh")}
@@ -96,6 +96,10 @@ class Story:
             self.tell(ev.Heartbeat(tracker, progress))
         return self.tell(ev.Tick())
 
+    def rest(self) -> list[ev.Instruction]:
+        """The longest pause before a retry goes by."""
+        return self.beat(self.now + RETRY_SECONDS[1])
+
     # ---- jobs
 
     def submit(
@@ -152,6 +156,12 @@ class Story:
         self, tracker: str, attempt: AttemptId, error: PytxmrError | None = None
     ) -> list[ev.Instruction]:
         return self.tell(ev.AttemptEndedBadly(JOB, tracker, attempt, error or broken()))
+
+    def failed(
+        self, tracker: str, attempt: AttemptId, error: PytxmrError | None = None
+    ) -> list[ev.Instruction]:
+        """An attempt ends badly, and then its task has rested."""
+        return self.ended_badly(tracker, attempt, error) + self.rest()
 
     def damaged(
         self, tracker: str, attempt: AttemptId, map_index: int | None = None

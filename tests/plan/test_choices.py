@@ -71,15 +71,15 @@ def test_pending_tasks_come_lowest_first_whatever_they_avoid():
         return None if "b" in avoid else "b"
 
     taken = []
-    while found := pending.first(choose):
+    while found := pending.first(choose, 0.0):
         pending.remove(found[0])
         taken.append(found)
     assert taken == [(1, "b"), (2, "b"), (4, "b")]
-    assert pending.first(lambda avoid: "c") == (0, "c")
+    assert pending.first(lambda avoid: "c", 0.0) == (0, "c")
     pending.remove(0)
-    assert pending.first(lambda avoid: "c") == (3, "c")
+    assert pending.first(lambda avoid: "c", 0.0) == (3, "c")
     pending.remove(3)
-    assert pending.first(lambda avoid: "c") is None
+    assert pending.first(lambda avoid: "c", 0.0) is None
 
 
 def test_any_pending_task_may_be_taken_out():
@@ -89,7 +89,7 @@ def test_any_pending_task_may_be_taken_out():
     for index in (5, 2):
         pending.remove(index)
     left = []
-    while found := pending.first(lambda avoid: "c"):
+    while found := pending.first(lambda avoid: "c", 0.0):
         pending.remove(found[0])
         left.append(found[0])
     assert (left, len(pending)) == ([0, 1, 3, 4], 0)
@@ -100,8 +100,21 @@ def test_one_question_answers_for_all_tasks_that_avoid_the_same():
     for index in range(1000):
         pending.add(index, {"a"})
     asked = []
-    assert pending.first(asked.append) is None
+    assert pending.first(asked.append, 0.0) is None
     assert asked == [frozenset("a")]
+
+
+def test_a_task_that_rests_goes_only_where_it_need_not_be_avoided_until_it_has_rested():
+    pending = PendingTasks()
+    pending.add(0, "a", until=3.0)
+    pending.add(1, "a", until=2.0)
+    assert pending.first(lambda avoid: "a", 1.9) is None
+    assert pending.first(lambda avoid: "b", 1.9) == (1, "b")
+    pending.remove(1)
+    assert pending.first(lambda avoid: "a", 2.9) is None
+    assert pending.first(lambda avoid: "a", 3.0) == (0, "a")
+    pending.remove(0)
+    assert len(pending) == 0
 
 
 # ---- the plan of the shuffle

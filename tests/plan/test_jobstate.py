@@ -172,8 +172,8 @@ def test_every_report_may_come_twice():
 def test_a_failure_that_is_reported_twice_counts_once():
     story = Story(a=1)
     story.begin(maps=1, max_attempts=3)
-    assert story.ended_badly("a", M0) == [launch_map("a", 0, number=1)]
-    assert story.ended_badly("a", M0) == []
+    assert story.failed("a", M0) == [launch_map("a", 0, number=1)]
+    assert story.failed("a", M0) == []
     assert story.job.maps[0].failures == 1
 
 
@@ -256,21 +256,45 @@ def test_other_maps_pass_one_that_waits_for_another_tracker():
 def test_a_map_that_failed_everywhere_is_tried_anywhere():
     story = Story(a=1, b=1)
     story.begin(maps=1)
-    assert story.ended_badly("a", M0) == [launch_map("b", 0, number=1)]
-    assert story.ended_badly("b", map_attempt(0, 1)) == [launch_map("a", 0, number=2)]
+    assert story.failed("a", M0) == [launch_map("b", 0, number=1)]
+    assert story.failed("b", map_attempt(0, 1)) == [launch_map("a", 0, number=2)]
 
 
 def test_with_one_tracker_a_failed_attempt_is_tried_again_there():
     story = Story(a=1)
     story.begin(maps=1)
-    assert story.ended_badly("a", M0) == [launch_map("a", 0, number=1)]
+    assert story.failed("a", M0) == [launch_map("a", 0, number=1)]
+
+
+def test_where_it_failed_a_task_is_tried_again_only_after_a_pause_which_grows():
+    story = Story(a=1)
+    story.begin(maps=1)
+    pauses = []
+    for number in range(3):
+        began = story.now
+        assert story.ended_badly("a", map_attempt(0, number)) == []
+        while not story.tell(ev.Tick()):
+            story.now += 0.01
+        pauses.append(story.now - began)
+    for pause, most in zip(pauses, (0.2, 0.4, 0.8), strict=True):
+        assert most / 2 <= pause <= most + 0.02
+
+
+def test_a_reduce_that_failed_on_the_only_tracker_rests_while_others_go_on():
+    story = Story(a=1)
+    story.begin(maps=0, reducers=2)
+    assert story.ended_badly("a", R0) == [launch_reduce("a", 1)]
+    assert story.reduced("a", 1) == []
+    assert story.rest() == [launch_reduce("a", 0, number=1)]
 
 
 def test_one_that_waits_for_another_tracker_goes_back_if_that_one_is_lost():
     story = Story(a=1, b=1)
     story.begin(maps=2)
     story.ended_badly("a", M0)
-    assert story.lose("b") == [launch_map("a", 0, number=1)]
+    assert story.lose("b") == [launch_map("a", 1, number=1)]
+    assert story.rest() == []
+    assert story.mapped("a", 1, 1)[-1] == launch_map("a", 0, number=1)
 
 
 @pytest.mark.parametrize("max_attempts", [1, 2, 4])
@@ -278,9 +302,9 @@ def test_a_task_that_fails_max_attempts_times_fails_the_job_with_the_details(max
     story = Story(a=1)
     story.begin(maps=1, max_attempts=max_attempts)
     for number in range(max_attempts - 1):
-        assert story.ended_badly("a", map_attempt(0, number)) == [launch_map("a", 0, number + 1)]
+        assert story.failed("a", map_attempt(0, number)) == [launch_map("a", 0, number + 1)]
     error = broken("ValueError: no int", traceback="Traceback", where="in.txt, byte 7", log="end")
-    assert story.ended_badly("a", map_attempt(0, max_attempts - 1), error) == [destroy("a")]
+    assert story.failed("a", map_attempt(0, max_attempts - 1), error) == [destroy("a")]
     assert story.job.outcome is Outcome.FAILED
     assert isinstance(story.job.error, JobFailed)
     times = "once" if max_attempts == 1 else f"{max_attempts} times"
@@ -326,7 +350,7 @@ def test_a_reduce_that_failed_on_the_only_tracker_is_tried_there_with_what_it_ha
     story.begin(maps=1)
     story.mapped("a", 0)
     story.fetched("a", M0, 0)
-    assert story.ended_badly("a", R0) == [launch_reduce("a", 0, number=1, maps=(M0,))]
+    assert story.failed("a", R0) == [launch_reduce("a", 0, number=1, maps=(M0,))]
 
 
 def test_a_reduce_that_moves_back_is_told_of_its_segments_again():
@@ -337,7 +361,8 @@ def test_a_reduce_that_moves_back_is_told_of_its_segments_again():
     story.ended_badly("a", R0)
     story.fetched("b", M0, 0)
     assert story.ended_badly("b", reduce_attempt(0, 1)) == [shuffle("a", ("a", M0, (0,)))]
-    assert story.fetched("a", M0, 0) == [launch_reduce("a", 0, number=2, maps=(M0,))]
+    assert story.fetched("a", M0, 0) == []
+    assert story.rest() == [launch_reduce("a", 0, number=2, maps=(M0,))]
 
 
 def test_a_reduce_that_moves_makes_maps_run_again_whose_output_is_gone():
@@ -358,8 +383,8 @@ def test_a_reduce_that_moves_makes_maps_run_again_whose_output_is_gone():
 def test_a_reduce_that_fails_max_attempts_times_fails_the_job():
     story = Story(a=1)
     story.begin(maps=0, max_attempts=2)
-    assert story.ended_badly("a", R0) == [launch_reduce("a", 0, number=1)]
-    assert story.ended_badly("a", reduce_attempt(0, 1)) == [destroy("a")]
+    assert story.failed("a", R0) == [launch_reduce("a", 0, number=1)]
+    assert story.failed("a", reduce_attempt(0, 1)) == [destroy("a")]
     assert story.job.error.details["task"] == "Reduce000"
 
 
@@ -707,14 +732,16 @@ def test_damage_that_never_ends_fails_the_job():
 def test_damage_where_there_is_no_map_to_blame_counts_as_a_failure():
     story = Story(a=1)
     story.begin(maps=0, max_attempts=2)
-    assert story.damaged("a", R0) == [launch_reduce("a", 0, number=1)]
+    assert story.damaged("a", R0) == []
+    assert story.rest() == [launch_reduce("a", 0, number=1)]
     assert story.damaged("a", reduce_attempt(0, 1)) == [destroy("a")]
 
 
 def test_damage_that_a_map_finds_in_its_own_files_counts_as_its_failure():
     story = Story(a=1)
     story.begin(maps=1)
-    assert story.damaged("a", M0) == [launch_map("a", 0, number=1)]
+    assert story.damaged("a", M0) == []
+    assert story.rest() == [launch_map("a", 0, number=1)]
     assert story.job.maps[0].failures == 1
 
 

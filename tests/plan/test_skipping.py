@@ -29,50 +29,48 @@ def mapped(story, index, bad=0):
 def test_after_a_worker_has_died_the_map_is_careful():
     story = Story(a=1)
     story.begin(maps=1)
-    assert story.ended_badly("a", map_attempt(0), died()) == [careful(1)]
+    assert story.failed("a", map_attempt(0), died()) == [careful(1)]
 
 
 def test_after_an_error_of_the_mapper_it_is_not():
     story = Story(a=1)
     story.begin(maps=1, skip_bad_records=1)
-    orders = story.ended_badly("a", map_attempt(0), AttemptFailed("E", record_number=3))
+    orders = story.failed("a", map_attempt(0), AttemptFailed("E", record_number=3))
     assert orders == [launch_map("a", 0, 1)]
 
 
 def test_a_record_that_kills_is_skipped_from_then_on():
     story = Story(a=1)
     story.begin(maps=1, skip_bad_records=2)
-    story.ended_badly("a", map_attempt(0), died())
-    assert story.ended_badly("a", map_attempt(0, 1), died(3)) == [careful(2, (3, KILLED))]
-    assert story.ended_badly("a", map_attempt(0, 2), died(7)) == [
-        careful(3, (3, KILLED), (7, KILLED))
-    ]
+    story.failed("a", map_attempt(0), died())
+    assert story.failed("a", map_attempt(0, 1), died(3)) == [careful(2, (3, KILLED))]
+    assert story.failed("a", map_attempt(0, 2), died(7)) == [careful(3, (3, KILLED), (7, KILLED))]
 
 
 def test_without_the_option_none_is_skipped_and_the_job_fails_naming_it():
     story = Story(a=1)
     story.begin(maps=1, max_attempts=2)
-    story.ended_badly("a", map_attempt(0), died())
-    assert story.ended_badly("a", map_attempt(0, 1), died(3)) == [destroy("a")]
+    story.failed("a", map_attempt(0), died())
+    assert story.failed("a", map_attempt(0, 1), died(3)) == [destroy("a")]
     assert story.job.error.details["where"] == "in.txt, offset 4"
 
 
 def test_an_attempt_that_finds_a_deadly_record_does_not_count_as_a_failure_of_its_task():
     story = Story(a=1)
     story.begin(maps=1, max_attempts=2, skip_bad_records=3)
-    story.ended_badly("a", map_attempt(0), died())
+    story.failed("a", map_attempt(0), died())
     for number in (1, 2, 3):
-        (order,) = story.ended_badly("a", map_attempt(0, number), died(number))
+        (order,) = story.failed("a", map_attempt(0, number), died(number))
         assert len(order.skip) == number
-    assert story.ended_badly("a", map_attempt(0, 4), died(4)) == [destroy("a")]
+    assert story.failed("a", map_attempt(0, 4), died(4)) == [destroy("a")]
 
 
 def test_a_record_is_found_once():
     story = Story(a=1)
     story.begin(maps=1, max_attempts=2, skip_bad_records=3)
-    story.ended_badly("a", map_attempt(0), died(1))
-    assert story.ended_badly("a", map_attempt(0, 1), died(1)) == [careful(2, (1, KILLED))]
-    assert story.ended_badly("a", map_attempt(0, 2), died(1)) == [destroy("a")]
+    story.failed("a", map_attempt(0), died(1))
+    assert story.failed("a", map_attempt(0, 1), died(1)) == [careful(2, (1, KILLED))]
+    assert story.failed("a", map_attempt(0, 2), died(1)) == [destroy("a")]
 
 
 def test_as_many_bad_records_as_may_be_skipped_are_committed():
