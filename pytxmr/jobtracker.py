@@ -497,11 +497,13 @@ class JobTracker(Service):
 
     def trackers(self) -> list[dict[str, Any]]:
         free = self.cluster.free_workers()
+        avoided = self.cluster.blame.avoided(self._reactor.seconds())
         return [
             {
                 "tracker": tracker.id,
                 "workers": tracker.workers,
                 "busy": tracker.workers - max(0, free[tracker.id]),
+                "avoided": tracker.id in avoided,
                 "address": f"{tracker.address[0]}:{tracker.address[1]}",
             }
             for tracker in self.cluster.trackers.values()

@@ -223,10 +223,11 @@ def jobs(options: argparse.Namespace) -> int:
 
 def trackers(options: argparse.Namespace) -> int:
     async def show(jobtracker: Peer, interrupts: Interrupts) -> int:
-        rows = [["TRACKER", "WORKERS", "BUSY", "SERVES"]]
+        rows = [["TRACKER", "WORKERS", "BUSY", "AVOIDED", "SERVES"]]
         for tracker in await jobtracker.call("trackers"):
             numbers = [str(tracker["workers"]), str(tracker["busy"])]
-            rows.append([tracker["tracker"], *numbers, tracker["address"]])
+            avoided = "yes" if tracker["avoided"] else "no"
+            rows.append([tracker["tracker"], *numbers, avoided, tracker["address"]])
         show_table(rows)
         return 0
 

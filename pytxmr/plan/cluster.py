@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from pytxmr.plan import events as ev
+from pytxmr.plan.blame import JOBS_TO_BLAME, Blame
 from pytxmr.plan.jobstate import JobState, Phase
 from pytxmr.plan.lease import Lease
 
@@ -44,6 +45,7 @@ class ClusterState:
         self.trackers: dict[str, Tracker] = {}
         self.jobs: dict[str, JobState] = {}
         self.stale_reports = 0
+        self.blame = Blame(JOBS_TO_BLAME)
         self._races_lost: Counter[str] = Counter()
         self._history: list[tuple[str, ev.Event]] = []
 
@@ -79,6 +81,7 @@ class ClusterState:
                     return []
                 found += self._tell(self.jobs[event.job], event, now)
                 self._count_lost_races(event, found)
+                self._note_blame(event, now)
         return found + self._start_jobs(now) + self._launch(now)
 
     # ---- what has happened, and is not to be forgotten
@@ -172,6 +175,7 @@ class ClusterState:
         self._races_lost.pop(tracker, None)
         event = ev.TrackerLost(tracker, reason)
         self._history.append((tracker, event))
+        self.blame.forget(tracker)
         found: list[ev.Instruction] = []
         for job in self.jobs.values():
             found += self._tell(job, event, now)
@@ -203,7 +207,7 @@ class ClusterState:
         free, last = self.free_workers(), self.unreliable
         for job in self.jobs.values():
             while any(workers > 0 for workers in free.values()):
-                launch = job.next_launch(free, last, now)
+                launch = job.next_launch(free, last, self.blame, now)
                 if launch is None:
                     break
                 free[launch.tracker] -= 1
@@ -216,7 +220,7 @@ class ClusterState:
         free, last = self.free_workers(), self.unreliable
         for job in self.jobs.values():
             while any(workers > 0 for workers in free.values()):
-                backup = job.next_backup(free, last, now)
+                backup = job.next_backup(free, last, self.blame, now)
                 if backup is None:
                     break
                 free[backup.tracker] -= 1
@@ -238,6 +242,14 @@ class ClusterState:
             ):
                 self._races_lost[order.tracker] += 1
 
+    def _note_blame(self, event: ev.Event, now: float) -> None:
+        match event:
+            case ev.AttemptEndedBadly():
+                if event.tracker in self.jobs[event.job].blame.avoided(now):
+                    self.blame.failed(event.tracker, event.job, now)
+            case ev.MapSucceeded() | ev.ReduceSucceeded():
+                self.blame.succeeded(event.tracker, now)
+
     def _launch_ahead(self, free: dict[str, int], now: float) -> list[ev.Instruction]:
         """Of large jobs, a map for each worker beside the one it runs: a worker that has ended one
         begins the next without a word from here."""
@@ -250,7 +262,7 @@ class ClusterState:
                 and job.maps_waiting > MAPS_WAITING_PER_WORKER * workers
                 and any(left > 0 for left in room.values())
             ):
-                launch = job.next_map(room, self.unreliable, now)
+                launch = job.next_map(room, self.unreliable, self.blame, now)
                 if launch is None:
                     break
                 room[launch.tracker] -= 1

@@ -41,6 +41,7 @@ from pytxmr.backoff import backoff_seconds
 from pytxmr.errors import AttemptFailed, JobFailed, NotFound, PytxmrError, SpillDamaged, WorkerDied
 from pytxmr.model import BAD_RECORDS, CHANGED_MAPS, MAP, REDUCE, AttemptId, MapOutput
 from pytxmr.plan import events as ev
+from pytxmr.plan.blame import TASKS_TO_BLAME, Blame
 from pytxmr.plan.policy import choose_tracker, least_loaded
 from pytxmr.plan.shuffleplan import ShufflePlan
 from pytxmr.plan.tasks import Task, Tasks
@@ -79,6 +80,7 @@ class JobState:
         self.tasks = Tasks(submitted.maps)
         self.reduces_done = 0
         self.failures = 0
+        self.blame = Blame(TASKS_TO_BLAME)
         self._reducers = submitted.reducers
         self._max_attempts = submitted.max_attempts
         self._skip_bad_records = submitted.skip_bad_records
@@ -150,11 +152,11 @@ class JobState:
             case ev.TrackerJoined():
                 return self._tracker_joined(event)
             case ev.TrackerLost():
-                return self._tracker_lost(event.tracker)
+                return self._tracker_lost(event.tracker, now)
             case ev.TrackerResumed():
-                return self._standing_orders(event.tracker)
+                return self._standing_orders(event.tracker, now)
             case ev.JobInitialised():
-                return self._initialised(event.tracker)
+                return self._initialised(event.tracker, now)
             case ev.InitFailed():
                 return self._init_failed(event)
             case ev.MapSucceeded():
@@ -166,7 +168,7 @@ class JobState:
             case ev.SegmentsFetched():
                 return self._segments_fetched(event)
             case ev.FetchFailed():
-                return self._fetch_failed(event)
+                return self._fetch_failed(event, now)
             case ev.JobCommitted():
                 return self._committed()
             case ev.CommitFailed():
@@ -193,15 +195,19 @@ class JobState:
         self._initialising[event.tracker] = event.workers
         return [ev.InitJob(self.job, event.tracker)] if self.active else []
 
-    def _initialised(self, tracker: str) -> list[ev.Instruction]:
+    def _initialised(self, tracker: str, now: float) -> list[ev.Instruction]:
         if not self.active or tracker not in self._initialising:
             return []
         self.trackers[tracker] = self._initialising.pop(tracker)
-        # To move a partition is worth a fetch, but not that maps run again.
-        if len(self._shuffle.outputs) == len(self.maps) - self._maps_to_do:
+        if self._can_move:
             movable = [task.id.index for task in self.reduces if task.pending]
             self._shuffle.share_with(tracker, self.trackers, movable)
-        return self._ask()
+        return self._ask(now)
+
+    @property
+    def _can_move(self) -> bool:
+        """To move a partition is worth a fetch, but not that maps run again."""
+        return len(self._shuffle.outputs) == len(self.maps) - self._maps_to_do
 
     def _init_failed(self, event: ev.InitFailed) -> list[ev.Instruction]:
         if not self.active or event.tracker not in self._initialising:
@@ -211,7 +217,7 @@ class JobState:
             return self._end(Outcome.FAILED, event.error)
         return []
 
-    def _standing_orders(self, tracker: str) -> list[ev.Instruction]:
+    def _standing_orders(self, tracker: str, now: float) -> list[ev.Instruction]:
         """What a tracker is to do or to be doing, for one that may have missed some of it.
 
         Whatever it knows already it passes over.
@@ -228,11 +234,12 @@ class JobState:
                 else:
                     orders.append(self._reduce_orders[attempt])
         self._shuffle.tell_again(tracker)
-        return orders + self._ask()
+        return orders + self._ask(now)
 
-    def _tracker_lost(self, tracker: str) -> list[ev.Instruction]:
+    def _tracker_lost(self, tracker: str, now: float) -> list[ev.Instruction]:
         for known in (self.trackers, self._initialising, self._refusing):
             known.pop(tracker, None)
+        self.blame.forget(tracker)
         for task in self.tasks:
             for attempt in [a for a, where in task.running.items() if where == tracker]:
                 self.tasks.stop(task, attempt)
@@ -240,11 +247,11 @@ class JobState:
             return []
         for partition, home in enumerate(self._shuffle.home):
             if home == tracker and partition not in self._shuffle.done:
-                self._move(partition)
+                self._move(partition, now)
         for index in [i for i, out in self._shuffle.outputs.items() if out.tracker == tracker]:
             self._shuffle.lose(index)
         self._map_again(range(len(self.maps)))
-        return self._init_last_resort() + self._ask()
+        return self._init_last_resort() + self._ask(now)
 
     def _init_last_resort(self) -> list[ev.Instruction]:
         if self.trackers or self._initialising:
@@ -258,6 +265,7 @@ class JobState:
         task = self.tasks.running(event.attempt, event.tracker)
         if task is None or not self.active:
             return []
+        self.blame.succeeded(event.tracker, now)
         changed = task.digest not in ("", event.digest)
         if changed and not self._shuffle.needs(task.id.index):
             # Meanwhile the output of the run before has arrived wherever it is read.
@@ -273,8 +281,8 @@ class JobState:
         address = self._addresses[event.tracker]
         self._shuffle.add(MapOutput(event.attempt, event.tracker, address, event.partition_bytes))
         if changed:
-            orders += self._use_only(task, event.attempt)
-        return orders + self._ask()
+            orders += self._use_only(task, event.attempt, now)
+        return orders + self._ask(now)
 
     def _map_done(
         self, task: Task, attempt: AttemptId, counters: dict[str, int], now: float
@@ -285,7 +293,7 @@ class JobState:
             self.phase = Phase.REDUCING
         return [ev.KillAttempt(self.job, tracker, other) for other, tracker in outrun]
 
-    def _use_only(self, task: Task, attempt: AttemptId) -> list[ev.Instruction]:
+    def _use_only(self, task: Task, attempt: AttemptId, now: float) -> list[ev.Instruction]:
         """A map put out something else than in its run before: every reduce reads the new output,
         so those that have the old one, or are done over it, start again."""
         orders: list[ev.Instruction] = []
@@ -300,7 +308,7 @@ class JobState:
                 self.reduces_done -= 1
             self._shuffle.forget(partition, task.id.index)
             if self._shuffle.home[partition] not in self.trackers:
-                self._move(partition)
+                self._move(partition, now)
         self._map_again(range(len(self.maps)))
         return orders
 
@@ -309,6 +317,7 @@ class JobState:
         if task is None or not self.active:
             return []
         self.tasks.win(task, event.attempt, event.counters, now)
+        self.blame.succeeded(event.tracker, now)
         self.reduces_done += 1
         task.size_bytes, task.digest = event.size_bytes, event.digest
         self._shuffle.finish(task.id.index)
@@ -331,18 +340,27 @@ class JobState:
             task.failed_on.add(event.tracker)
             who = f"{self.job} {task.id}"
             task.rests_until = now + backoff_seconds(RETRY_SECONDS, task.failures, who)
+            self._blame(event.tracker, task, now)
         self.tasks.stop(task, event.attempt)
         if not self.active:
             return []
         if damaged:
-            return self._damaged(task.id.index, damaged, event.error)
+            return self._damaged(task.id.index, damaged, event.error, now)
         if event.error.details.get("final") or task.failures >= self._max_attempts:
             times = "once" if task.failures == 1 else f"{task.failures} times"
             return self._fail(f"{task.id} failed {times}", event.error, event.attempt)
         if task.id.kind == REDUCE:
-            self._move(task.id.index, avoid=task.failed_on)
+            self._move(task.id.index, now, avoid=task.failed_on)
             self._map_again(range(len(self.maps)))
-        return self._ask()
+        return self._ask(now)
+
+    def _blame(self, tracker: str, task: Task, now: float) -> None:
+        """A task failed at a tracker. If that is to be avoided, the partitions that wait there go
+        elsewhere."""
+        if self.blame.failed(tracker, task.id, now) and self._can_move:
+            for reduce in self.reduces:
+                if reduce.pending and self._shuffle.home[reduce.id.index] == tracker:
+                    self._move(reduce.id.index, now)
 
     def _found_deadly(self, task: Task, error: PytxmrError) -> bool:
         """Is it now known which record kills workers, so that the next attempt can do without?
@@ -385,7 +403,7 @@ class JobState:
             self._shuffle.fetched(event.tracker, event.attempt, event.partitions)
         return []
 
-    def _fetch_failed(self, event: ev.FetchFailed) -> list[ev.Instruction]:
+    def _fetch_failed(self, event: ev.FetchFailed, now: float) -> list[ev.Instruction]:
         output = self._shuffle.outputs.get(event.attempt.task.index)
         if not self.active or output is None or output.attempt != event.attempt:
             return []
@@ -393,8 +411,8 @@ class JobState:
         if isinstance(event.error, NotFound | SpillDamaged) or self._shuffle.cannot_fetch(
             event.tracker, index, event.rounds
         ):
-            return self._lose_output(output, event.error) or self._ask()
-        return self._ask()
+            return self._lose_output(output, event.error, now) or self._ask(now)
+        return self._ask(now)
 
     def _damaged_maps(self, task: Task, error: PytxmrError) -> list[int]:
         """The maps whose segments a reduce found damaged; all, if it could not say which."""
@@ -404,20 +422,25 @@ class JobState:
         index = error.details.get("map_index")
         return [index] if isinstance(index, int) and index in arrived else list(arrived)
 
-    def _damaged(self, partition: int, maps: list[int], error: PytxmrError) -> list[ev.Instruction]:
+    def _damaged(
+        self, partition: int, maps: list[int], error: PytxmrError, now: float
+    ) -> list[ev.Instruction]:
         """A reduce found bad blocks: fetch again, from new runs of the maps that wrote them."""
+        held = [self._shuffle.arrived[partition][index] for index in maps]
         for index in maps:
-            attempt = self._shuffle.arrived[partition][index]
             self._shuffle.forget(partition, index)
-            output = self._shuffle.outputs.get(index)
+        for attempt in held:
+            output = self._shuffle.outputs.get(attempt.task.index)
             if output is not None and output.attempt == attempt:
-                ended = self._lose_output(output, error)
+                ended = self._lose_output(output, error, now)
                 if ended:
                     return ended
         self._map_again(maps)
-        return self._ask()
+        return self._ask(now)
 
-    def _lose_output(self, output: MapOutput, error: PytxmrError) -> list[ev.Instruction]:
+    def _lose_output(
+        self, output: MapOutput, error: PytxmrError, now: float
+    ) -> list[ev.Instruction]:
         """An output is of no use: run its map again, elsewhere, or end the job."""
         index = output.attempt.task.index
         task = self.maps[index]
@@ -426,6 +449,7 @@ class JobState:
         if task.lost_outputs > self._max_attempts:
             reason = f"the output of {task.id} was lost {task.lost_outputs} times"
             return self._fail(reason, error, output.attempt)
+        self._blame(output.tracker, task, now)
         self._shuffle.lose(index)
         self._map_again([index])
         return []
@@ -443,15 +467,18 @@ class JobState:
                 self._maps_to_do += 1
                 self.phase = Phase.MAPPING
 
-    def _move(self, partition: int, avoid: set[str] | frozenset[str] = frozenset()) -> None:
-        chosen = least_loaded(self._shuffle.load(), self.trackers, avoid)
+    def _move(
+        self, partition: int, now: float, avoid: set[str] | frozenset[str] = frozenset()
+    ) -> None:
+        workers = self.blame.best(self.trackers, now)
+        chosen = least_loaded(self._shuffle.load(), workers, avoid)
         if chosen is None or chosen != self._shuffle.home[partition]:
             self._shuffle.move(partition, chosen)
 
-    def _ask(self) -> list[ev.Instruction]:
+    def _ask(self, now: float) -> list[ev.Instruction]:
         """Tell the homes of what there is to fetch that they were not told of yet."""
         if self._shuffle.outputs or not self.maps:
-            self._shuffle.settle(self.trackers)
+            self._shuffle.settle(self.blame.best(self.trackers, now))
         asked = self._shuffle.to_ask()
         return [ev.Shuffle(self.job, tracker, wanted) for tracker, wanted in asked.items()]
 
@@ -501,36 +528,43 @@ class JobState:
     # ---- attempts to start
 
     def next_launch(
-        self, free: Mapping[str, int], last: Collection[str], now: float
+        self, free: Mapping[str, int], last: Collection[str], blame: Blame, now: float
     ) -> ev.Launched | None:
-        """The next attempt to start, given each tracker's free workers, and the trackers to use
-        ``last``; None if there is none. It starts when that is handled as an event."""
+        """The next attempt to start, given each tracker's free workers, the trackers to use
+        ``last``, and what other jobs blame on them; None if there is none. It starts when that is
+        handled as an event."""
         if not self.active:
             return None
-        return self.next_map(free, last, now) or self._next_reduce(free, now)
+        return self.next_map(free, last, blame, now) or self._next_reduce(free, now)
 
     def next_map(
-        self, free: Mapping[str, int], last: Collection[str], now: float
+        self, free: Mapping[str, int], last: Collection[str], blame: Blame, now: float
     ) -> ev.Launched | None:
         """The same, but of a map. The job is active."""
-        found = self.tasks.next_map(
-            lambda avoid: choose_tracker(free, avoid, self.trackers, last), now
-        )
+        able = self._able(blame, now)
+        found = self.tasks.next_map(lambda avoid: choose_tracker(free, avoid, able, last), now)
         if found is None:
             return None
         task, tracker = found
         return ev.Launched(self.job, tracker, task.next_attempt)
 
+    def _able(self, blame: Blame, now: float) -> Collection[str]:
+        """The trackers that are not to be avoided, or all if there is no other, nor will be."""
+        avoided = self.blame.avoided(now) | blame.avoided(now)
+        able = [tracker for tracker in self.trackers if tracker not in avoided]
+        return able if able or self._initialising.keys() - avoided else self.trackers
+
     def next_backup(
-        self, free: Mapping[str, int], last: Collection[str], now: float
+        self, free: Mapping[str, int], last: Collection[str], blame: Blame, now: float
     ) -> ev.Launched | None:
         """The next backup attempt to start, of the slowest map that has none (see
         `plan.speculation`). It never goes to the tracker that is slow, to one on which the map has
-        failed, or to those to use ``last``."""
+        failed, or to those to use ``last`` or to avoid."""
         if not self.speculate or not self.active:
             return None
+        shunned = self.blame.avoided(now) | blame.avoided(now)
         for task, where in self.tasks.stragglers(self.maps_done, now):
-            avoid = {where, *task.failed_on, *last}
+            avoid = {where, *task.failed_on, *last, *shunned}
             able = [tracker for tracker in self.trackers if tracker not in avoid]
             tracker = choose_tracker(free, (), able)
             if tracker is not None:
