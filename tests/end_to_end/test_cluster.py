@@ -196,8 +196,8 @@ def test_trackers_lists_each_with_its_workers_and_address(
     rows = [line.split() for line in on_cluster.pytxmr("trackers").out.splitlines()]
     assert rows[0] == ["TRACKER", "WORKERS", "BUSY", "AVOIDED", "SERVES"]
     assert sorted([row[0].split(".")[0], *row[1:]] for row in rows[1:]) == [
-        ["early", "1", "0", f"127.0.0.1:{cluster.store_port('early')}"],
-        ["late", "2", "0", f"127.0.0.1:{cluster.store_port('late')}"],
+        ["early", "1", "0", "no", f"127.0.0.1:{cluster.store_port('early')}"],
+        ["late", "2", "0", "no", f"127.0.0.1:{cluster.store_port('late')}"],
     ]
 
 
