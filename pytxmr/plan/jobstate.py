@@ -16,6 +16,8 @@ The life of a job::
   fail, count against the map: its output may be lost ``max_attempts`` times, so that it ends.
 - A fetch that fails is tried again, by the same tracker, until several trackers have failed with
   that output, or one has too often; only then is it lost. If it is gone or damaged, it is at once.
+- A task that failed rests before it is tried again where it has failed; elsewhere it goes at once.
+  Trackers on which several tasks failed are avoided (see `plan.blame`).
 - All reduces read the same run of a map. If one that ran again put out something else, by its
   digest, reduces that read the run before start again, also those that were done.
 - An attempt that is slow may get a backup, once. As one of the two succeeds the other is killed,
