@@ -37,6 +37,7 @@ from pytxmr.errors import (
     TooLarge,
     WorkerDied,
 )
+from pytxmr.failpoints import fail_point
 from pytxmr.interfaces import ITaskTracker
 from pytxmr.model import AttemptId, InputSplit, JobCode, checked_job_id, take
 from pytxmr.net.fetch import Fetcher
@@ -396,10 +397,12 @@ class TaskTracker(Service):
                 "task": str(attempt.task),
                 "note_path": self._note_path(job, attempt),
             }
+        fail_point("map-started")
         self._start(job, attempt, message, lambda done: self._map_done(job, attempt, done))
 
     def _map_done(self, job: _Job, attempt: AttemptId, done: dict[str, Any]) -> dict[str, Any]:
         self.store.add_spill(job.id, attempt)
+        fail_point("map-spilled")
         return {
             "fact": "map-succeeded",
             "partition_bytes": done["partition_bytes"],
@@ -421,10 +424,12 @@ class TaskTracker(Service):
             "output_path": take(task, "output_path", str),
             "scratch": os.path.join(job.directory, "scratch", str(attempt)),
         }
+        fail_point("reduce-started")
         self._start(job, attempt, message, self._reduce_done)
 
     @staticmethod
     def _reduce_done(done: dict[str, Any]) -> dict[str, Any]:
+        fail_point("reduce-written")
         return {
             "fact": "reduce-succeeded",
             "size_bytes": done["size_bytes"],
@@ -482,6 +487,7 @@ class TaskTracker(Service):
 
     def destroy_job(self, job_id: str, keep: bool) -> Deferred[Any]:
         """End the job's workers, then remove its files; with ``keep`` the spills stay served."""
+        fail_point("job-destroying")
         job = self._jobs.pop(job_id, None)
         if job is not None:
             job.end()

@@ -27,6 +27,7 @@ from typing import Any
 import msgpack
 
 from pytxmr.errors import AttemptFailed, BadJob, PytxmrError, to_plain
+from pytxmr.failpoints import fail_point
 from pytxmr.job import context
 from pytxmr.job.loading import load, user_traceback
 from pytxmr.model import InputSplit, JobCode, JobFunctions, Segment
@@ -175,7 +176,8 @@ class Worker:
 
     def _run(self, functions: JobFunctions, message: dict[str, Any]) -> Outcome:
         if message["do"] == "map":
-            return run_map(
+            fail_point("worker-map-started")
+            outcome = run_map(
                 functions,
                 InputSplit.from_plain(message["split"]),
                 message["spill_path"],
@@ -186,8 +188,11 @@ class Worker:
                 _quarantine(message["bad"]) if message.get("bad") else None,
                 self._watch,
             )
+            fail_point("worker-map-spilled")
+            return outcome
+        fail_point("worker-reduce-started")
         segments = [Segment(*segment) for segment in message["segments"]]
-        return run_reduce(
+        outcome = run_reduce(
             functions,
             segments,
             message["output_path"],
@@ -195,6 +200,8 @@ class Worker:
             self._progress,
             self._watch,
         )
+        fail_point("worker-reduce-written")
+        return outcome
 
     def _explained(self, error: BaseException) -> PytxmrError:
         """The error as the tracker gets it: the user's own exception with its traceback."""

@@ -28,18 +28,32 @@ REACTOR = "twisted.internet.reactor"
 #: What the modules of a part may import of pytxmr, beside the part itself.
 MAY_IMPORT = {
     "errors": set(),
+    "failpoints": set(),
     "model": {"errors"},
     "records": {"errors", "model"},
     "backoff": set(),
     "plan": {"errors", "model", "backoff"},
-    "storage": {"errors", "model"},
+    "storage": {"errors", "failpoints", "model"},
     "job": {"errors", "model", "records"},
     "interfaces": {"errors", "model"},
-    "net": {"errors", "model", "interfaces", "records", "plan", "storage", "job"},
+    "net": {"errors", "failpoints", "model", "interfaces", "records", "plan", "storage", "job"},
     "store": {"errors", "model", "interfaces", "records", "plan", "storage", "job", "net"},
 }
 #: Parts that also run in worker processes, or without a reactor; "" is the package itself.
-WITHOUT_TWISTED = ("", "errors", "model", "backoff", "records", "plan", "storage", "job", "worker")
+WITHOUT_TWISTED = (
+    *(
+        "",
+        "errors",
+        "failpoints",
+        "model",
+        "backoff",
+        "records",
+        "plan",
+        "storage",
+        "job",
+        "worker",
+    ),
+)
 #: Parts that meet in `interfaces` alone.
 APART = ("jobtracker", "tasktracker")
 #: Faces: what people and twistd call. Nothing below imports them.

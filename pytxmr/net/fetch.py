@@ -21,6 +21,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
 from pytxmr.errors import PeerBroke, PytxmrError, SpillDamaged, Unreachable, from_plain
+from pytxmr.failpoints import fail_point
 from pytxmr.model import AttemptId, Segment
 from pytxmr.net.connections import keep_alive
 from pytxmr.net.secret import sign
@@ -148,6 +149,7 @@ class FetchProtocol(LineReceiver):
     def _keep(self, file: BinaryIO, part: bytes) -> None:
         """Check and write the next bytes of the answer at hand."""
         try:
+            fail_point("fetch-receiving")
             self._checker.feed(part)
             if self._left == 0:
                 self._checker.finish()

@@ -32,6 +32,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pytxmr.errors import NotFound, PytxmrError, Refused, SpillDamaged
+from pytxmr.failpoints import fail_point
 from pytxmr.interfaces import ISpillSource
 from pytxmr.model import MAP, AttemptId, TaskId, checked_job_id
 from pytxmr.net.connections import keep_alive
@@ -111,6 +112,7 @@ class SpillProducer:
 
     def _stalled(self) -> None:
         self._stall = None
+        _log.warn("{peer} does not read and is cut off", peer=self._transport.getPeer())
         self._transport.abortConnection()
 
     def resumeProducing(self) -> None:
@@ -349,6 +351,7 @@ def stored_blocks(fd: int, ranges: list[PartitionRange]) -> Iterator[bytes]:
                 pieces.append(data)
                 if not room:
                     yield b"".join(pieces)
+                    fail_point("fetch-sending")
                     pieces.clear()
                     room = CHUNK_BYTES
         if pieces:

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytxmr.errors import BadInput, PytxmrError
+from pytxmr.failpoints import fail_point
 
 _TEMPORARY = "_temporary"
 _OWNER = "owner"
@@ -119,7 +120,9 @@ class OutputDirectory:
                     file.flush()
                     os.fsync(file.fileno())
                 _fsync_directory(self.path)
+                fail_point("commit-before-success")
                 os.link(written, success)
+                fail_point("commit-after-success")
             shutil.rmtree(os.path.join(self.path, _TEMPORARY), ignore_errors=True)
             _fsync_directory(self.path)
         except OSError as error:
@@ -135,6 +138,7 @@ class OutputDirectory:
             raise PytxmrError(f"{here} has {size} bytes, not {part.size_bytes}")
         if not placed:
             os.rename(source, target)
+            fail_point("commit-renamed")
         return {"name": name, "bytes": size, "sha256": part.digest}
 
     @staticmethod
