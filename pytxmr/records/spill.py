@@ -49,6 +49,7 @@ import struct
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -315,7 +316,9 @@ class SpillWriter:
 
     def abort(self) -> None:
         """Close and remove what was written."""
-        self._file.close()
+        # What it still holds is written as it is closed, and there may be no room.
+        with suppress(OSError):
+            self._file.close()
         remove_spill(self.path)
 
 

@@ -292,6 +292,15 @@ def test_abort_leaves_nothing(tmp_path):
         pack_block(["a"], None, [object()])
 
 
+def test_abort_leaves_nothing_where_there_is_no_room_for_what_was_written(tmp_path):
+    path = str(tmp_path / "spill")
+    os.symlink("/dev/full", path)
+    writer = SpillWriter(path, 1)
+    writer.write(0, Groups(["a"], None, [1]))
+    writer.abort()
+    assert os.listdir(tmp_path) == []
+
+
 def test_removing_twice_is_no_error(tmp_path):
     path = write_spill(tmp_path / "spill", SMALL)
     remove_spill(path)
