@@ -8,7 +8,6 @@ import re
 import signal
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
 
 from processes import PYTXMR, TWISTD, Cluster, Finished, Gate, Process, Site
 
@@ -46,13 +45,11 @@ def gates(site: Site, *names: str) -> Iterator[list[Gate]]:
 class Faulty(Cluster):
     """A cluster of short leases. ``fail``: the fail points of a daemon and its workers."""
 
-    def start_jobtracker(
-        self, launcher: Iterable[object] = TWISTD, fail: str = "", words: Iterable[object] = ()
-    ) -> Process:
+    def start_jobtracker(self, launcher: Iterable[object] = TWISTD, fail: str = "") -> Process:
         port = self.endpoint.rpartition(":")[2]
         self.jobtracker = self.site.twistd(
             "jobtracker", "--listen", f"tcp:{port}:interface=127.0.0.1", "--lease", LEASE_SECONDS,
-            "--state-dir", self.site.directory / "jobtracker-state", *words,
+            "--state-dir", self.site.directory / "jobtracker-state",
             launcher=(*failing(fail), *launcher),
         )  # fmt: skip
         self.jobtracker.saw(r"jobtracker is ready at ")
@@ -87,6 +84,10 @@ class Faulty(Cluster):
     def registered(self, name: str, times: int) -> None:
         """Wait until that tracker has registered so many times."""
         self.trackers[name].saw("(?s)" + rf"registered as {name}\.\d+\n.*" * times)
+
+    def came_back(self, name: str) -> None:
+        """Wait until the tracker, which was the first to register, is another incarnation."""
+        self.trackers[name].saw(rf"registered as {name}\.(?!1$)\d+$")
 
     def close(self) -> None:
         """End all; nothing of any job is left on the disks."""
@@ -137,7 +138,9 @@ class Work:
             found.setdefault(key, []).append(value)
         return sorted(f"{key}\t{' '.join(sorted(all_))}".encode() for key, all_ in found.items())
 
-    def is_done(self, running: Process | None = None, failed: bool = False, output: str = "out"):
+    def is_done(
+        self, running: Process | None = None, failed: bool = False, output: str = "out"
+    ) -> None:
         """The job has ended well, with the output and the counters of a serial run, and, unless
         attempts have ``failed``, has blamed nobody."""
         if running is not None:
@@ -154,7 +157,3 @@ class Work:
         }
         counters = manifest["counters"]
         assert {name: counters[name] for name in counted} == counted
-
-
-def lines_of(path: Path) -> list[str]:
-    return path.read_text().splitlines()
