@@ -44,6 +44,9 @@ POINTS = {
     # the file is whole and, if it is output, synced; the tasktracker does not know it
     "worker-map-spilled": "worker",
     "worker-reduce-written": "worker",
+    # around each transaction of the state: what it says is not done yet
+    "log-writing": "jobtracker",
+    "log-written": "jobtracker",
     # after each part's rename; then around the link that makes _SUCCESS
     "commit-renamed": "jobtracker",
     "commit-before-success": "jobtracker",

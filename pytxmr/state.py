@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pytxmr.errors import BadConfiguration, PytxmrError
+from pytxmr.failpoints import fail_point
 from pytxmr.plan import events as ev
 from pytxmr.plan.eventlog import from_record, pack, to_record, unpack
 
@@ -191,6 +192,7 @@ class StateStore:
 
     def _write(self, change: Callable[[], Any]) -> None:
         """Make a change, in one transaction."""
+        fail_point("log-writing")
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -202,3 +204,4 @@ class StateStore:
                 raise
         except self._database_error as error:
             raise PytxmrError(f"the jobtracker cannot write its state: {error}") from error
+        fail_point("log-written")

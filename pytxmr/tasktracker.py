@@ -53,7 +53,7 @@ from pytxmr.segments import Segments
 from pytxmr.store import KeyValueStore
 
 #: Pauses between tries to connect to the jobtracker: doubled from the first up to the second.
-RECONNECT_SECONDS = (0.1, 2.0)
+RECONNECT_SECONDS = (0.1, 1.0)
 DEFAULT_MEMORY_BYTES = 256 * 1024 * 1024
 LOG_TAIL_BYTES = 32 * 1024
 LOG_READ_BYTES = 512 * 1024

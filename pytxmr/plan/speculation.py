@@ -29,7 +29,9 @@ DONE = 0.5
 
 
 @dataclass(slots=True)
-class _Run:
+class Run:
+    """An attempt that runs, from when on, and how much of it is done."""
+
     began: float
     fraction: float = 0.0
 
@@ -43,11 +45,11 @@ class Pace:
     """How fast the attempts of one phase go. Times are seconds of the caller's clock."""
 
     def __init__(self) -> None:
-        self._runs: dict[AttemptId, _Run] = {}
+        self._runs: dict[AttemptId, Run] = {}
         self._seconds: list[float] = []
 
     def began(self, attempt: AttemptId, now: float) -> None:
-        self._runs[attempt] = _Run(now)
+        self._runs[attempt] = Run(now)
 
     def progressed(self, attempt: AttemptId, fraction: float) -> None:
         """``fraction``: how much of its work a running attempt has done, from 0 to 1."""

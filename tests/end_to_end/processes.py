@@ -114,6 +114,20 @@ class Process:
                 self._popen.wait()
 
 
+def first_to_end(*processes: Process, seconds: float = SECONDS) -> Process:
+    """Wait until one of the processes has ended; the first of those that have."""
+    poll = select.poll()
+    opened = {os.pidfd_open(process.pid): process for process in processes}
+    for fd in opened:
+        poll.register(fd, select.POLLIN)
+    ready = poll.poll(seconds * 1000)
+    for fd in opened:
+        os.close(fd)
+    assert ready, "none of them ends"
+    ended = {fd for fd, _ in ready}
+    return next(process for fd, process in opened.items() if fd in ended)
+
+
 @dataclass(frozen=True)
 class Finished:
     """A command that has ended; ``status`` as a shell tells it."""

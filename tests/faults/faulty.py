@@ -46,13 +46,16 @@ class Faulty(Cluster):
     """A cluster of short leases. ``fail``: the fail points of a daemon and its workers."""
 
     def start_jobtracker(self, launcher: Iterable[object] = TWISTD, fail: str = "") -> Process:
+        self.begin_jobtracker(launcher, fail).saw(r"jobtracker is ready at ")
+        return self.jobtracker
+
+    def begin_jobtracker(self, launcher: Iterable[object] = TWISTD, fail: str = "") -> Process:
         port = self.endpoint.rpartition(":")[2]
         self.jobtracker = self.site.twistd(
             "jobtracker", "--listen", f"tcp:{port}:interface=127.0.0.1", "--lease", LEASE_SECONDS,
             "--state-dir", self.site.directory / "jobtracker-state",
             launcher=(*failing(fail), *launcher),
         )  # fmt: skip
-        self.jobtracker.saw(r"jobtracker is ready at ")
         return self.jobtracker
 
     def start_tracker(

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 from faulty import Faulty, Work
-from processes import Site
+from processes import Site, first_to_end
 
 pytestmark = pytest.mark.daemons
 
@@ -79,31 +79,42 @@ def test_of_a_tracker_that_is_killed_only_its_reduce_runs_again(
 
 
 @pytest.mark.parametrize(
-    "point", ["commit-renamed:1", "commit-renamed:2", "commit-before-success:1",
-              "commit-after-success:1"],
+    "point", ["log-writing", "log-written", "commit-renamed", "commit-before-success",
+              "commit-after-success"],
 )  # fmt: skip
-def test_a_jobtracker_that_is_killed_as_it_commits_leaves_all_or_nothing(
-    site: Site, point: str
-) -> None:
-    cluster, work = Faulty(site), Work(site)
-    cluster.start_jobtracker(fail=f"{point}:kill")
-    cluster.start_tracker("one")
-    cluster.joined("one")
-    job = work.submit(maps=4)
-    assert cluster.jobtracker.ended() == 128 + signal.SIGKILL
+def test_a_job_goes_on_wherever_its_jobtracker_is_killed(site: Site, point: str) -> None:
+    """At the first passing of the point, then at the second, and so on, until a job ends first."""
+    cluster, work = Faulty(site), Work(site, lines=200)
+    cluster.start_tracker("one", workers=2)
+    kills = cut_off = 0
+    while True:
+        output = f"out{kills}"
+        daemon = cluster.begin_jobtracker(fail=f"{point}:{kills + 1}:kill")
+        daemon.saw(r"jobtracker is ready at |failpoint ")
+        running = work.start(maps=2, output=output)
+        if first_to_end(daemon, running) is running and running.ended() == 0:
+            break
+        assert daemon.ended() == 128 + signal.SIGKILL
+        kills += 1
+        cluster.start_jobtracker()
+        if running.ended() == 0:
+            work.is_done(running, output=output)
+        else:
+            # It was not told the job's id. There is no such job, or it goes on.
+            cut_off += 1
+            assert "Traceback" not in running.err
+            last = site.pytxmr("jobs").out.splitlines()[-1]
+            if last.endswith(output):
+                assert site.pytxmr("wait", last.split()[0]).status == 0
+                work.is_done(output=output)
+            else:
+                assert not (site.directory / output).exists()
+        cluster.jobtracker.stop()
+    work.is_done(running, output=output)
+    assert kills >= {"log-writing": 15, "log-written": 15, "commit-renamed": 2}.get(point, 1)
+    assert cut_off < max(1, kills)
+    daemon.stop()  # which may yet reach the point
     cluster.start_jobtracker()
-    waited = site.pytxmr("wait", job)
-    if waited.status == 0:
-        # One that restarts does not go on with what it did, so this may be left.
-        shutil.rmtree(site.directory / "out" / "_temporary", ignore_errors=True)
-        work.is_done()
-    else:
-        assert waited.status == 1
-        assert "commit-after-success" not in point, "it was done"
-        assert not (site.directory / "out").exists()
-    cluster.registered("one", 2)
-    work.run(maps=2, output="after")
-    work.is_done(output="after")
     cluster.close()
 
 

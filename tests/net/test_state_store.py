@@ -163,7 +163,7 @@ def test_a_log_whose_tail_is_cut_at_any_byte_opens_at_its_last_whole_record(tmp_
     # As a crash leaves it: not closed, which would empty the journal.
     data, database = journal.read_bytes(), (whole / "jobtracker.sqlite").read_bytes()
     store.close()
-    for size in range(ends[0], len(data) + 1):
+    for size in range(ends[1], len(data) + 1):
         (cut / "jobtracker.sqlite").write_bytes(database)
         (cut / "jobtracker.sqlite-wal").write_bytes(data[:size])
         opened = StateStore(str(cut))
