@@ -49,7 +49,6 @@ class JobLife:
         feed: Callable[[ev.Event], None],
         reactor: Any,
         clock: Callable[[], float],
-        began: float,
     ) -> None:
         self.job = submission.job
         self.spec = submission.spec
@@ -59,14 +58,12 @@ class JobLife:
         self.output = OutputDirectory(self.spec.output)
         self.ended: Deferred[None] = Deferred()
         self.progress: dict[str, tuple[float, str]] = {}
-        self.phase_seconds: dict[str, float] = {}
         self._key = submission.key
         self._call = call
         self._feed = feed
         self._reactor = reactor
         self._clock = clock
         self._phase = Phase.QUEUED
-        self._phase_began = began
         self._launches: dict[tuple[str, type], list[Any]] = {}
         self._announced: dict[str, list[Any]] = {}
 
@@ -253,14 +250,12 @@ class JobLife:
 
     # ---- beside the chain
 
-    def notice_phase(self, now: float) -> None:
-        """Keep account of time, by the plan's clock; called after each event."""
+    def notice_phase(self) -> None:
+        """Say that the job has come to another phase, or has ended; called after each event."""
         phase = self.state.phase
         if phase is self._phase:
             return
-        spent = self.phase_seconds
-        spent[self._phase.value] = spent.get(self._phase.value, 0.0) + now - self._phase_began
-        self._phase, self._phase_began = phase, now
+        self._phase = phase
         _log.info("{job} is {phase}", job=self.job, phase=phase.value)
         if phase is Phase.ENDED:
             self.progress.clear()
@@ -269,9 +264,9 @@ class JobLife:
     def status(self) -> dict[str, Any]:
         """The job as plain values, for clients."""
         state = self.state
-        seconds = sum(self.phase_seconds.values())
+        seconds = sum(state.phase_seconds.values())
         if state.phase is not Phase.ENDED:
-            seconds += self._clock() - self._phase_began
+            seconds += self._clock() - state.phase_began
         error = state.error
         return {
             "job": self.job,
@@ -281,7 +276,7 @@ class JobLife:
             "output": self.spec.output,
             "submitted_at": self.submitted_at,
             "seconds": seconds,
-            "phase_seconds": dict(self.phase_seconds),
+            "phase_seconds": dict(state.phase_seconds),
             "maps": len(state.maps),
             "maps_done": state.maps_done,
             "reduces": len(state.reduces),

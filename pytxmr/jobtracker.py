@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +33,7 @@ from pytxmr.net.login import LoginFactory
 from pytxmr.net.remote import Peer
 from pytxmr.plan import events as ev
 from pytxmr.plan.cluster import DISCONNECTED_SECONDS, LEASE_SECONDS, ClusterState
-from pytxmr.plan.jobstate import Phase
+from pytxmr.plan.jobstate import JobState, Phase
 from pytxmr.state import MemoryState, StateStore
 from pytxmr.storage.output import OutputDirectory
 from pytxmr.submission import Submission, plan_job
@@ -44,6 +44,9 @@ HEARTBEAT_SECONDS = 1.0
 RETURN_SECONDS = 10.0
 #: The pause before it is tried again to write what could not be logged.
 LOG_PAUSE_SECONDS = 1.0
+#: Events in the log of a job from which on it is made compact; again each time it has doubled, as
+#: that takes longer the more there is.
+LONG_LOG = 20_000
 #: Ended jobs that are still listed; older ones are forgotten.
 MOST_ENDED_JOBS = 200
 #: The longest that `wait` holds its answer back.
@@ -88,6 +91,7 @@ class JobTracker(Service):
         self._lost: list[str] = []
         self._logged: Deferred[None] = Deferred()
         self._log_again: IDelayedCall | None = None
+        self._log_lengths: Counter[str] = Counter()
         #: The plan's clock goes on where that of the life before has ended.
         self._clock_ahead = 0.0
 
@@ -130,16 +134,18 @@ class JobTracker(Service):
             seconds = max(self._config.lease_seconds, RETURN_SECONDS)
             self.cluster.restore_tracker(joined, self._now(), seconds)
 
-    async def _restore_job(self, submission: Submission, log: list[tuple[ev.Event, float]]) -> None:
+    async def _restore_job(
+        self, submission: Submission, log: list[tuple[ev.Event | JobState, float]]
+    ) -> None:
         if not log:  # its submission was cut off, and nobody was told of it
             output = OutputDirectory(submission.spec.output)
             await self._in_thread(output.release, submission.owner)
             self._state.forget(submission.number)
             return
-        life = self._begin(submission, log[0][1])
+        life = self._begin(submission)
         for event, now in log:
             self.cluster.restore_job(submission.job, event, now)
-            life.notice_phase(now)
+        life.notice_phase()
         _log.info("{job} goes on: {phase}", job=life.job, phase=life.state.phase.value)
 
     def _now(self) -> float:
@@ -213,11 +219,25 @@ class JobTracker(Service):
                     life = busy[instruction.job] = self.lives[instruction.job]
                     life.carry_out(instruction)
                 for name in touched:
-                    self.lives[name].notice_phase(self._now())
+                    self.lives[name].notice_phase()
         finally:
             self._feeding = False
         for life in busy.values():
             life.send()
+        self._compact_logs()
+
+    def _compact_logs(self) -> None:
+        if self._unlogged:
+            return  # The jobs have become what no log says yet.
+        for job, length in self._log_lengths.items():
+            if length < LONG_LOG or self.lives[job].state.phase is Phase.ENDED:
+                continue
+            try:
+                self._state.compact(self._now(), self.lives[job].state)
+            except PytxmrError as error:
+                _log.warn("the log of {job} stays long: {error}", job=job, error=error)
+            # Below zero by as much as there was: it is time again when that has come once more.
+            self._log_lengths[job] = min(0, LONG_LOG - length)
 
     def _take(self, event: ev.Event) -> None:
         before = list(self.cluster.trackers)
@@ -245,6 +265,7 @@ class JobTracker(Service):
             _log.error("everything waits: {error}", error=error)
             self._log_again = self._reactor.callLater(LOG_PAUSE_SECONDS, self._write_log_again)
             return False
+        self._log_lengths.update(name for name, _ in self._unlogged if name in self.lives)
         self._unlogged.clear()
         logged, self._logged = self._logged, Deferred()
         logged.callback(None)
@@ -397,16 +418,16 @@ class JobTracker(Service):
         except PytxmrError:
             await self._in_thread(output.discard)
             raise
-        life = self._begin(submission, self._now())
+        life = self._begin(submission)
         _log.info("{job} is {name}, {maps} maps", job=life.job, name=spec.name, maps=len(splits))
         self.feed(submission.event())
         self._forget_old_jobs()
         await self._when_logged()
         return life.job
 
-    def _begin(self, submission: Submission, now: float) -> JobLife:
+    def _begin(self, submission: Submission) -> JobLife:
         jobs = self.cluster.jobs
-        life = JobLife(submission, jobs, self._call, self.feed, self._reactor, self._now, now)
+        life = JobLife(submission, jobs, self._call, self.feed, self._reactor, self._now)
         self.lives[life.job] = life
         ended = _once(life.ended).addCallback(lambda _: self._remember_end(submission, life))
         ended.addErrback(lambda failure: _log.failure("{job} has ended", failure, job=life.job))
@@ -414,6 +435,7 @@ class JobTracker(Service):
 
     def _remember_end(self, submission: Submission, life: JobLife) -> None:
         number = submission.number
+        del self._log_lengths[life.job]
         self._state.remember(number, {"number": number, "status": life.status()}, over=life.job)
 
     def _forget_old_jobs(self) -> None:

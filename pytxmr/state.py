@@ -16,10 +16,13 @@ from typing import Any
 from pytxmr.errors import BadConfiguration, PytxmrError
 from pytxmr.failpoints import fail_point
 from pytxmr.plan import events as ev
-from pytxmr.plan.eventlog import from_record, pack, to_record, unpack
+from pytxmr.plan.eventlog import from_record, pack, snapshot_record, to_record, unpack
+from pytxmr.plan.jobstate import JobState
 
 #: Jobs that are remembered; of more, the oldest that have ended are forgotten.
 MOST_JOBS = 1000
+
+Logs = dict[str, list[tuple[ev.Event | JobState, float]]]
 
 #: Events with the id of the tracker or job in whose log they are.
 History = Iterable[tuple[str, ev.Event]]
@@ -50,7 +53,10 @@ class MemoryState:
     def append(self, now: float, history: History) -> None:
         pass
 
-    def logs(self) -> dict[str, list[tuple[ev.Event, float]]]:
+    def compact(self, now: float, job: JobState) -> None:
+        pass
+
+    def logs(self) -> Logs:
         return {}
 
     def reserve(self, owner: str, path: str) -> None:
@@ -136,9 +142,20 @@ class StateStore:
 
         self._write(add)
 
-    def logs(self) -> dict[str, list[tuple[ev.Event, float]]]:
-        """Each log by its name: its events, and the times at which they were handled, in order."""
-        found: dict[str, list[tuple[ev.Event, float]]] = {}
+    def compact(self, now: float, job: JobState) -> None:
+        """Put what the job has become in the place of its log."""
+        record = snapshot_record(job, now)
+
+        def replace() -> None:
+            self._db.execute("DELETE FROM log WHERE name = ?", (job.job,))
+            self._db.execute("INSERT INTO log (name, record) VALUES (?, ?)", (job.job, record))
+
+        self._write(replace)
+
+    def logs(self) -> Logs:
+        """Each log by its name: its events, and the times at which they were handled, in order. If
+        it was made compact, what its job had become comes first."""
+        found: Logs = {}
         for name, record in self._db.execute("SELECT name, record FROM log ORDER BY seq"):
             found.setdefault(name, []).append(from_record(record))
         return found

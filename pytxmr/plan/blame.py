@@ -22,7 +22,9 @@ AVOID_SECONDS = (60.0, 600.0)
 
 
 @dataclass(slots=True)
-class _Record:
+class Record:
+    """What is held against one tracker: until when it is avoided, and how often it was."""
+
     #: What has failed, the oldest first.
     failed: list[Hashable] = field(default_factory=list)
     times: int = 0
@@ -35,11 +37,11 @@ class Blame:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._records: dict[str, _Record] = {}
+        self._records: dict[str, Record] = {}
 
     def failed(self, tracker: str, what: Hashable, now: float) -> bool:
         """Something failed on a tracker. Is this why it is to be avoided from now on?"""
-        record = self._records.setdefault(tracker, _Record())
+        record = self._records.setdefault(tracker, Record())
         if now < record.until:
             return False
         if what not in record.failed:

@@ -96,10 +96,13 @@ class ClusterState:
         """Believe that a tracker of an earlier life still lives, for so many seconds."""
         self._add_tracker(event, Lease.granted(now, seconds))
 
-    def restore_job(self, job: str, event: ev.Event, now: float) -> None:
-        """Take again what an earlier life has told a job, from `JobSubmitted` on."""
-        if isinstance(event, ev.JobSubmitted):
-            self.jobs[job] = JobState(event)
+    def restore_job(self, job: str, event: ev.Event | JobState, now: float) -> None:
+        """Take again what an earlier life has told a job, from `JobSubmitted` on, or from what it
+        had become until then."""
+        if isinstance(event, JobState):
+            self.jobs[job] = event
+        elif isinstance(event, ev.JobSubmitted):
+            self.jobs[job] = JobState(event, now)
         else:
             self.jobs[job].handle(event, now)
 
@@ -149,7 +152,7 @@ class ClusterState:
         return event.job not in self.jobs or (tracker is not None and tracker not in self.trackers)
 
     def _submitted(self, event: ev.JobSubmitted, now: float) -> None:
-        self.jobs[event.job] = job = JobState(event)
+        self.jobs[event.job] = job = JobState(event, now)
         self._history.append((event.job, event))
         for tracker in self.trackers.values():
             self._tell(job, self._as_joined(tracker), now)

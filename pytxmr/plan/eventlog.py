@@ -2,6 +2,7 @@
 
 A record is a msgpack list: the time at which the event was handled, its name, its fields in order.
 A field that is new in a later version comes last and has a default, so that older logs can be read.
+A snapshot stands for all events before it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import msgpack
 from pytxmr.errors import PytxmrError, from_plain, to_plain
 from pytxmr.model import AttemptId
 from pytxmr.plan import events as ev
+from pytxmr.plan.jobstate import JobState
+from pytxmr.plan.snapshot import from_snapshot, to_snapshot
 
 _LOGGED = {
     kind.__name__: kind
@@ -36,6 +39,7 @@ _LOGGED = {
         ev.JobDestroyed,
     )
 }
+_SNAPSHOT = "Snapshot"
 _ATTEMPT, _ERROR, _INT = 1, 2, 3
 
 
@@ -45,9 +49,16 @@ def to_record(event: ev.Event, now: float) -> bytes:
     return pack([now, kind.__name__, *(getattr(event, name) for name in kind.__slots__)])
 
 
-def from_record(record: bytes) -> tuple[ev.Event, float]:
-    """The inverse of `to_record`. Raises `ValueError` for what is no record of this version."""
+def snapshot_record(job: JobState, now: float) -> bytes:
+    """What the job has become by all that it was told until ``now``, as a record."""
+    return pack([now, _SNAPSHOT, to_snapshot(job)])
+
+
+def from_record(record: bytes) -> tuple[ev.Event | JobState, float]:
+    """The inverse of both. Raises `ValueError` for what is no record of this version."""
     now, name, *fields = unpack(record)
+    if name == _SNAPSHOT:
+        return from_snapshot(*fields), now
     if name not in _LOGGED:
         raise ValueError(f"{name!r} is no event that is logged")
     return _LOGGED[name](*fields), now

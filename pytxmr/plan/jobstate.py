@@ -69,13 +69,19 @@ class Outcome(StrEnum):
 
 
 class JobState:
-    """One job. ``trackers`` maps each tracker that has initialised the job to its workers."""
+    """One job, submitted at ``now``.
 
-    def __init__(self, submitted: ev.JobSubmitted) -> None:
+    ``trackers`` maps each tracker that has initialised the job to its workers; ``phase_seconds``
+    has the time spent in each phase that is over, ``phase_began`` when the one at hand began.
+    """
+
+    def __init__(self, submitted: ev.JobSubmitted, now: float) -> None:
         self.job = submitted.job
         self.keep = submitted.keep
         self.speculate = submitted.speculate
         self.phase = Phase.QUEUED
+        self.phase_began = now
+        self.phase_seconds: dict[str, float] = {}
         self.outcome: Outcome | None = None
         self.error: PytxmrError | None = None
         self.trackers: dict[str, int] = {}
@@ -146,6 +152,15 @@ class JobState:
         nothing."""
         if self.phase is Phase.ENDED:
             return []
+        before = self.phase
+        orders = self._take(event, now)
+        if self.phase is not before:
+            spent = self.phase_seconds.get(before.value, 0.0) + now - self.phase_began
+            self.phase_seconds[before.value] = spent
+            self.phase_began = now
+        return orders
+
+    def _take(self, event: ev.Event, now: float) -> list[ev.Instruction]:
         match event:
             case ev.JobStarted():
                 return self._start(event.workers)

@@ -18,7 +18,7 @@ from wires import soon, turns, until
 
 from pytxmr.client import submit
 from pytxmr.errors import NotFound, PytxmrError, Unreachable
-from pytxmr.plan.jobstate import Phase
+from pytxmr.plan.jobstate import JobState, Phase
 from pytxmr.storage.output import OutputDirectory
 
 
@@ -87,6 +87,26 @@ async def test_a_job_goes_on_and_its_finished_maps_are_used_again(site, state, t
     assert tracker.who == {"epoch": before["epoch"] + 1, "tracker": before["tracker"]}
     assert status["counters"]["map input records"] == 3
     assert status["phase_seconds"]["mapping"] > 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_long_log_is_made_compact_and_the_job_goes_on_all_the_same(
+    site, state, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("pytxmr.jobtracker.LONG_LOG", 4)
+    jobtracker, tracker, client = await started(site, state, gated(tmp_path))
+    await soon(until(lambda: (tmp_path / "ran").exists() and "mapper gate" in ran(tmp_path)))
+    assert isinstance(jobtracker._state.logs()["Job001"][0][0], JobState)
+    assert len(jobtracker._state.logs()["Job001"]) < 6
+    await site.stop(jobtracker)
+    open_gate(tmp_path)
+    jobtracker = await site.jobtracker(**state)
+    client = await site.client()
+    status = await ended(client, "Job001")
+    assert (status["outcome"], status["failures"]) == ("succeeded", 0)
+    assert site.output() == ["a\t1", "b\t1", "gate\t1"]
+    assert len(ran(tmp_path)) == 6, "each once"
+    assert jobtracker._state.logs().keys() == {"one.1"}
 
 
 @pytest_twisted.ensureDeferred

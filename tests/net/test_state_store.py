@@ -14,6 +14,7 @@ import pytest
 import pytxmr
 from pytxmr.errors import BadConfiguration, PytxmrError
 from pytxmr.plan import events as ev
+from pytxmr.plan.jobstate import JobState
 from pytxmr.state import MOST_JOBS, MemoryState, StateStore
 
 
@@ -186,4 +187,17 @@ def test_a_damaged_tail_is_not_read(tmp_path):
     (tmp_path / "jobtracker.sqlite").write_bytes(database)
     store = StateStore(str(tmp_path))
     assert [event.workers for event, _ in store.logs()["Job001"]] == [0, 1]
+    store.close()
+
+
+def test_what_a_job_has_become_takes_the_place_of_its_log(tmp_path):
+    store = StateStore(str(tmp_path))
+    job = JobState(ev.JobSubmitted("Job001", 3, 1), 1.0)
+    store.append(1.0, [("Job001", ev.JobSubmitted("Job001", 3, 1)), ("Job002", JOINED)])
+    store.compact(2.0, job)
+    store.append(3.0, [("Job001", ev.JobStarted("Job001", 2))])
+    logs = store.logs()
+    (become, at), (event, then) = logs["Job001"]
+    assert (len(become.maps), at, event.workers, then) == (3, 2.0, 2, 3.0)
+    assert logs["Job002"] == [(JOINED, 1.0)]
     store.close()

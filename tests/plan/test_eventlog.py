@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from story import broken, map_attempt, reduce_attempt
+from story import Story, broken, map_attempt, reduce_attempt
 
 from pytxmr.errors import PytxmrError, SpillDamaged, to_plain
 from pytxmr.plan import events as ev
-from pytxmr.plan.eventlog import from_record, pack, to_record
+from pytxmr.plan.eventlog import from_record, pack, snapshot_record, to_record
 
 JOB = "Job001"
 EVENTS = [
@@ -65,3 +65,16 @@ def test_there_is_a_way_to_write_every_event_that_changes_a_job_or_is_kept_of_a_
         if isinstance(kind, type) and kind.__module__ == ev.__name__
     }
     assert known - passing - orders - {"DestroyJob"} == told
+
+
+def test_a_snapshot_is_read_as_it_was_written_and_only_by_its_own_version(monkeypatch):
+    story = Story(a=1)
+    story.begin(3, 2)
+    story.mapped("a", 0, words=2**70)
+    read, now = from_record(snapshot_record(story.job, 2.5))
+    assert (now, read.counters(), read.maps_done) == (2.5, {"words": 2**70}, 1)
+    assert read.tasks.of(map_attempt(1)).running == {map_attempt(1): "a"}
+    record = snapshot_record(story.job, 2.5)
+    monkeypatch.setattr("pytxmr.__version__", "9.9")
+    with pytest.raises(ValueError, match="of pytxmr .*, and this is 9.9"):
+        from_record(record)

@@ -21,6 +21,7 @@ from pytxmr.plan import events as ev
 from pytxmr.plan.cluster import ClusterState
 from pytxmr.plan.jobstate import JobState, Outcome, Phase
 from pytxmr.plan.pending import PendingTasks
+from pytxmr.plan.snapshot import from_snapshot, to_snapshot
 
 CHAOS_STEPS = 250
 PEACE_STEPS = 20_000
@@ -127,6 +128,9 @@ class World:
             self.cluster.restore_tracker(event, self.now, 10.0)
         assert list(self.cluster.trackers) == list(before.trackers)
         assert described(self.cluster.jobs) == described(before.jobs)
+        for name, job in self.cluster.jobs.items():
+            read = self.cluster.jobs[name] = from_snapshot(to_snapshot(job))
+            assert described(read) == described(job)
         self.own_orders.clear()
         self.destroying.clear()
         for tracker in self.trackers.values():
