@@ -129,9 +129,9 @@ class Worker:
         self._signs = lambda: "the job is being loaded"
         try:
             functions = self._functions or self._load(self._job)
-            data = pack({"done": _done(self._run(functions, message))})
+            data = pack({"done": done_message(self.run(functions, message))})
         except BaseException as error:
-            plain = to_plain(self._explained(error))
+            plain = to_plain(self.explained(error))
             data = pack({"failed": plain | {"message": plain["message"][:_MOST_TEXT]}})
         _flush()
         with self._answering:  # after it, `look` would speak of the next attempt
@@ -174,7 +174,8 @@ class Worker:
         gc.freeze()
         return functions
 
-    def _run(self, functions: JobFunctions, message: dict[str, Any]) -> Outcome:
+    def run(self, functions: JobFunctions, message: dict[str, Any]) -> Outcome:
+        """Do what a task's message says."""
         if message["do"] == "map":
             fail_point("worker-map-started")
             outcome = run_map(
@@ -203,7 +204,7 @@ class Worker:
         fail_point("worker-reduce-written")
         return outcome
 
-    def _explained(self, error: BaseException) -> PytxmrError:
+    def explained(self, error: BaseException) -> PytxmrError:
         """The error as the tracker gets it: the user's own exception with its traceback."""
         if not isinstance(error, PytxmrError):
             failed = AttemptFailed(f"{type(error).__name__}: {error}")
@@ -265,7 +266,8 @@ def _buffer_bytes(memory_bytes: int) -> int:
     return max(1 << 20, (memory_bytes - _LOADED_BYTES) // 2)
 
 
-def _done(outcome: Outcome) -> dict[str, Any]:
+def done_message(outcome: Outcome) -> dict[str, Any]:
+    """What the tracker is told of an attempt that has succeeded."""
     counters: dict[str, int] = {}
     for name, count in context.counters().items():  # users name counters by ints, too
         counters[str(name)] = counters.get(str(name), 0) + count
