@@ -1,0 +1,282 @@
+"""What goes wrong, when and where: a schedule drawn from the seed, and how each fault is done.
+
+Faults are values, so that a schedule can be printed, cut down and run again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+
+from pytxmr.errors import Unreachable
+
+if TYPE_CHECKING:
+    from pytxmr.simulation.world import Site, World
+
+#: When the last fault may begin, in virtual seconds; most jobs are over by then if nothing fails.
+LAST_BEGINS = 16.0
+#: Whether the jobtracker may crash. Jobs do not outlive it until it logs them.
+JOBTRACKER_CRASHES = False
+
+_Undo = Callable[[], None] | None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """``where`` and ``other`` are indexes of sites: 0 is the jobtracker's, trackers from 1 on.
+    ``seconds`` is how long it lasts; ``number`` says which or how much of what it is about.
+    """
+
+    kind: str
+    at: float
+    where: int
+    other: int
+    seconds: float
+    number: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.at:.3f} s: {self.kind} at site {self.where} (other {self.other}, "
+            f"{self.seconds:.2f} s, number {self.number})"
+        )
+
+
+def drawn(rng: Random, trackers: int) -> list[Fault]:
+    """A schedule for a cluster of so many trackers, in the order of time."""
+    count = rng.choice((0, 1, 2, 2, 3, 3, 4, 5, 6, 8))
+    kinds = [kind for kind in KINDS if JOBTRACKER_CRASHES or kind != "jobtracker crash"]
+    faults = [
+        Fault(
+            kind=rng.choice(kinds),
+            at=round(rng.uniform(0.0, LAST_BEGINS), 3),
+            where=rng.randint(1, trackers),
+            other=rng.randint(0, trackers),
+            seconds=round(rng.choice((0.5, 3.0, 8.0, 15.0, 30.0)) * rng.uniform(0.3, 1.5), 2),
+            number=rng.randrange(1 << 16),
+        )
+        for _ in range(count)
+    ]
+    return sorted(faults, key=lambda fault: fault.at)
+
+
+# ---- machines
+
+
+def _crash(world: World, site: Site, fault: Fault) -> _Undo:
+    if site.machine is None:
+        return None
+    world.crash(site, silent=fault.number % 2 == 1)
+    return lambda: world.bring_back(site, wipe=fault.number % 3 == 0)
+
+
+def _jobtracker_crash(world: World, site: Site, fault: Fault) -> _Undo:
+    site = world.sites[0]
+    if site.machine is None:
+        return None
+    world.crash(site, silent=fault.number % 2 == 1)
+    return lambda: world.bring_back(site, wipe=False)
+
+
+def _stop(world: World, site: Site, fault: Fault) -> _Undo:
+    machine = site.machine
+    if machine is None or machine.stopped:
+        return None
+    machine.stop()
+    return machine.go_on
+
+
+def _slow(world: World, site: Site, fault: Fault) -> _Undo:
+    machine = site.machine
+    if machine is None:
+        return None
+    machine.slow = 10.0
+    return lambda: setattr(machine, "slow", 1.0)
+
+
+# ---- the network
+
+
+def _partition(world: World, site: Site, fault: Fault) -> _Undo:
+    here, there = site.host, world.sites[fault.other].host
+    pairs = [(here, there), (there, here)]
+    return _block(world, pairs[: 1 + fault.number % 2])
+
+
+def _isolate(world: World, site: Site, fault: Fault) -> _Undo:
+    pairs = [(site.host, "*"), ("*", site.host)]
+    return _block(world, [pairs, pairs[:1], pairs[1:]][fault.number % 3])
+
+
+def _block(world: World, pairs: list[tuple[str, str]]) -> _Undo:
+    for pair in pairs:
+        world.network.block(*pair)
+
+    def heal() -> None:
+        for pair in pairs:
+            world.network.unblock(*pair)
+
+    return heal
+
+
+def _delay(world: World, site: Site, fault: Fault) -> _Undo:
+    world.network.delay[site.host] = (0.05, 0.5, 2.0)[fault.number % 3]
+
+    def on_time() -> None:
+        world.network.delay.pop(site.host, None)
+
+    return on_time
+
+
+def _cut(world: World, site: Site, fault: Fault) -> _Undo:
+    """Of the connections of the site, one is reset after some more bytes."""
+    machine = site.machine
+    ends = [end for end in machine.ends if not end.lost] if machine is not None else []
+    if ends:
+        end = ends[fault.number % len(ends)]
+        chosen = end if fault.number % 2 else end.other
+        chosen.cut_after(fault.number // 7 % 700)
+    return None
+
+
+def _flip_on_wire(world: World, site: Site, fault: Fault) -> _Undo:
+    flips = world.network.flips.setdefault(site.host, [])
+    flips.append([fault.number // 255 % 600, fault.number % 255 + 1])
+    return None
+
+
+# ---- disks
+
+
+def _spill(world: World, site: Site, fault: Fault) -> str | None:
+    """One of the spills, or indexes, that are there."""
+    found: list[str] = []
+    for directory, _, names in os.walk(os.path.join(site.directory, "jobs")):
+        if os.path.basename(directory) in ("spills", "fetched"):
+            found += [os.path.join(directory, name) for name in names]
+    if not found:
+        return None
+    path = sorted(found)[fault.number % len(found)]
+    world.tell(f"of {world.shown(path)}")
+    return path
+
+
+def _flip_on_disk(world: World, site: Site, fault: Fault) -> _Undo:
+    path = _spill(world, site, fault)
+    if path is not None and os.path.getsize(path):
+        with open(path, "r+b") as file:
+            data = file.read()
+            at = fault.number * 31 % len(data)
+            file.seek(at)
+            file.write(bytes([data[at] ^ (fault.number % 255 + 1)]))
+    return None
+
+
+def _truncate(world: World, site: Site, fault: Fault) -> _Undo:
+    path = _spill(world, site, fault)
+    if path is not None:
+        os.truncate(path, fault.number * 31 % (os.path.getsize(path) + 1))
+    return None
+
+
+def _remove(world: World, site: Site, fault: Fault) -> _Undo:
+    path = _spill(world, site, fault)
+    if path is not None:
+        os.unlink(path)
+    return None
+
+
+def _fill_disk(world: World, site: Site, fault: Fault) -> _Undo:
+    machine = site.machine
+    if machine is None:
+        return None
+    machine.disk_bytes = fault.number % 1500
+    return lambda: setattr(machine, "disk_bytes", None)
+
+
+# ---- workers
+
+
+def _dying_workers(world: World, site: Site, fault: Fault) -> _Undo:
+    if site.pool is not None:
+        site.pool.dying += 1 + fault.number % 2
+    return None
+
+
+def _hanging_worker(world: World, site: Site, fault: Fault) -> _Undo:
+    if site.pool is not None:
+        site.pool.hanging += 1
+    return None
+
+
+# ---- reports
+
+
+def _reports(how: str) -> Callable[[World, Site, Fault], _Undo]:
+    """For a while, reports of the site's tracker are lost, answered in vain, doubled, late, or
+    have their facts in another order."""
+
+    def begin(world: World, site: Site, fault: Fault) -> _Undo:
+        world.reports[site.name] = how
+
+        def taken() -> None:
+            world.reports.pop(site.name, None)
+
+        return taken
+
+    return begin
+
+
+def disturbed(
+    how: str,
+    report: Callable[[str, list[Any]], None],
+    tracker: str,
+    facts: list[Any],
+    later: Callable[..., Any],
+    cut: Callable[[], None],
+) -> Deferred[None] | None:
+    """Pass a report on, as the fault says. Whoever is not answered will report again."""
+    match how:
+        case "lost":
+            cut()
+            raise Unreachable("the report was lost")
+        case "unanswered":
+            report(tracker, facts)
+            cut()
+        case "twice":
+            report(tracker, facts)
+            report(tracker, facts)
+        case "again":
+            report(tracker, facts)
+            later(4.0, report, tracker, list(facts))
+        case "shuffled":
+            report(tracker, facts[::-1])
+    return None
+
+
+KINDS: dict[str, Callable[[World, Site, Fault], _Undo]] = {
+    "crash": _crash,
+    "jobtracker crash": _jobtracker_crash,
+    "stop": _stop,
+    "slow": _slow,
+    "partition": _partition,
+    "isolate": _isolate,
+    "delay": _delay,
+    "cut": _cut,
+    "flip on wire": _flip_on_wire,
+    "flip on disk": _flip_on_disk,
+    "truncate": _truncate,
+    "remove": _remove,
+    "fill disk": _fill_disk,
+    "dying workers": _dying_workers,
+    "hanging worker": _hanging_worker,
+    "lost reports": _reports("lost"),
+    "unanswered reports": _reports("unanswered"),
+    "reports twice": _reports("twice"),
+    "reports again": _reports("again"),
+    "shuffled facts": _reports("shuffled"),
+}

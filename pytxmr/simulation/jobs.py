@@ -1,0 +1,174 @@
+"""The jobs that a simulation runs, and what they come to when they are run serially."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cache
+from random import Random
+from typing import Any
+
+from pytxmr.job import context, loading
+from pytxmr.model import JobCode, JobFunctions, JobSpec, Segment
+from pytxmr.records.mapping import run_map
+from pytxmr.records.reducing import run_reduce
+from pytxmr.storage.inputs import list_inputs, plan_splits
+from pytxmr.worker import done_message
+
+SOURCES = {
+    "count": """
+import pytxmr
+
+def mapper(offset, line):
+    words = line.split()
+    pytxmr.counter("words", len(words))
+    for word in words:
+        yield word, 1
+
+def reducer(word, counts):
+    yield word, sum(counts)
+
+combiner = reducer
+""",
+    "index": """
+def mapper(offset, line):
+    for word in line.split():
+        yield word, (offset, len(line))
+
+def reducer(word, places):
+    yield word, sorted(places)
+""",
+    "sort": """
+import pytxmr
+
+def mapper(offset, line):
+    if len(line) % 3 == 0:
+        pytxmr.counter("lines of thirds")
+    yield line, offset
+
+def reducer(line, offsets):
+    pytxmr.counter("groups")
+    for offset in sorted(offsets):
+        yield line, offset
+""",
+    "bulk": """
+def mapper(offset, line):
+    yield len(line) % 7, line * 8
+
+def reducer(length, lines):
+    yield length, sorted(lines)
+""",
+}
+#: Different inputs of each kind and size that there are: few, so that the truth is known by then.
+VARIANTS = 5
+ATTEMPTS = 4
+TASK_TIMEOUT_SECONDS = 12
+
+
+@dataclass(frozen=True)
+class JobKind:
+    """A job to run: a source, how many splits its input has (0: it is empty), the reducers."""
+
+    source: str
+    variant: int
+    maps: int
+    reducers: int
+    codec: str = "none"
+
+    @classmethod
+    def drawn(cls, rng: Random) -> JobKind:
+        return cls(
+            rng.choice(sorted(SOURCES)),
+            rng.randrange(VARIANTS),
+            rng.choice((0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 6, 7, 8)),
+            rng.choice((1, 1, 2, 2, 3, 4, 5)),
+        )
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What comes of a job that nothing disturbs: its parts, its counters, and of each map and
+    partition the bytes."""
+
+    parts: tuple[bytes, ...]
+    counters: dict[str, int] = field(compare=False)
+    segments: dict[tuple[int, int], bytes] = field(compare=False, repr=False)
+
+
+def write_input(kind: JobKind, directory: str) -> tuple[str, int]:
+    """The path of the job's input, which is written if it is not there, and the split size."""
+    rng = Random(f"input {kind.variant} {kind.maps}")
+    lines = rng.randrange(20, 60) * kind.maps
+    words = [f"{rng.choice('abcdefgh')}{rng.randrange(30):02d}" for _ in range(40)]
+    text = "".join(" ".join(rng.choices(words, k=rng.randrange(1, 6))) + "\n" for _ in range(lines))
+    path = os.path.join(directory, f"input-{kind.variant}-{kind.maps}.txt")
+    if not os.path.exists(path):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    return path, max(1, -(-len(text) // max(1, kind.maps)))
+
+
+def spec_of(kind: JobKind, inputs: str, output: str) -> JobSpec:
+    path, split_bytes = write_input(kind, inputs)
+    return JobSpec(
+        name=kind.source,
+        code=JobCode(f"/{kind.source}.py", SOURCES[kind.source].encode()),
+        inputs=(path,),
+        output=output,
+        reducers=kind.reducers,
+        split_bytes=split_bytes,
+        max_attempts=ATTEMPTS,
+        task_timeout=TASK_TIMEOUT_SECONDS,
+        codec=kind.codec,
+    )
+
+
+@cache
+def functions_of(source: bytes, filename: str) -> JobFunctions:
+    """The job's functions; imported once, since they have no state."""
+    return loading.load(JobCode(filename, source), {})
+
+
+@cache
+def truth_of(kind: JobKind, directory: str) -> Truth:
+    """Run the job serially, in ``directory``."""
+    spec = spec_of(kind, directory, "")
+    functions = functions_of(spec.code.source, spec.code.filename)
+    counters: Counter[str] = Counter()
+    segments: dict[tuple[int, int], bytes] = {}
+
+    def done(outcome: Any) -> Any:
+        message = done_message(outcome)
+        counters.update(message["counters"])
+        counters.update({f"job: {name}": n for name, n in message["user_counters"].items()})
+        return outcome
+
+    splits = plan_splits(list_inputs(spec.inputs), spec.split_bytes or 1)
+    paths = [os.path.join(directory, f"truth-{index}") for index in range(len(splits))]
+    ranges = []
+    for index, (split, path) in enumerate(zip(splits, paths, strict=True)):
+        context.begin_attempt()
+        outcome = done(
+            run_map(functions, split, path, kind.reducers, 1 << 24, lambda _: None, spec.codec)
+        )
+        ranges.append(outcome.ranges)
+        with open(path, "rb") as file:
+            data = file.read()
+        for partition, part in enumerate(outcome.ranges):
+            segments[index, partition] = data[part.offset : part.offset + part.length]
+    parts = []
+    for partition in range(kind.reducers):
+        context.begin_attempt()
+        wanted = [
+            Segment(path, its[partition].offset, its[partition].length)
+            for path, its in zip(paths, ranges, strict=True)
+            if its[partition].length
+        ]
+        out = os.path.join(directory, "truth-part")
+        done(run_reduce(functions, wanted, out, f"{out}-scratch", lambda _: None))
+        with open(out, "rb") as file:
+            parts.append(file.read())
+    for path in (*paths, *(f"{path}.index" for path in paths), out):
+        os.unlink(path)
+    return Truth(tuple(parts), dict(counters), segments)

@@ -1,0 +1,288 @@
+"""What must hold: at every step, at the end, and of what comes out.
+
+A job succeeds with the parts and the counters of a serial run, or it fails for a reason that its
+faults warrant; see `_warranted`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.task import LoopingCall
+
+from pytxmr.model import AttemptId, TaskId
+from pytxmr.net.workers import Task
+from pytxmr.plan import events as ev
+from pytxmr.plan.jobstate import Phase
+from pytxmr.simulation.jobs import ATTEMPTS, Truth
+from pytxmr.storage.output import SUCCESS
+
+if TYPE_CHECKING:
+    from pytxmr.simulation.machine import Machine
+    from pytxmr.simulation.world import Submission, World
+
+#: Faults by which an attempt may end badly, other than with its machine.
+_END_ATTEMPTS = ("dying workers", "hanging worker", "fill disk")
+#: Faults by which a map's output may be lost.
+_LOSE_OUTPUTS = (
+    "crash",
+    "stop",
+    "slow",
+    "partition",
+    "isolate",
+    "delay",
+    "cut",
+    "flip on wire",
+    "flip on disk",
+    "truncate",
+    "remove",
+    "fill disk",
+)
+_FAILED = re.compile(r"(Map|Reduce)\d+ failed (\d+) times: ")
+_LOST = re.compile(r"the output of Map\d+ was lost (\d+) times: ")
+
+
+class Oracle:
+    """Watches a `World`. ``violations`` are texts, the first first."""
+
+    def __init__(self, world: World) -> None:
+        self.violations: list[str] = []
+        self._world = world
+        self._undecided = True
+        self._ran: dict[tuple[int, str, str], str] = {}
+        self._reduced: dict[tuple[int, str, int], Any] = {}
+        self._committed: set[tuple[int, str]] = set()
+
+    def violate(self, *texts: str) -> None:
+        text = "; ".join(self._world.shown(text) for text in texts)
+        self._world.tell(f"VIOLATION: {text}")
+        self.violations.append(f"at {self._world.clock.now:.3f} s: {text}")
+
+    # ---- at every step
+
+    def decided(self, jobtracker: Any, event: ev.Event, orders: list[Any]) -> None:
+        """The plan took an event."""
+        self._undecided = True
+        if orders or not isinstance(event, ev.Tick | ev.Heartbeat):
+            self._world.tell(f"plan: {_brief(event)}")
+            for order in orders:
+                self._world.tell(f"    -> {_brief(order)}")
+        for order in orders:
+            if isinstance(order, ev.CommitJob):
+                key = (jobtracker.epoch, order.job)
+                if key in self._committed:
+                    self.violate(f"{order.job} is committed twice")
+                self._committed.add(key)
+
+    def look(self) -> None:
+        """Something happened."""
+        jobtracker = self._world.jobtracker
+        if not self._undecided or jobtracker is None:
+            return
+        self._undecided = False
+        for job, state in jobtracker.cluster.jobs.items():
+            running: dict[str, int] = {}
+            for task in state.tasks:
+                for attempt, tracker in task.running.items():
+                    running[tracker] = running.get(tracker, 0) + 1
+                    if task.winner is not None and state.active:
+                        self.violate(f"{job} runs {attempt} although {task.winner} has won")
+                    if tracker not in jobtracker.cluster.trackers:
+                        self.violate(f"{job} runs {attempt} on {tracker}, which is lost")
+            if running != {tracker: n for tracker, n in state.running_on.items() if n}:
+                self.violate(f"{job} counts {state.running_on} running, not {running}")
+            for task in state.reduces:
+                if task.winner is not None:
+                    key = (jobtracker.epoch, job, task.id.index)
+                    if self._reduced.setdefault(key, task.winner) != task.winner:
+                        self.violate(f"{job} has two winners of {task.id}")
+
+    def attempt_begins(self, machine: Machine, task: Task) -> None:
+        site = next(site for site in self._world.sites if site.machine is machine)
+        who = site.service.who
+        self._world.tell(f"{who['tracker']}: {task.job} {task.attempt} begins")
+        key = (who["epoch"], task.job, task.attempt)
+        first = self._ran.setdefault(key, who["tracker"])
+        if first != who["tracker"]:
+            self.violate(f"{task.job} {task.attempt} ran on {first} and on {who['tracker']}")
+
+    def attempt_ends(self, machine: Machine, task: Task, how: str) -> None:
+        self._world.tell(f"{machine.host}: {task.job} {task.attempt} {how}")
+
+    def reading(self, task: Task) -> Callable[[], None]:
+        """Compare what a reduce is given with the truth, if it succeeds."""
+        message = task.message
+        if message["do"] != "reduce":
+            return _nothing
+        truth = self._truth(task.job)
+        if truth is None:
+            return _nothing
+        partition = AttemptId.parse(task.attempt).task.index
+        given = [_read(*segment) for segment in message["segments"]]
+        wanted = [
+            data for (_, its), data in sorted(truth.segments.items()) if its == partition and data
+        ]
+
+        def looked() -> None:
+            if given != wanted:
+                self.violate(f"{task.job} {task.attempt} read what its maps did not write")
+
+        return looked
+
+    def _truth(self, job: str) -> Truth | None:
+        world = self._world
+        for submission, truth in zip(world.submissions, world.truths, strict=True):
+            if submission.id == job:
+                return truth
+        return None
+
+    # ---- at the end
+
+    def leftovers(self) -> list[str]:
+        """What is left over of jobs although they have ended; and what should be there and is
+        not."""
+        world = self._world
+        jobtracker = world.jobtracker
+        found: list[str] = []
+        if jobtracker is None:
+            return ["there is no jobtracker"]
+        for job, state in jobtracker.cluster.jobs.items():
+            if state.phase is not Phase.ENDED:
+                found.append(f"{job} is {state.phase.value}: {_where(state)}")
+        for site in world.sites[1:]:
+            service = site.service
+            if service is None or site.machine is None:
+                found.append(f"{site.name} is not back")
+                continue
+            who = service.who
+            if service._peer is None or who["tracker"] not in jobtracker.cluster.trackers:
+                found.append(f"{site.name} is not registered")
+            if service._jobs:
+                found.append(f"{site.name} has {sorted(service._jobs)}")
+            if service._outbox:
+                found.append(f"{site.name} has {len(service._outbox)} facts to report")
+            files = os.listdir(service._jobs_dir) if os.path.isdir(service._jobs_dir) else []
+            if files:
+                found.append(f"{site.name} has {sorted(files)} on its disk")
+            calls = [_name(call) for call in site.machine.getDelayedCalls()]
+            strange = sorted({name for name in calls if not _stands(name)})
+            if strange:
+                found.append(f"{site.name} is about to call {strange}")
+            control = [end for end in site.machine.ends if not end.shuffle]
+            if len(control) != 1:
+                found.append(f"{site.name} has {len(control)} connections to the jobtracker")
+        return found
+
+    def judge(self, submission: Submission, truth: Truth) -> None:
+        """Is what came of a job right?"""
+        status, output = submission.status, submission.spec.output
+        name = submission.id or "a job"
+        if status["outcome"] != "succeeded":
+            message = status["error"]["message"]
+            if not self._warranted(message):
+                self.violate(f"{name} ended as {status['outcome']}: {message}")
+            if os.path.lexists(output):
+                self.violate(f"{name} has failed, and left {sorted(os.listdir(output))}")
+            return
+        names = [f"part-{number:05d}" for number in range(len(truth.parts))]
+        if sorted(os.listdir(output)) != [SUCCESS, *names]:
+            self.violate(f"{name} has put out {sorted(os.listdir(output))}")
+            return
+        for part, wanted in zip(names, truth.parts, strict=True):
+            with open(os.path.join(output, part), "rb") as file:
+                if file.read() != wanted:
+                    self.violate(f"{part} of {name} is not that of a serial run")
+        if status["counters"] != truth.counters:
+            wrong = {
+                key: (status["counters"].get(key), truth.counters.get(key))
+                for key in status["counters"] | truth.counters
+                if status["counters"].get(key) != truth.counters.get(key)
+            }
+            self.violate(f"{name} has counted {wrong} (it, and the serial run)")
+
+    def _warranted(self, message: str) -> bool:
+        """May a job fail so? A task that has failed `ATTEMPTS` times needs as many faults of which
+        each may end an attempt badly; a full disk may end any number. An output that was lost more
+        often than that needs as many faults that lose outputs, of which those that last may lose
+        one to each reduce. A full disk may also refuse the job, or its output.
+        """
+        kinds = [fault.kind for fault in self._world.begun]
+        if "fill disk" in kinds and message.startswith(("cannot prepare", "cannot write")):
+            return True
+        if _FAILED.match(message):
+            ends = sum(
+                1 + (fault.kind == "dying workers")
+                for fault in self._world.begun
+                if fault.kind in _END_ATTEMPTS
+            )
+            return "fill disk" in kinds or ends >= ATTEMPTS
+        if _LOST.match(message):
+            return sum(kind in _LOSE_OUTPUTS for kind in kinds) >= 2
+        return False
+
+
+def _read(path: str, offset: int, length: int) -> bytes | None:
+    """What a reduce will find there; None if it finds nothing."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read(length)
+    except OSError:
+        return None
+
+
+def _nothing() -> None:
+    """There is nothing to look at."""
+
+
+def _name(call: Any) -> str:
+    function = call.function
+    if isinstance(function, LoopingCall):
+        function = function.f
+    name = getattr(function, "__qualname__", "") or repr(type(function))
+    return f"{getattr(function, '__module__', '')}.{name}"
+
+
+#: The calls that may be pending on a machine that has nothing to do: its heartbeat and the deadline
+#: of one under way, and deadlines of connections to or from other stores, which stay open.
+_STANDING = (
+    "TaskTracker._heartbeat",
+    "LoopingCall",
+    "Deferred.addTimeout",
+    "DelayedCall",
+    "abortConnection",
+    "End.",
+    "_Connecting",
+)
+
+
+def _stands(name: str) -> bool:
+    return any(standing in name for standing in _STANDING)
+
+
+def _where(state: Any) -> str:
+    return ", ".join(
+        f"{task.id} {dict(task.running) or 'waits'}" for task in state.tasks if task.winner is None
+    )
+
+
+def _brief(value: Any) -> str:
+    """An event or an order in one line."""
+    fields = {name: getattr(value, name) for name in getattr(value, "__dataclass_fields__", ())}
+    shown = ", ".join(f"{name}={_plain(item)}" for name, item in fields.items())
+    return f"{type(value).__name__}({shown})"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, AttemptId | TaskId | str | int | float):
+        return str(value)
+    if isinstance(value, tuple) and value and isinstance(value[0], tuple) and len(value) > 0:
+        return f"({'; '.join(_plain(item) for item in value)})"
+    if isinstance(value, tuple):
+        return f"({', '.join(_plain(item) for item in value)})"
+    if hasattr(value, "__dataclass_fields__"):
+        return _brief(value)
+    return str(value)[:200]

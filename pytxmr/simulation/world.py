@@ -1,0 +1,393 @@
+"""One simulated cluster, from its start to the end of its jobs.
+
+A `World` is built from a `Scenario`, which says what is drawn from the seed. `World.run` returns
+the violations: what should not have been. None means that every promise was kept.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.task import deferLater
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
+
+from pytxmr.client import connect, submit
+from pytxmr.errors import BadInput, NotFound, Unreachable
+from pytxmr.jobtracker import JobTracker, JobTrackerConfig
+from pytxmr.model import JobSpec
+from pytxmr.simulation import faults as faults_
+from pytxmr.simulation.clock import VirtualClock
+from pytxmr.simulation.faults import Fault
+from pytxmr.simulation.jobs import JobKind, spec_of, truth_of
+from pytxmr.simulation.machine import Machine
+from pytxmr.simulation.network import SHUFFLE_PORT, Network
+from pytxmr.simulation.oracle import Oracle
+from pytxmr.simulation.pool import SimulatedPool
+from pytxmr.tasktracker import TaskTracker, TrackerConfig
+
+SECRET = b"5e" * 32
+PORT = 9000
+HEARTBEAT_SECONDS = 2.0
+#: The time in which jobs have to end when nothing fails any more. What takes longest is a fetch
+#: from a source that is not heard: three tries of 60 s each, and then the map runs again.
+BOUND_SECONDS = 400.0
+#: The time in which nothing may be left of jobs that have ended. A call to a tracker that was out
+#: of reach takes up to 30 s, a connection to it up to 70 s to be given up.
+CLEAN_SECONDS = 200.0
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What a seed comes to."""
+
+    seed: int
+    workers: tuple[int, ...]
+    jobs: tuple[JobKind, ...]
+    submitted_at: tuple[float, ...]
+    latency: tuple[float, float]
+    faults: tuple[Fault, ...]
+
+    @classmethod
+    def of(cls, seed: int) -> Scenario:
+        rng = Random(f"scenario {seed}")
+        trackers = rng.choice((1, 2, 2, 3, 3, 3, 4, 4, 5, 6, 9, 12))
+        jobs = rng.choice((1, 1, 1, 1, 2, 2, 3))
+        return cls(
+            seed,
+            tuple(rng.randint(1, 3) for _ in range(trackers)),
+            tuple(JobKind.drawn(rng) for _ in range(jobs)),
+            tuple(round(rng.uniform(0.0, 3.0), 3) for _ in range(jobs)),
+            rng.choice(((0.0005, 0.002), (0.001, 0.05))),
+            tuple(faults_.drawn(rng, trackers)),
+        )
+
+
+@dataclass(eq=False)
+class Site:
+    """A place where a service runs, on one machine after the other."""
+
+    index: int
+    name: str
+    host: str
+    directory: str
+    rng: Random
+    machine: Machine | None = None
+    service: Any = None
+    pool: SimulatedPool | None = None
+
+
+@dataclass(eq=False)
+class Submission:
+    """A job as its client knows it."""
+
+    kind: JobKind
+    spec: JobSpec
+    id: str | None = None
+    status: dict[str, Any] = field(default_factory=dict)
+
+
+class World:
+    """``directory`` is empty, and stays the caller's; ``inputs`` is shared by worlds."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        directory: str,
+        inputs: str,
+        trace: Callable[[str], None] | None = None,
+    ) -> None:
+        self.scenario = scenario
+        self.directory = directory
+        seed = scenario.seed
+        self.clock = VirtualClock()
+        self.network = Network(self.clock, Random(f"network {seed}"), scenario.latency)
+        self.network.told = self.tell
+        self._trace = trace
+        self.oracle = Oracle(self)
+        self.sites = [self._site(0, "jobtracker")]
+        self.sites += [self._site(i + 1, f"t{i + 1}") for i in range(len(scenario.workers))]
+        self.client = Machine(self.clock, self.network, "10.0.1.1", Random(f"client {seed}"))
+        self.submissions: list[Submission] = []
+        for number, kind in enumerate(scenario.jobs):
+            output = os.path.join(directory, f"output-{number}")
+            self.submissions.append(Submission(kind, spec_of(kind, inputs, output)))
+        self.truths = [truth_of(kind, inputs) for kind in scenario.jobs]
+        self.begun: list[Fault] = []
+        self.reports: dict[str, str] = {}
+        self._undo: dict[int, Callable[[], None]] = {}
+        self._last_fault = 0.0
+        self._peace = False
+
+    def _site(self, index: int, name: str) -> Site:
+        rng = Random(f"{name} {self.scenario.seed}")
+        directory = os.path.join(self.directory, name)
+        return Site(index, name, f"10.0.0.{index + 1}", directory, rng)
+
+    @property
+    def jobtracker(self) -> JobTracker | None:
+        found: JobTracker | None = self.sites[0].service
+        return found
+
+    def shown(self, text: str) -> str:
+        return text.replace(self.directory, "~")
+
+    def tell(self, text: str) -> None:
+        if self._trace is not None:
+            self._trace(f"{self.clock.now:10.4f}  {self.shown(text)}")
+
+    # ---- the whole
+
+    def run(self) -> list[str]:
+        """Run to the end; return what was violated, the first first."""
+        with _determined(self.scenario.seed), self._logged():
+            self._start()
+            self._until(self._all_ended, lambda: self._last_fault + BOUND_SECONDS, "the jobs end")
+            if not self.oracle.violations:
+                self._make_peace()
+                self._until(
+                    lambda: not self.oracle.leftovers(),
+                    lambda: self._last_fault + CLEAN_SECONDS,
+                    "nothing is left",
+                )
+                for job, truth in zip(self.submissions, self.truths, strict=True):
+                    self.oracle.judge(job, truth)
+            if not self.oracle.violations:
+                self._stop_all()
+                self._until(
+                    lambda: not self.clock.pending(),
+                    lambda: self._last_fault + CLEAN_SECONDS,
+                    "no call is pending when all have stopped",
+                )
+            self._abandon()
+            return self.oracle.violations
+
+    def _until(self, done: Callable[[], Any], deadline: Callable[[], float], what: str) -> None:
+        while not self.oracle.violations:
+            if done():
+                return
+            if self.clock.now > deadline():
+                self.oracle.violate(f"not in time: {what}", *self.oracle.leftovers())
+                return
+            if not self.clock.step():
+                if not done():
+                    self.oracle.violate(f"never: {what}", *self.oracle.leftovers())
+                return
+            self.oracle.look()
+
+    def _start(self) -> None:
+        for site in self.sites:
+            delay = site.rng.uniform(0.0, 1.0) if site.index else 0.0
+            self.clock.call_at(delay, None, self._open, site)
+        for job, at in zip(self.submissions, self.scenario.submitted_at, strict=True):
+            self.clock.call_at(at, None, lambda job=job: _owned(self._submit(job)))
+        for number, fault in enumerate(self.scenario.faults):
+            self.clock.call_at(fault.at, None, self._begin, number, fault)
+            self._last_fault = max(self._last_fault, fault.at)
+
+    def _all_ended(self) -> bool:
+        return all(job.status for job in self.submissions)
+
+    def _abandon(self) -> None:
+        """Let go of whatever is left, files included."""
+        for site in self.sites:
+            if site.machine is not None:
+                self.crash(site, silent=True)
+        self.client.crash(silent=True)
+
+    # ---- faults
+
+    def _begin(self, number: int, fault: Fault) -> None:
+        if self._peace:
+            return
+        site = self.sites[fault.where]
+        self.tell(f"FAULT {number} begins: {fault}")
+        self.begun.append(fault)
+        undo = faults_.KINDS[fault.kind](self, site, fault)
+        if undo is not None:
+            self._undo[number] = undo
+            self.clock.call_at(self.clock.now + fault.seconds, None, self._end, number)
+
+    def _end(self, number: int) -> None:
+        undo = self._undo.pop(number, None)
+        if undo is not None:
+            self.tell(f"FAULT {number} ends")
+            undo()
+            self._last_fault = self.clock.now
+
+    def _make_peace(self) -> None:
+        self._peace = True
+        for number in list(self._undo):
+            self._end(number)
+        self.network.flips.clear()
+        self._last_fault = self.clock.now
+        self.tell("all jobs have ended, and so have all faults")
+
+    def crash(self, site: Site, silent: bool) -> None:
+        machine, service, pool = site.machine, site.service, site.pool
+        if machine is None:
+            return
+        site.machine = site.service = site.pool = None
+        machine.crash(silent)
+        if pool is not None:
+            pool.crash()
+        # What the system does for a process that has ended: its locks go.
+        for opened in (getattr(service, "_lock", None), getattr(service, "_state", None)):
+            if opened is not None:
+                opened.close()
+
+    def bring_back(self, site: Site, wipe: bool) -> None:
+        if site.machine is None:
+            if wipe:
+                shutil.rmtree(site.directory, ignore_errors=True)
+            self._open(site)
+
+    # ---- services
+
+    def _open(self, site: Site) -> None:
+        if site.machine is not None:
+            return
+        machine = Machine(self.clock, self.network, site.host, site.rng)
+        site.machine = machine
+        if site.index:
+            site.pool = SimulatedPool(
+                machine, self.scenario.workers[site.index - 1], self.oracle, site.rng
+            )
+            site.service = self._tasktracker(site, machine)
+        else:
+            site.service = self._jobtracker(site, machine)
+        opened = Deferred.fromCoroutine(site.service.open())
+        opened.addCallback(lambda _: None if machine.gone else site.service.startService())
+        opened.addErrback(lambda failure: self.oracle.violate(f"{site.name}: {failure.value}"))
+
+    def _jobtracker(self, site: Site, machine: Machine) -> JobTracker:
+        config = JobTrackerConfig(
+            f"tcp:{PORT}:interface={site.host}",
+            SECRET,
+            state_dir=site.directory,
+            heartbeat_seconds=HEARTBEAT_SECONDS,
+        )
+        service: Any = JobTracker(machine, config)
+        handle, report = service.cluster.handle, service.report
+
+        def handled(event: Any, now: float) -> Any:
+            found = handle(event, now)
+            self.oracle.decided(service, event, found)
+            return found
+
+        def reported(tracker: str, facts: list[Any]) -> Any:
+            how = self.reports.get(tracker.partition(".")[0])
+            if how is None:
+                return report(tracker, facts)
+            self.tell(f"the report of {tracker} is {how}")
+            cut = service._peers[tracker].disconnect
+            return faults_.disturbed(how, report, tracker, facts, machine.callLater, cut)
+
+        service.cluster.handle, service.report = handled, reported
+        return service
+
+    def _tasktracker(self, site: Site, machine: Machine) -> TaskTracker:
+        config = TrackerConfig(
+            name=site.name,
+            work_dir=site.directory,
+            workers=self.scenario.workers[site.index - 1],
+            kv_listen=f"tcp:{SHUFFLE_PORT}:interface={site.host}",
+            secret=SECRET,
+        )
+        endpoint = TCP4ClientEndpoint(machine, self.sites[0].host, PORT)
+        pool: Any = site.pool
+        return TaskTracker(machine, config, endpoint, pool)
+
+    def _stop_all(self) -> None:
+        self.tell("everything is stopped")
+        self._last_fault = self.clock.now
+        for end in list(self.client.ends):
+            end.loseConnection()
+        for site in reversed(self.sites):
+            if site.service is not None:
+                _owned(site.service.stopService())
+
+    # ---- the client
+
+    async def _submit(self, job: Submission) -> None:
+        where = f"tcp:{self.sites[0].host}:{PORT}"
+        while True:
+            try:
+                peer = await connect(self.client, where, SECRET)
+                if job.id is None:
+                    job.id = await submit(peer, job.spec)
+                    self.tell(f"submitted: {job.id} is {job.kind}")
+                while True:
+                    status = await peer.call("wait", job.id, 15.0)
+                    if status["outcome"]:
+                        job.status = status
+                        self.tell(f"{job.id} {status['outcome']}: {status['error']}")
+                        peer.disconnect()
+                        return
+            except Unreachable:
+                await deferLater(self.client, 0.5)
+            except (BadInput, NotFound) as error:
+                job.status = {"outcome": "refused", "error": {"message": error.message}}
+                return
+
+    # ---- what is looked at on the way
+
+    def _logged(self) -> Any:
+        return _observing(self._log)
+
+    def _log(self, event: Any) -> None:
+        level = event.get("log_level")
+        if level is LogLevel.critical or event.get("isError"):
+            failure = event.get("log_failure")
+            text = failure.getTraceback() if failure is not None else formatEvent(event)
+            self.oracle.violate(f"an error that nobody expected: {text}")
+        elif self._trace is not None and level is not None:
+            self.tell(f"{level.name}: {formatEvent(event)}")
+
+
+@contextmanager
+def _observing(observer: Callable[[Any], None]) -> Iterator[None]:
+    globalLogPublisher.addObserver(observer)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        globalLogPublisher.removeObserver(observer)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _determined(seed: int) -> Iterator[None]:
+    """Let keys, and Perspective Broker's challenges, be drawn from the seed, too."""
+    rng = Random(f"secrets {seed}")
+    state, token_bytes, token_hex = random.getstate(), secrets.token_bytes, secrets.token_hex
+    random.seed(seed)
+    secrets.token_bytes = lambda nbytes=None: rng.randbytes(nbytes or 32)
+    secrets.token_hex = lambda nbytes=None: rng.randbytes(nbytes or 32).hex()
+    collecting = gc.isenabled()
+    gc.disable()  # so that what is collected is not finalised at another moment each time
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        secrets.token_bytes, secrets.token_hex = token_bytes, token_hex
+        if collecting:
+            gc.enable()
+
+
+def _owned(work: Any) -> None:
+    """Do it; what it raises is logged as a critical error, which is a violation."""
+    deferred = Deferred.fromCoroutine(work)
+    deferred.addErrback(lambda failure: globalLogPublisher(_as_event(failure)))
+
+
+def _as_event(failure: Any) -> Any:
+    return {"log_level": LogLevel.critical, "log_failure": failure, "log_format": "failed"}
