@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from itertools import count
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -22,6 +23,10 @@ FETCH_TRIES = 3
 FETCH_PAUSES_SECONDS = (0.5, 3.0)
 #: Partitions asked for in one request.
 _PARTITIONS_PER_FETCH = 1000
+
+#: Of the files that are fetched. Of a job that came back here, in the same directory, a fetch of
+#: its life before may be under way still: it must not write into files of this one.
+_numbers = count()
 
 
 class Segments:
@@ -150,9 +155,9 @@ class Segments:
         here: str,
         rounds: int,
     ) -> dict[int, Segment]:
-        path = os.path.join(self._directory, f"{attempt}.{partitions[0]}")
+        path = os.path.join(self._directory, f"{attempt}.{partitions[0]}.{next(_numbers)}")
         tries = 0
-        while True:
+        while not self._closed:
             try:
                 return await self._fetcher.fetch(
                     address, self._key, self._job, attempt, partitions, path
@@ -160,9 +165,10 @@ class Segments:
             except PytxmrError as error:
                 tries += 1
                 hopeless = isinstance(error, NotFound | Refused)
-                if tries == FETCH_TRIES or hopeless or self._closed:
+                if tries == FETCH_TRIES or hopeless:
                     raise
             await self._pause(attempt, here, rounds * FETCH_TRIES + tries)
+        raise NotFound(f"{self._job} is over here")
 
     async def _pause(self, attempt: AttemptId, here: str, tries: int) -> None:
         pause = backoff_seconds(FETCH_PAUSES_SECONDS, tries, f"{here} {attempt}")

@@ -203,3 +203,26 @@ def test_nothing_is_reported_once_the_job_is_over(tracker: Tracker) -> None:
     tracker.fetches.arrive()
     tracker.fetches.answers[0].errback(Unreachable("connection lost"))
     assert tracker.told() == []
+
+
+def test_a_fetch_is_not_tried_again_once_the_job_is_over(tracker: Tracker) -> None:
+    tracker.gather(M1, 0)
+    tracker.fetches.answers[-1].errback(Unreachable("connection lost"))
+    tracker.segments.close()
+    tracker.clock.advance(10)
+    assert len(tracker.fetches.asked) == 1
+
+
+def test_a_job_that_came_back_here_does_not_share_files_with_its_life_before(
+    tracker: Tracker,
+) -> None:
+    tracker.gather(M1, 0, 1)
+    tracker.segments.close()
+    fetcher: Any = tracker.fetches
+    again = Segments(
+        tracker.clock, "Job001", b"key", "fetched", tracker.store, fetcher, tracker.facts.append
+    )
+    wanted = {"attempt": str(M1), "partitions": [0], "tracker": "other.1"}
+    again.gather([wanted | {"host": "127.0.0.1", "port": 1}], "here.2")
+    before, now = (Path(path).name for _, _, path in tracker.fetches.asked)
+    assert before != now
