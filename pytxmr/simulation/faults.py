@@ -18,8 +18,8 @@ from pytxmr.errors import Unreachable
 if TYPE_CHECKING:
     from pytxmr.simulation.world import Site, World
 
-#: When the last fault may begin, in virtual seconds; most jobs are over by then if nothing fails.
-LAST_BEGINS = 16.0
+#: When the last fault may begin, in virtual seconds. Undisturbed, most jobs are over in 4 to 16.
+LAST_BEGINS = (4.0, 8.0, 16.0)
 #: Whether the jobtracker may crash. Jobs do not outlive it until it logs them.
 JOBTRACKER_CRASHES = False
 
@@ -48,12 +48,13 @@ class Fault:
 
 def drawn(rng: Random, trackers: int) -> list[Fault]:
     """A schedule for a cluster of so many trackers, in the order of time."""
-    count = rng.choice((0, 1, 2, 2, 3, 3, 4, 5, 6, 8))
+    count = rng.choice((0, 1, 2, 3, 4, 5, 6, 8, 10, 14))
+    last = rng.choice(LAST_BEGINS)
     kinds = [kind for kind in KINDS if JOBTRACKER_CRASHES or kind != "jobtracker crash"]
     faults = [
         Fault(
             kind=rng.choice(kinds),
-            at=round(rng.uniform(0.0, LAST_BEGINS), 3),
+            at=round(rng.uniform(0.0, last), 3),
             where=rng.randint(1, trackers),
             other=rng.randint(0, trackers),
             seconds=round(rng.choice((0.5, 3.0, 8.0, 15.0, 30.0)) * rng.uniform(0.3, 1.5), 2),
@@ -153,11 +154,15 @@ def _flip_on_wire(world: World, site: Site, fault: Fault) -> _Undo:
 
 
 def _spill(world: World, site: Site, fault: Fault) -> str | None:
-    """One of the spills, or indexes, that are there."""
+    """One of the spills, indexes and fetched segments that are there; of another site, if there
+    are none at this one."""
     found: list[str] = []
-    for directory, _, names in os.walk(os.path.join(site.directory, "jobs")):
-        if os.path.basename(directory) in ("spills", "fetched"):
-            found += [os.path.join(directory, name) for name in names]
+    for there in (site, *world.sites[1:]):
+        for directory, _, names in os.walk(os.path.join(there.directory, "jobs")):
+            if os.path.basename(directory) in ("spills", "fetched"):
+                found += [os.path.join(directory, name) for name in names]
+        if found:
+            break
     if not found:
         return None
     path = sorted(found)[fault.number % len(found)]

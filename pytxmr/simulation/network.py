@@ -434,7 +434,7 @@ class End:
     def arrive(self, data: bytes) -> None:
         if self.machine.gone:
             # Whoever has its address now knows nothing of the connection.
-            if self.machine.host in self.network.machines:
+            if not self.other.machine.gone and self.machine.host in self.network.machines:
                 self.other.arrive(_RST)
         elif data is _RST and not self.machine.stopped:
             self._lose(ConnectionLost())

@@ -23,9 +23,6 @@ from pytxmr.simulation.jobs import functions_of
 from pytxmr.simulation.machine import Machine
 from pytxmr.worker import Worker, done_message
 
-#: How long an attempt takes, on a machine that is not slow.
-ATTEMPT_SECONDS = (0.3, 2.0)
-
 
 class Watcher(Protocol):
     """Who looks at every attempt."""
@@ -67,14 +64,23 @@ class _Running:
 
 
 class SimulatedPool:
-    """What a tasktracker needs of its `WorkerPool`. ``dying`` and ``hanging`` count the attempts
-    to come that do."""
+    """What a tasktracker needs of its `WorkerPool`. An attempt takes between
+    ``seconds``, on a machine that is not slow. ``dying`` and ``hanging`` count the attempts to come
+    that do."""
 
-    def __init__(self, machine: Machine, workers: int, watcher: Watcher, rng: Random) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        workers: int,
+        seconds: tuple[float, float],
+        watcher: Watcher,
+        rng: Random,
+    ) -> None:
         self.size = workers
         self.dying = 0
         self.hanging = 0
         self._machine = machine
+        self._seconds = seconds
         self._watcher = watcher
         self._rng = rng
         self._running: list[_Running] = []
@@ -98,7 +104,7 @@ class SimulatedPool:
 
     def _begin(self, task: Task) -> None:
         self._watcher.attempt_begins(self._machine, task)
-        seconds = self._rng.uniform(*ATTEMPT_SECONDS) * self._machine.slow
+        seconds = self._rng.uniform(*self._seconds) * self._machine.slow
         later = self._machine.callLater
         ends: Callable[[_Running], None] = self._finish
         if self.hanging:

@@ -56,6 +56,7 @@ class Scenario:
     jobs: tuple[JobKind, ...]
     submitted_at: tuple[float, ...]
     latency: tuple[float, float]
+    attempt_seconds: tuple[float, float]
     faults: tuple[Fault, ...]
 
     @classmethod
@@ -69,6 +70,7 @@ class Scenario:
             tuple(JobKind.drawn(rng) for _ in range(jobs)),
             tuple(round(rng.uniform(0.0, 3.0), 3) for _ in range(jobs)),
             rng.choice(((0.0005, 0.002), (0.001, 0.05))),
+            rng.choice(((0.3, 2.0), (1.0, 5.0))),
             tuple(faults_.drawn(rng, trackers)),
         )
 
@@ -261,7 +263,11 @@ class World:
         site.machine = machine
         if site.index:
             site.pool = SimulatedPool(
-                machine, self.scenario.workers[site.index - 1], self.oracle, site.rng
+                machine,
+                self.scenario.workers[site.index - 1],
+                self.scenario.attempt_seconds,
+                self.oracle,
+                site.rng,
             )
             site.service = self._tasktracker(site, machine)
         else:

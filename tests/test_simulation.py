@@ -1,0 +1,87 @@
+"""The simulation keeps every promise on many seeds, runs each the same again, and can be cut down."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pytxmr
+from pytxmr.simulation.runs import Runs, scratch
+from pytxmr.simulation.shrink import fewest
+
+SEEDS = 300
+CHUNK = 20
+
+
+@pytest.fixture
+def runs() -> Iterator[Runs]:
+    with scratch() as made:
+        yield made
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+def test_jobs_end_as_a_serial_run_does_whatever_goes_wrong(runs: Runs, first: int) -> None:
+    failed = {
+        seed: result.violations
+        for seed in range(first, first + CHUNK)
+        if (result := runs.run(seed)).violations
+    }
+    assert failed == {}, f"python -m pytxmr.simulation --seed {min(failed)} shows more"
+
+
+def simulation(*arguments: str, hash_seed: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command on the pytxmr that this process has imported."""
+    imported_from = Path(pytxmr.__file__).resolve().parent.parent
+    more = {"PYTHONPATH": os.fspath(imported_from), "PYTHONHASHSEED": str(hash_seed)}
+    return subprocess.run(
+        [sys.executable, "-m", "pytxmr.simulation", *arguments],
+        env=os.environ | more,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
+@pytest.mark.parametrize("seed", [11, 12, 470])
+def test_a_seed_runs_the_same_in_another_process_with_other_hashes(seed: int) -> None:
+    first, second = (simulation("--seed", str(seed), "--trace", hash_seed=n) for n in (1, 2))
+    assert first.returncode == 0
+    assert "FAULT 0 begins" in first.stdout
+    assert first.stdout == second.stdout
+
+
+def test_the_command_runs_many_seeds_and_says_what_became_of_them() -> None:
+    done = simulation("--seeds", "0:60", "--jobs", "2")
+    assert done.returncode == 0, done.stdout
+    assert "60 seeds, 0 failed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--seeds", "5"), ("--seeds", "0:9", "--trace"), ("--seed", "1", "--faults", "99")],
+)
+def test_a_wrong_command_line_is_refused(arguments: tuple[str, ...]) -> None:
+    assert simulation(*arguments).returncode == 2
+
+
+def test_without_its_faults_a_seed_is_undisturbed(runs: Runs) -> None:
+    result = runs.run(11, only=[])
+    assert not result.violations
+    assert not result.faults
+
+
+@pytest.mark.parametrize("cause", [[], [3], [0, 7], [1, 4, 5], list(range(8))])
+def test_of_a_schedule_the_fewest_faults_that_fail_are_found(cause: list[int]) -> None:
+    asked: list[list[int]] = []
+
+    def fails(some: list[int]) -> bool:
+        asked.append(some)
+        return set(cause) <= set(some)
+
+    assert fewest(range(8), fails) == cause
+    assert len(asked) < 64
