@@ -24,6 +24,7 @@ from pytxmr.errors import PeerBroke, PytxmrError, SpillDamaged, Unreachable, fro
 from pytxmr.failpoints import fail_point
 from pytxmr.model import AttemptId, Segment
 from pytxmr.net.connections import keep_alive
+from pytxmr.net.kvserver import answer_head
 from pytxmr.net.secret import sign
 from pytxmr.records.spill import BlockChecker
 
@@ -112,11 +113,11 @@ class FetchProtocol(LineReceiver):
             self._asked.popleft()
             request.fail(from_plain({"code": code, "message": message}))
             return self._answered()
-        sign, *lengths = text.split(" ")
+        lengths = text.split(" ")[1:-1]
         if (
-            sign != "="
-            or len(lengths) != len(request.partitions)
+            len(lengths) != len(request.partitions)
             or not all(map(_LENGTH.fullmatch, lengths))
+            or line != answer_head(request.line, map(int, lengths))
         ):
             return self._break(PeerBroke(f"{text!r:.80} is no answer to fetch"))
         self._lengths = [int(length) for length in lengths]

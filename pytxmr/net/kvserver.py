@@ -4,8 +4,9 @@ Requests are lines, ended by LF or CRLF, answered in order; while one is being a
 one is read. Every answer goes through a producer, so a peer that asks and does not read costs one
 piece and a transport's buffer, whatever it asks. For trackers::
 
-    fetch Job001 Map001.0 0,3,5 SIGNATURE     →  = 4096 0 1200      bytes of each partition
-                                                  followed by the blocks as they lie on disk
+    fetch Job001 Map001.0 0,3,5 SIGNATURE     →  = 4096 0 1200 CHECKSUM
+                                                  bytes of each partition, a checksum of request
+                                                  and answer, and the blocks as they lie on disk
 
 For people, on loopback or after ``auth TOKEN``::
 
@@ -29,6 +30,7 @@ from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
+from xxhash import xxh3_64_hexdigest
 from zope.interface import implementer
 
 from pytxmr.errors import NotFound, PytxmrError, Refused, SpillDamaged
@@ -192,6 +194,7 @@ class KeyValueProtocol(LineReceiver):
         self._idle.reset(IDLE_SECONDS)
         self._requests += 1
         try:
+            self._line = line
             self._request(line.rstrip(b"\r").decode("ascii", "replace").strip())
         except PytxmrError as error:
             self._idle.reset(STRANGER_SECONDS)
@@ -268,7 +271,7 @@ class KeyValueProtocol(LineReceiver):
         except NotFound:
             os.close(fd)
             raise
-        self.sendLine(("= " + " ".join(str(part.length) for part in wanted)).encode())
+        self.sendLine(answer_head(self._line, [part.length for part in wanted]))
         self._push(stored_blocks(fd, wanted), on_damage=self._cut_off)
 
     # ---- partitions, for people
@@ -333,6 +336,17 @@ def _range(ranges: list[PartitionRange], partition: int) -> PartitionRange:
 
 def _refusal(error: PytxmrError) -> str:
     return f"! {error.code}: {' '.join(error.message.split())}"
+
+
+def answer_head(request: bytes, lengths: Iterable[int]) -> bytes:
+    """The first line of the answer to a fetch, without its end.
+
+    Answers come in the order of the requests, and name none of them. A byte that is altered on the
+    way could join two requests into one, whose answers then are one too few, or make a length 0:
+    blocks have checksums, but which they are, and how many, only this line says.
+    """
+    text = "= " + " ".join(map(str, lengths))
+    return f"{text} {xxh3_64_hexdigest(request + text.encode())}".encode()
 
 
 def stored_blocks(fd: int, ranges: list[PartitionRange]) -> Iterator[bytes]:

@@ -30,7 +30,7 @@ from pytxmr.net.fetch import (
     Fetcher,
     FetchProtocol,
 )
-from pytxmr.net.kvserver import CHUNK_BYTES, KeyValueFactory
+from pytxmr.net.kvserver import CHUNK_BYTES, KeyValueFactory, answer_head
 from pytxmr.net.secret import sign
 from pytxmr.records.spill import pack_block, read_blocks
 
@@ -238,12 +238,27 @@ def failing(*answers: bytes) -> Factory:
 
 
 BLOCK = pack_block(["k"], None, [1])
-SHORT = f"= {len(BLOCK)}\n".encode() + BLOCK[:-1]
+LINE = b"fetch ..."
+
+
+def head(*lengths: int, request: bytes = LINE) -> bytes:
+    return answer_head(request, lengths) + b"\n"
+
+
+def first_head(length: int) -> bytes:
+    text = "Job001 Map001.0 0"
+    return head(length, request=f"fetch {text} {sign(KEY, text)}".encode())
 
 
 @pytest.mark.parametrize(
     "answer",
-    [SHORT, f"= {len(BLOCK)}\n".encode(), f"= {2 * len(BLOCK)}\n".encode() + BLOCK, b"= 1", b""],
+    [
+        first_head(len(BLOCK)) + BLOCK[:-1],
+        first_head(len(BLOCK)),
+        first_head(2 * len(BLOCK)) + BLOCK,
+        b"= 1",
+        b"",
+    ],
     ids=["in a block", "before the first", "between two", "in the line", "at once"],
 )
 @pytest_twisted.ensureDeferred
@@ -272,6 +287,9 @@ async def test_a_source_that_closes_in_the_middle_is_unreachable_and_leaves_no_f
         b"\xff\xff\n",
         b"hello\n= 0\n= 0\n",
         b"= x\n= 0\n",
+        first_head(80).replace(b"80", b"00"),
+        first_head(80).replace(b" 80", b" 8"),
+        head(0, request=b"fetch another"),
     ],
 )
 @pytest_twisted.ensureDeferred
@@ -448,7 +466,7 @@ class Line:
         self.ready += 1
 
     def ask(self, name: str = "segment", partitions: tuple[int, ...] = (0,)) -> Deferred[Any]:
-        request = fetch._Request(b"fetch ...", partitions, str(self.directory / name))
+        request = fetch._Request(LINE, partitions, str(self.directory / name))
         self.protocol.ask(request)
         return request.answer
 
@@ -461,13 +479,14 @@ def line(tmp_path) -> Line:
     return Line(tmp_path)
 
 
-ANSWER = f"= {len(BLOCK)}\n".encode() + BLOCK
+ANSWER = head(len(BLOCK)) + BLOCK
+SHORT = ANSWER[:-1]
 
 
 def test_an_answer_is_understood_whatever_pieces_it_arrives_in(line, tmp_path):
     first, second, third = line.ask("1"), line.ask("2"), line.ask("3")
-    for number in range(2 * len(ANSWER) + 4):
-        line.receive((ANSWER + b"= 0\n" + ANSWER)[number : number + 1])
+    for number in range(2 * len(ANSWER) + len(head(0))):
+        line.receive((ANSWER + head(0) + ANSWER)[number : number + 1])
     assert [result_of(answer)[0].length for answer in (first, second, third)] == [
         len(BLOCK),
         0,
@@ -479,7 +498,7 @@ def test_an_answer_is_understood_whatever_pieces_it_arrives_in(line, tmp_path):
 
 def test_answers_that_arrive_together_are_told_apart(line, tmp_path):
     answers = [line.ask(str(n)) for n in range(4)]
-    line.receive(ANSWER + b"! not-found: no such map\n" + b"= 0\n" + ANSWER)
+    line.receive(ANSWER + b"! not-found: no such map\n" + head(0) + ANSWER)
     assert content(result_of(answers[0])[0]) == BLOCK
     with pytest.raises(NotFound, match="^no such map$"):
         result_of(answers[1])
@@ -487,7 +506,7 @@ def test_answers_that_arrive_together_are_told_apart(line, tmp_path):
     assert content(result_of(answers[3])[0]) == BLOCK
 
 
-@pytest.mark.parametrize("heard", [b"", b"= ", ANSWER[:10], SHORT])
+@pytest.mark.parametrize("heard", [b"", b"= ", head(len(BLOCK)) + BLOCK[:5], SHORT])
 def test_a_source_that_stops_sending_has_failed_in_time(line, tmp_path, heard):
     first, second = line.ask("1"), line.ask("2")
     line.clock.advance(STALL_SECONDS - 1)
@@ -520,7 +539,7 @@ def test_a_source_that_trickles_has_failed_by_a_time_that_follows_from_the_size(
 ):
     first, second = line.ask("1"), line.ask("2")
     size = blocks * len(BLOCK)
-    line.receive(f"= {size}\n".encode())
+    line.receive(head(size))
     allowed = STALL_SECONDS + size / SLOWEST_BYTES
     data = BLOCK * blocks
     for number in range(4):
@@ -584,11 +603,11 @@ def test_whichever_byte_of_an_answer_is_damaged_its_request_fails_alone(line, tm
     damaged = bytearray(2 * BLOCK)
     damaged[at] ^= 1
     answers = [line.ask(str(n)) for n in range(3)]
-    line.receive(f"= {len(damaged)}\n".encode() + bytes(damaged) + ANSWER)
+    line.receive(head(len(damaged)) + bytes(damaged) + ANSWER)
     with pytest.raises(SpillDamaged):
         result_of(answers[0])
     assert content(result_of(answers[1])[0]) == BLOCK
-    line.receive(f"= {len(damaged)}\n".encode() + bytes(damaged))
+    line.receive(head(len(damaged)) + bytes(damaged))
     with pytest.raises(SpillDamaged):
         result_of(answers[2])
     assert os.listdir(tmp_path) == ["1"]
@@ -599,7 +618,7 @@ def test_whichever_byte_of_an_answer_is_damaged_its_request_fails_alone(line, tm
 def test_damage_ends_its_file_at_once_and_the_rest_of_the_answer_is_passed_over(line, tmp_path):
     first, second = line.ask("1"), line.ask("2")
     data = b"\xff" * 1000
-    line.receive(b"= 1000\n" + data[:100])
+    line.receive(head(1000) + data[:100])
     with pytest.raises(SpillDamaged):
         result_of(first)
     assert os.listdir(tmp_path) == []
@@ -610,7 +629,7 @@ def test_damage_ends_its_file_at_once_and_the_rest_of_the_answer_is_passed_over(
 
 def test_a_source_that_has_lost_its_place_after_damage_is_dropped(line, tmp_path):
     answers = [line.ask(str(n)) for n in range(3)]
-    line.receive(f"= {len(BLOCK) - 1}\n".encode() + BLOCK + b"\n" + ANSWER)
+    line.receive(head(len(BLOCK) - 1) + BLOCK + b"\n" + ANSWER)
     line.receive(ANSWER)
     line.lose()
     for answer, error in zip(answers, (SpillDamaged, PeerBroke, Unreachable), strict=True):
@@ -621,7 +640,7 @@ def test_a_source_that_has_lost_its_place_after_damage_is_dropped(line, tmp_path
 
 def test_a_length_that_cuts_a_block_is_damage(line, tmp_path):
     answer = line.ask()
-    line.receive(f"= {len(BLOCK) - 1}\n".encode() + BLOCK)
+    line.receive(head(len(BLOCK) - 1) + BLOCK)
     line.lose()
     with pytest.raises(SpillDamaged, match="cut short"):
         result_of(answer)

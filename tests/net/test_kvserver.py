@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from typing import Any
 
 import pytest
@@ -113,6 +114,10 @@ def fetch(
 ) -> bytes:
     text = f"{job} {attempt} {partitions}"
     return f"fetch {text} {sign(key, text)}\n".encode()
+
+
+def head(request: bytes, *lengths: int) -> bytes:
+    return kvserver.answer_head(request.rstrip(b"\n"), lengths) + b"\n"
 
 
 # ---- for people
@@ -355,9 +360,11 @@ def test_over_a_unix_socket_a_token_is_needed(stock):
 def test_signed_segments_are_sent_as_they_lie_on_disk(stock, peer):
     connection = Connection(stock, peer)
     first, third = stock.stored(attempt(0), 0), stock.stored(attempt(0), 2)
-    head = f"= {len(third)} 0 {len(first)}\n".encode()
-    assert connection.ask(fetch(partitions="2,1,0")) == head + third + first
-    assert connection.ask(fetch(partitions="1")) == b"= 0\n"
+    request = fetch(partitions="2,1,0")
+    line = head(request, len(third), 0, len(first))
+    assert re.fullmatch(rb"= [0-9]+ 0 [0-9]+ [0-9a-f]{16}\n", line)
+    assert connection.ask(request) == line + third + first
+    assert connection.ask(fetch(partitions="1")) == head(fetch(partitions="1"), 0)
 
 
 def test_the_named_attempt_is_sent_and_not_the_latest(connection, stock):
@@ -386,7 +393,7 @@ def test_a_large_partition_is_sent_byte_by_byte_as_it_is(tmp_path):
     data = stock.stored(made, 0)
     assert len(data) > 4 * CHUNK_BYTES
     connection = Connection(stock)
-    assert connection.ask(fetch()) == f"= {len(data)}\n".encode() + data
+    assert connection.ask(fetch()) == head(fetch(), len(data)) + data
 
 
 @pytest.mark.parametrize(
@@ -585,7 +592,7 @@ def test_a_transport_that_pauses_inside_a_write_gets_a_piece_at_a_time(large):
         if connection.transport.producer is None:
             break
     found += connection.transport.value()
-    assert found == f"= {len(data)}\n".encode() + data
+    assert found == head(fetch(), len(data)) + data
     connection.say(b"")
     assert connection.ask(b"jobs\n").startswith(b"Job001"), "and the connection stays usable"
 
@@ -809,7 +816,7 @@ async def test_however_large_a_partition_and_slow_its_reader_little_is_in_memory
             before = pulled
             await soon(turns(20))
         assert pulled - reader.count < 20_000_000
-        total = size + len(f"= {size}\n")
+        total = size + len(head(fetch(), size))
         buffered = 0
         while reader.count < total:
             await reader.read()
