@@ -1,4 +1,4 @@
-"""The simulation keeps every promise on many seeds, runs each the same again, and can be cut down."""
+"""The simulation keeps every promise, runs each seed the same again, and can be cut down."""
 
 from __future__ import annotations
 

@@ -206,8 +206,9 @@ class Oracle:
     def _warranted(self, message: str) -> bool:
         """May a job fail so? A task that has failed `ATTEMPTS` times needs as many faults of which
         each may end an attempt badly; a full disk may end any number. An output that was lost more
-        often than that needs as many faults that lose outputs, of which those that last may lose
-        one to each reduce. A full disk may also refuse the job, or its output.
+        often than that needs faults that lose outputs, of which those that last may lose one to
+        each reduce; a full disk where it is fetched to counts as a loss each time that it is tried.
+        A full disk may also refuse the job.
         """
         kinds = [fault.kind for fault in self._world.begun]
         if "fill disk" in kinds and message.startswith(("cannot prepare", "cannot write")):
@@ -220,7 +221,7 @@ class Oracle:
             )
             return "fill disk" in kinds or ends >= ATTEMPTS
         if _LOST.match(message):
-            return sum(kind in _LOSE_OUTPUTS for kind in kinds) >= 2
+            return "fill disk" in kinds or sum(kind in _LOSE_OUTPUTS for kind in kinds) >= 2
         return False
 
 
