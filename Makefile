@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 DEMO_OUTPUT := build/demo/wordcount
 # Handed on to pytest or to the benchmark: make test ARGS="-k spill -x"
 ARGS ?=
+# For make simulate.
+SEEDS ?= 0:10000
 # For make bench: rows whose names contain one of these, and how often each is run.
 ROWS ?=
 RUNS ?=
@@ -28,7 +30,7 @@ comma := ,
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench bench-micro clean FORCE
+.PHONY: help demo test simulate lint format bench bench-micro clean FORCE
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +50,9 @@ demo: $(VENV)/.installed ## count the words of War and Peace, and show the most 
 # The command `pytest` and not `python -m pytest`, which would put the checkout on sys.path.
 test: $(VENV)/.installed-test ## install pytxmr, and run the tests on what is installed
 	PYTXMR_TEST_INSTALLED=1 $(BIN)/pytest $(ARGS)
+
+simulate: $(VENV)/.installed ## run 10,000 simulated clusters, each with faults of its own; SEEDS=A:B
+	$(BIN)/python -P -m pytxmr.simulation --seeds $(SEEDS) --jobs 2
 
 lint: $(VENV)/.installed-lint ## check style, format and types
 	$(BIN)/ruff check .

@@ -16,9 +16,10 @@ from twisted.internet.task import LoopingCall
 from pytxmr.model import AttemptId, TaskId
 from pytxmr.net.workers import Task
 from pytxmr.plan import events as ev
+from pytxmr.plan.cluster import LEASE_SECONDS
 from pytxmr.plan.jobstate import Phase
 from pytxmr.simulation.jobs import ATTEMPTS, Truth
-from pytxmr.storage.output import SUCCESS
+from pytxmr.storage.output import SUCCESS, OutputDirectory
 
 if TYPE_CHECKING:
     from pytxmr.simulation.machine import Machine
@@ -41,6 +42,8 @@ _LOSE_OUTPUTS = (
     "remove",
     "fill disk",
 )
+#: A tracker that is not heard for so long is lost: its lease, and the ticks that look at it.
+MOST_SILENT_SECONDS = LEASE_SECONDS + 2.0
 _FAILED = re.compile(r"(Map|Reduce)\d+ failed (\d+) times: ")
 _LOST = re.compile(r"the output of Map\d+ was lost (\d+) times: ")
 
@@ -55,6 +58,7 @@ class Oracle:
         self._ran: dict[tuple[int, str, str], str] = {}
         self._reduced: dict[tuple[int, str, int], Any] = {}
         self._committed: set[tuple[int, str]] = set()
+        self._heard: dict[str, float] = {}
 
     def violate(self, *texts: str) -> None:
         text = "; ".join(self._world.shown(text) for text in texts)
@@ -66,6 +70,8 @@ class Oracle:
     def decided(self, jobtracker: Any, event: ev.Event, orders: list[Any]) -> None:
         """The plan took an event."""
         self._undecided = True
+        if isinstance(event, ev.Heartbeat | ev.TrackerJoined | ev.TrackerResumed):
+            self._heard[event.tracker] = self._world.clock.now
         if orders or not isinstance(event, ev.Tick | ev.Heartbeat):
             self._world.tell(f"plan: {_brief(event)}")
             for order in orders:
@@ -83,6 +89,10 @@ class Oracle:
         if not self._undecided or jobtracker is None:
             return
         self._undecided = False
+        now = self._world.clock.now
+        for tracker in jobtracker.cluster.trackers:
+            if now - self._heard[tracker] > MOST_SILENT_SECONDS:
+                self.violate(f"{tracker} counts as alive, silent since {self._heard[tracker]:.3f}")
         for job, state in jobtracker.cluster.jobs.items():
             running: dict[str, int] = {}
             for task in state.tasks:
@@ -100,14 +110,24 @@ class Oracle:
                     if self._reduced.setdefault(key, task.winner) != task.winner:
                         self.violate(f"{job} has two winners of {task.id}")
 
+    def linked(self, path: str) -> None:
+        """A file was given another name: if it is a job's manifest, all that it lists is there."""
+        if os.path.basename(path) != SUCCESS:
+            return
+        directory = os.path.dirname(path)
+        for part in OutputDirectory(directory).manifest()["parts"]:
+            if not os.path.exists(os.path.join(directory, part["name"])):
+                self.violate(f"{path} is there before {part['name']} is")
+
     def attempt_begins(self, machine: Machine, task: Task) -> None:
         site = next(site for site in self._world.sites if site.machine is machine)
         who = site.service.who
         self._world.tell(f"{who['tracker']}: {task.job} {task.attempt} begins")
         key = (who["epoch"], task.job, task.attempt)
-        first = self._ran.setdefault(key, who["tracker"])
-        if first != who["tracker"]:
+        if key in self._ran:
+            first = self._ran[key]
             self.violate(f"{task.job} {task.attempt} ran on {first} and on {who['tracker']}")
+        self._ran[key] = who["tracker"]
 
     def attempt_ends(self, machine: Machine, task: Task, how: str) -> None:
         self._world.tell(f"{machine.host}: {task.job} {task.attempt} {how}")

@@ -152,7 +152,7 @@ class World:
 
     def run(self) -> list[str]:
         """Run to the end; return what was violated, the first first."""
-        with _determined(self.scenario.seed), self._logged():
+        with _determined(self.scenario.seed), _observing(self._log), _linking(self.oracle.linked):
             self._start()
             self._until(self._all_ended, lambda: self._last_fault + BOUND_SECONDS, "the jobs end")
             if not self.oracle.violations:
@@ -348,9 +348,6 @@ class World:
 
     # ---- what is looked at on the way
 
-    def _logged(self) -> Any:
-        return _observing(self._log)
-
     def _log(self, event: Any) -> None:
         level = event.get("log_level")
         if level is LogLevel.critical or event.get("isError"):
@@ -368,6 +365,22 @@ def _observing(observer: Callable[[Any], None]) -> Iterator[None]:
         yield
     finally:
         globalLogPublisher.removeObserver(observer)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _linking(observer: Callable[[str], None]) -> Iterator[None]:
+    """Tell of every link that is made, and where."""
+    link = os.link
+
+    def told(source: str, target: str) -> None:
+        link(source, target)
+        observer(target)
+
+    os.link = told  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        os.link = link
 
 
 @contextmanager
