@@ -157,7 +157,7 @@ class Segments:
     ) -> dict[int, Segment]:
         path = os.path.join(self._directory, f"{attempt}.{partitions[0]}.{next(_numbers)}")
         tries = 0
-        while not self._closed:
+        while True:
             try:
                 return await self._fetcher.fetch(
                     address, self._key, self._job, attempt, partitions, path
@@ -168,7 +168,6 @@ class Segments:
                 if tries == FETCH_TRIES or hopeless:
                     raise
             await self._pause(attempt, here, rounds * FETCH_TRIES + tries)
-        raise NotFound(f"{self._job} is over here")
 
     async def _pause(self, attempt: AttemptId, here: str, tries: int) -> None:
         pause = backoff_seconds(FETCH_PAUSES_SECONDS, tries, f"{here} {attempt}")

@@ -145,8 +145,11 @@ def _cut(world: World, site: Site, fault: Fault) -> _Undo:
 
 
 def _flip_on_wire(world: World, site: Site, fault: Fault) -> _Undo:
+    """Three bytes that the site sends to or as a reducer: one of the first hundred, in which a
+    request is, and two later ones."""
     flips = world.network.flips.setdefault(site.host, [])
-    flips.append([fault.number // 255 % 600, fault.number % 255 + 1])
+    mask, first = fault.number % 255 + 1, fault.number // 255
+    flips += [[first % 100, mask], [100 + first % 300, mask], [400 + first, mask]]
     return None
 
 

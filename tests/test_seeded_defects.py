@@ -1,0 +1,258 @@
+"""The simulation finds what it is there to find: with a guard taken out, some seed fails.
+
+Each defect here takes one guard out of the product. It has to be found within `MOST_SEEDS` seeds,
+counted from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.defer import succeed
+
+from pytxmr import joblife, jobtracker, segments, tasktracker
+from pytxmr.net import fetch
+from pytxmr.plan import cluster, jobstate, tasks
+from pytxmr.plan import events as ev
+from pytxmr.records import spill
+from pytxmr.simulation.runs import scratch
+from pytxmr.storage import output
+
+MOST_SEEDS = 1000
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+DEFECTS: dict[str, Patch] = {}
+
+
+def defect(patch: Patch) -> Patch:
+    DEFECTS[patch.__name__.replace("_", " ")] = patch
+    return patch
+
+
+def nothing(*_: Any, **__: Any) -> None:
+    """In place of what does something."""
+
+
+@defect
+def completed_maps_do_not_run_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(jobstate.JobState, "_map_again", nothing)
+
+
+def late_success(counts: Callable[[Any, Any], bool]) -> Callable[..., Any]:
+    """A job that adds the counters of a success that came too late, if ``counts`` says so."""
+    succeeded = jobstate.JobState._map_succeeded
+
+    def map_succeeded(self: Any, event: Any, now: float) -> Any:
+        task = self.tasks.of(event.attempt)
+        if self.active and event.attempt not in task.running and counts(task, event.attempt):
+            for name, count in event.counters.items():
+                self.tasks.counters[name] = self.tasks.counters.get(name, 0) + count
+        return succeeded(self, event, now)
+
+    return map_succeeded
+
+
+@defect
+def a_duplicate_report_is_counted_twice(patch: pytest.MonkeyPatch) -> None:
+    counts = late_success(lambda task, attempt: task.winner == attempt)
+    patch.setattr(jobstate.JobState, "_map_succeeded", counts)
+
+
+@defect
+def the_counters_of_an_outrun_attempt_count(patch: pytest.MonkeyPatch) -> None:
+    counts = late_success(lambda task, attempt: task.winner not in (None, attempt))
+    patch.setattr(jobstate.JobState, "_map_succeeded", counts)
+
+
+@defect
+def the_counters_of_a_map_that_ran_again_are_added(patch: pytest.MonkeyPatch) -> None:
+    again = tasks.Tasks.map_again
+
+    def map_again(self: Any, task: Any) -> None:
+        task.counters = {}
+        again(self, task)
+
+    patch.setattr(tasks.Tasks, "map_again", map_again)
+
+
+@defect
+def the_incarnation_that_a_tracker_was_is_taken_back_however_long_it_was_gone(
+    patch: pytest.MonkeyPatch,
+) -> None:
+    """As if the new incarnation were the old one: nothing that it held is given up."""
+    lost = cluster.ClusterState._lost
+
+    def joined(self: Any, tracker: str, reason: str, now: float) -> Any:
+        found = [] if "incarnation" in reason else lost(self, tracker, reason, now)
+        self.trackers.pop(tracker, None)
+        return found
+
+    patch.setattr(cluster.ClusterState, "_lost", joined)
+
+
+@defect
+def a_stale_incarnation_is_taken_back(patch: pytest.MonkeyPatch) -> None:
+    def returning(self: Any, card: dict[str, Any], name: str) -> str | None:
+        return card["was"]["tracker"] if card["was"] else None
+
+    patch.setattr(jobtracker.JobTracker, "_returning", returning)
+
+
+@defect
+def a_lease_is_renewed_by_a_connection(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(cluster.ClusterState, "_shorten", nothing)
+    patch.setattr(cluster.ClusterState, "_expire", lambda self, now: [])
+
+
+@defect
+def checksums_are_not_checked(patch: pytest.MonkeyPatch) -> None:
+    class Agreeing(int):
+        def __ne__(self, other: object) -> bool:
+            return False
+
+    digest = spill.xxh3_64_intdigest
+    patch.setattr(spill, "xxh3_64_intdigest", lambda data: Agreeing(digest(data)))
+    patch.setattr(spill.BlockChecker, "feed", nothing)
+    patch.setattr(spill.BlockChecker, "finish", nothing)
+
+
+@defect
+def a_segment_that_is_cut_short_is_taken(patch: pytest.MonkeyPatch) -> None:
+    """The server sends what there is, the fetcher keeps it, the merge reads as far as it goes."""
+    from pytxmr.records import merge
+
+    def blocks(fd: int, offset: int, length: int) -> Any:
+        try:
+            yield from spill.read_blocks(fd, offset, length)
+        except spill.SpillDamaged:
+            return
+
+    patch.setattr(merge, "read_blocks", blocks)
+
+
+@defect
+def an_answer_does_not_say_which_request_it_answers(patch: pytest.MonkeyPatch) -> None:
+    def head(request: bytes, lengths: Any) -> bytes:
+        return ("= " + " ".join(map(str, lengths)) + " 0").encode()
+
+    from pytxmr.net import kvserver
+
+    patch.setattr(kvserver, "answer_head", head)
+    patch.setattr(fetch, "answer_head", head)
+
+
+@defect
+def segments_of_an_attempt_that_does_not_count_are_taken(patch: pytest.MonkeyPatch) -> None:
+    def of_partition(self: Any, partition: int, maps: list[Any]) -> Any:
+        return [its[partition] for _, its in sorted(self._arrived.items()) if partition in its]
+
+    patch.setattr(segments.Segments, "of_partition", of_partition)
+
+
+@defect
+def success_is_there_before_the_parts(patch: pytest.MonkeyPatch) -> None:
+    directory = output.OutputDirectory
+    place = directory._place
+
+    def commit(self: Any, parts: Any, manifest: Any, bad: Any = ()) -> None:
+        parts = list(parts)
+        listed = [
+            {"name": f"part-{number:05d}", "bytes": part.size_bytes, "sha256": part.digest}
+            for number, part in enumerate(parts)
+        ]
+        written = self.attempt_path(output.SUCCESS)
+        with open(written, "w") as file:
+            output.json.dump(manifest | {"parts": listed}, file)
+        output.os.link(written, output.os.path.join(self.path, output.SUCCESS))
+        for number, part in enumerate(parts):
+            place(self, f"part-{number:05d}", part)
+        output.shutil.rmtree(output.os.path.dirname(written))
+
+    patch.setattr(directory, "commit", commit)
+
+
+@defect
+def a_job_is_not_destroyed_at_trackers(patch: pytest.MonkeyPatch) -> None:
+    def destroy(self: Any, order: Any) -> Any:
+        self._feed(ev.JobDestroyed(self.job))
+        return succeed(None)
+
+    patch.setattr(joblife.JobLife, "_destroy_job", destroy)
+
+
+@defect
+def a_tracker_that_is_back_is_not_told_which_jobs_are_over(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(jobtracker.JobTracker, "_is_over", lambda self, job: False)
+
+
+@defect
+def a_failed_job_leaves_its_output(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(output.OutputDirectory, "discard", nothing)
+
+
+@defect
+def a_report_that_is_not_answered_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    def send(self: Any) -> None:
+        if self._peer is not None and self._outbox:
+            batch, self._outbox = self._outbox, []
+            self._peer.call("report", self.who, batch).addErrback(nothing)
+
+    patch.setattr(tasktracker.TaskTracker, "_send_reports", send)
+
+
+@defect
+def a_tracker_that_is_back_is_not_told_again_what_to_do(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(jobstate.JobState, "standing_orders", lambda self, tracker: [])
+
+
+@defect
+def an_attempt_is_started_as_often_as_it_is_asked_for(patch: pytest.MonkeyPatch) -> None:
+    class Forgetful(set[str]):
+        def add(self, name: str) -> None:
+            """It is not remembered."""
+
+    made = tasktracker._Job.__init__
+
+    def forgetful(self: Any, *args: Any, **more: Any) -> None:
+        made(self, *args, **more)
+        self.started = Forgetful()
+
+    patch.setattr(tasktracker._Job, "__init__", forgetful)
+
+
+@defect
+def a_fetch_that_fails_is_not_reported(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(segments.Segments, "_failed", nothing)
+
+
+@defect
+def damage_counts_against_the_reduce_that_finds_it(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(jobstate.JobState, "_damaged_maps", lambda self, task, error: [])
+
+
+@defect
+def an_attempt_of_a_lost_tracker_still_counts_as_running(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(jobstate.JobState, "_tracker_lost", lambda self, tracker: [])
+
+
+@defect
+def a_connection_has_no_keepalive(patch: pytest.MonkeyPatch) -> None:
+    """And a call no deadline: a half-open connection is never noticed."""
+    from twisted.internet.defer import Deferred
+
+    from pytxmr.simulation.network import End
+
+    patch.setattr(End, "setTcpKeepAlive", nothing)
+    patch.setattr(Deferred, "addTimeout", lambda self, *args, **more: self)
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_guard_that_is_missing_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    DEFECTS[name](monkeypatch)
+    with scratch() as runs:
+        for seed in range(MOST_SEEDS):
+            if runs.run(seed).violations:
+                return
+    pytest.fail(f"{MOST_SEEDS} seeds do not show that {name}")
