@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from pytxmr.errors import Unreachable
+from pytxmr.simulation.network import LINE_END
 
 if TYPE_CHECKING:
     from pytxmr.simulation.world import Site, World
@@ -145,11 +146,12 @@ def _cut(world: World, site: Site, fault: Fault) -> _Undo:
 
 
 def _flip_on_wire(world: World, site: Site, fault: Fault) -> _Undo:
-    """Three bytes that the site sends to or as a reducer: one of the first hundred, in which a
-    request is, and two later ones."""
+    """Three bytes that the site sends to or as a reducer: one of the first hundred or, of every
+    second fault, the end of a line; and two later ones."""
     flips = world.network.flips.setdefault(site.host, [])
     mask, first = fault.number % 255 + 1, fault.number // 255
-    flips += [[first % 100, mask], [100 + first % 300, mask], [400 + first, mask]]
+    at = LINE_END if fault.number % 2 else first % 100
+    flips += [[at, mask], [100 + first % 300, mask], [400 + first, mask]]
     return None
 
 

@@ -50,6 +50,9 @@ KEPT_SECONDS = float(SILENT_SECONDS + PROBES * PROBE_SECONDS)
 #: The port of a tracker's store; connections to it carry checked data.
 SHUFFLE_PORT = 8993
 
+#: In place of how many bytes pass before a flip: those up to the end of a line.
+LINE_END = -1
+
 _FIN = b"the end"
 _RST = b"a reset"
 _log = Logger()
@@ -65,7 +68,8 @@ class Network:
         #: How many faults hold back what one host sends to another, or to ``*``, any.
         self._blocked: dict[tuple[str, str], int] = {}
         self.delay: dict[str, float] = {}
-        #: By host, flips that wait for shuffle bytes that it sends: how many pass first, the mask.
+        #: By host, flips that wait for shuffle bytes that it sends: how many pass first (or
+        #: `LINE_END`), and the mask, which is 0 once it was done.
         self.flips: dict[str, list[list[int]]] = {}
         self.told: Callable[[str], None] = lambda text: None
         self._rng = rng
@@ -111,12 +115,14 @@ class Network:
     def altered(self, host: str, data: bytes) -> bytes:
         """The data as they arrive, if a flip waits for what the host sends."""
         for flip in self.flips.get(host, ()):
-            if flip[1] and flip[0] < len(data):
+            if flip[1] and flip[0] == LINE_END and b"\n" in data:
+                flip[0] = data.index(b"\n")
+            if flip[1] and LINE_END < flip[0] < len(data):
                 at = flip[0]
                 self.told(f"{host}: byte {at} of {len(data)} altered on the wire")
                 data = data[:at] + bytes([data[at] ^ flip[1]]) + data[at + 1 :]
                 flip[1] = 0
-            elif flip[1]:
+            elif flip[0] > LINE_END:
                 flip[0] -= len(data)
         return data
 
