@@ -91,8 +91,9 @@ class Oracle:
         self._undecided = False
         now = self._world.clock.now
         for tracker in jobtracker.cluster.trackers:
-            if now - self._heard[tracker] > MOST_SILENT_SECONDS:
-                self.violate(f"{tracker} counts as alive, silent since {self._heard[tracker]:.3f}")
+            heard = self._heard.setdefault(tracker, now)
+            if now - heard > MOST_SILENT_SECONDS:
+                self.violate(f"{tracker} counts as alive, silent since {heard:.3f}")
         for job, state in jobtracker.cluster.jobs.items():
             running: dict[str, int] = {}
             for task in state.tasks:

@@ -273,7 +273,7 @@ class World:
         else:
             site.service = self._jobtracker(site, machine)
         opened = Deferred.fromCoroutine(site.service.open())
-        opened.addCallback(lambda _: None if machine.gone else site.service.startService())
+        opened.addCallback(lambda _: self._opened(site, machine))
         opened.addErrback(lambda failure: self.oracle.violate(f"{site.name}: {failure.value}"))
 
     def _jobtracker(self, site: Site, machine: Machine) -> JobTracker:
@@ -283,7 +283,18 @@ class World:
             state_dir=site.directory,
             heartbeat_seconds=HEARTBEAT_SECONDS,
         )
-        service: Any = JobTracker(machine, config)
+        return JobTracker(machine, config)
+
+    def _opened(self, site: Site, machine: Machine) -> None:
+        if machine.gone:
+            return
+        if not site.index:
+            # Not before: what it knows of an earlier life it has read just now.
+            self._watch(site.service, machine)
+        site.service.startService()
+
+    def _watch(self, service: Any, machine: Machine) -> None:
+        """Show the oracle what the jobtracker decides, and disturb reports on their way to it."""
         handle, report = service.cluster.handle, service.report
 
         def handled(event: Any, now: float) -> Any:
@@ -300,7 +311,6 @@ class World:
             return faults_.disturbed(how, report, tracker, facts, machine.callLater, cut)
 
         service.cluster.handle, service.report = handled, reported
-        return service
 
     def _tasktracker(self, site: Site, machine: Machine) -> TaskTracker:
         config = TrackerConfig(
