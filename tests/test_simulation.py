@@ -55,6 +55,16 @@ def test_a_seed_runs_the_same_in_another_process_with_other_hashes(seed: int) ->
     assert first.stdout == second.stdout
 
 
+def test_a_seed_runs_the_same_whatever_ran_before_it(runs: Runs) -> None:
+    first: list[str] = []
+    again: list[str] = []
+    runs.run(470, trace=first.append)
+    for seed in range(8):
+        runs.run(seed)
+    runs.run(470, trace=again.append)
+    assert first == again
+
+
 def test_the_command_runs_many_seeds_and_says_what_became_of_them() -> None:
     done = simulation("--seeds", "0:60", "--jobs", "2")
     assert done.returncode == 0, done.stdout

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from random import Random
 from typing import Any
 
@@ -22,6 +23,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.task import deferLater
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
+from pytxmr import segments
 from pytxmr.client import connect, submit
 from pytxmr.errors import BadInput, NotFound, Unreachable
 from pytxmr.jobtracker import JobTracker, JobTrackerConfig
@@ -395,9 +397,11 @@ def _linking(observer: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def _determined(seed: int) -> Iterator[None]:
-    """Let keys, and Perspective Broker's challenges, be drawn from the seed, too."""
+    """Let keys, and Perspective Broker's challenges, be drawn from the seed, too, and what counts
+    all there is of something in the process begin anew."""
     rng = Random(f"secrets {seed}")
     state, token_bytes, token_hex = random.getstate(), secrets.token_bytes, secrets.token_hex
+    numbers, segments._numbers = segments._numbers, count()
     random.seed(seed)
     secrets.token_bytes = lambda nbytes=None: rng.randbytes(nbytes or 32)
     secrets.token_hex = lambda nbytes=None: rng.randbytes(nbytes or 32).hex()
@@ -407,6 +411,7 @@ def _determined(seed: int) -> Iterator[None]:
         yield
     finally:
         random.setstate(state)
+        segments._numbers = numbers
         secrets.token_bytes, secrets.token_hex = token_bytes, token_hex
         if collecting:
             gc.enable()
