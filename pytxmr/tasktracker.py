@@ -332,6 +332,8 @@ class TaskTracker(Service):
             with open(os.path.join(directory, "source.py"), "wb") as file:
                 file.write(code.source)
         except OSError as error:
+            # The job is not noted here, so nobody might say that it is over.
+            shutil.rmtree(directory, ignore_errors=True)
             raise PytxmrError(f"cannot prepare {job} in {directory}: {error.strerror}") from error
         limits = Limits(
             take(setup, "task_timeout", int),

@@ -7,12 +7,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
 
 import pytxmr
+from pytxmr.errors import PytxmrError
+from pytxmr.model import JobCode
 from pytxmr.simulation.runs import Runs, scratch
 from pytxmr.simulation.shrink import fewest
+from pytxmr.tasktracker import TaskTracker, TrackerConfig
 
 SEEDS = 300
 CHUNK = 20
@@ -32,6 +37,19 @@ def test_jobs_end_as_a_serial_run_does_whatever_goes_wrong(runs: Runs, first: in
         if (result := runs.run(seed)).violations
     }
     assert failed == {}, f"python -m pytxmr.simulation --seed {min(failed)} shows more"
+
+
+def test_a_job_that_cannot_be_prepared_leaves_nothing_at_its_tracker(tmp_path: Path) -> None:
+    endpoint: Any = None
+    config = TrackerConfig("one", str(tmp_path), 1, "tcp:0", b"secret")
+    tracker = TaskTracker(Clock(), config, endpoint)
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "Job001").write_text("where a directory should be")
+    code = JobCode("job.py", b"").to_plain()
+    with pytest.raises(PytxmrError, match="cannot prepare Job001"):
+        tracker.init_job("Job001", {"code": code, "key": b"key"})
+    assert list((tmp_path / "jobs").iterdir()) == []
 
 
 def simulation(*arguments: str, hash_seed: int = 0) -> subprocess.CompletedProcess[str]:
