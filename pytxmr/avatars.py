@@ -78,8 +78,8 @@ class ClientAvatar(pb.Avatar):
         self._jobtracker = jobtracker
 
     @answering
-    def perspective_submit(self, spec: Any) -> Any:
-        return self._jobtracker.submit(spec)
+    def perspective_submit(self, spec: Any, owner: Any) -> Any:
+        return self._jobtracker.submit(spec, owner)
 
     @answering
     def perspective_status(self, job: Any) -> dict[str, Any]:

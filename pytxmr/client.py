@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from pytxmr.errors import BadConfiguration, BadInput, BadJob, PytxmrError, Unrea
 from pytxmr.job import loading
 from pytxmr.model import FileRange, InputSplit, JobCode, JobFunctions, JobSpec
 from pytxmr.net.login import log_in
-from pytxmr.net.remote import Peer, answering
+from pytxmr.net.remote import CALL_SECONDS, Peer, answering
 from pytxmr.records.codec import pack_column
 from pytxmr.records.compression import missing
 from pytxmr.records.mapping import sample_keys
@@ -29,6 +30,8 @@ MOST_SOURCE_BYTES = 512 * 1024
 
 #: How long a jobtracker that is gone is waited for, and the pause before each try to reach it.
 PATIENCE_SECONDS = 60.0
+#: A jobtracker may look at very many files before it answers.
+SUBMIT_SECONDS = 120.0
 RETRY_SECONDS = 0.5
 
 _SAMPLE_PLACES = 64
@@ -153,9 +156,17 @@ async def connect(
     return await log_in(place, "client", secret, _Client(), reactor, name, on_lost)
 
 
-def submit(jobtracker: Peer, spec: JobSpec) -> Deferred[str]:
-    """Queue the job; fires with its id, fails with `BadInput` for what only the cluster can see."""
-    return jobtracker.call("submit", spec.to_plain(), seconds=120.0)
+def new_owner() -> str:
+    """What a submission is known by, to the client and to the jobtracker."""
+    return secrets.token_hex(16)
+
+
+def submit(jobtracker: Peer, spec: JobSpec, owner: str | None = None) -> Deferred[str]:
+    """Queue the job; fires with its id, fails with `BadInput` for what only the cluster can see.
+
+    May be repeated with the same ``owner``: it is one job.
+    """
+    return jobtracker.call("submit", spec.to_plain(), owner or new_owner(), seconds=SUBMIT_SECONDS)
 
 
 class Patient:
@@ -177,7 +188,15 @@ class Patient:
         self._told = told
         self._gone_since: float | None = None
 
-    async def ask(self, verb: str, *args: Any) -> Any:
+    async def submit(self, spec: JobSpec) -> str:
+        """Queue the job, once, also if the jobtracker is gone before it has answered."""
+        owner = new_owner()
+        while True:
+            job = await self.ask("submit", spec.to_plain(), owner, seconds=SUBMIT_SECONDS)
+            if job is not None:
+                return str(job)
+
+    async def ask(self, verb: str, *args: Any, seconds: float = CALL_SECONDS) -> Any:
         """The answer to a call that may be repeated; None, after a moment, if the jobtracker is
         gone at present. Raises `Unreachable` when that has lasted for `PATIENCE_SECONDS`.
         """
@@ -185,7 +204,7 @@ class Patient:
             if self._gone_since is not None:
                 self._peer = await self._connect()
                 self._gone_since = None
-            return await self._peer.call(verb, *args)
+            return await self._peer.call(verb, *args, seconds=seconds)
         except Unreachable as error:
             self._peer.disconnect()
             now = self._clock.seconds()

@@ -51,6 +51,7 @@ class JobLife:
         clock: Callable[[], float],
     ) -> None:
         self.job = submission.job
+        self.owner = submission.owner
         self.spec = submission.spec
         self.splits = submission.splits
         self.submitted_at = submission.submitted_at

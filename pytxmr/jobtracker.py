@@ -53,6 +53,7 @@ MOST_ENDED_JOBS = 200
 MOST_WAIT_SECONDS = 20.0
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
+_OWNER = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _log = Logger()
 
 
@@ -78,6 +79,9 @@ class JobTracker(Service):
         self._peers: dict[str, Peer] = {}
         self._history: dict[str, dict[str, Any]] = {}
         self._waiting: set[Deferred[None]] = set()
+        #: The job of each owner that is known; and those whose submission is under way.
+        self._jobs_of: dict[str, str] = {}
+        self._submitting: dict[str, Deferred[None]] = {}
         self.epoch = 0
         self.port: IListeningPort | None = None
         self._ticks = LoopingCall(self.feed, ev.Tick())
@@ -124,7 +128,9 @@ class JobTracker(Service):
         self._clock_ahead = last - self._reactor.seconds()
         for record in self._state.remembered():
             if "status" in record:
-                self._history[record["status"]["job"]] = record["status"]
+                job = record["status"]["job"]
+                self._history[job] = record["status"]
+                self._jobs_of[record["owner"]] = job
             else:
                 submission = Submission.from_plain(record)
                 await self._restore_job(submission, logs.pop(submission.job, []))
@@ -393,11 +399,29 @@ class JobTracker(Service):
 
     # ---- clients
 
-    async def submit(self, plain: dict[str, Any]) -> str:
-        """Plan the input, reserve the output, queue the job. Raises `BadInput`, `PeerBroke`."""
+    async def submit(self, plain: dict[str, Any], owner: Any) -> str:
+        """Plan the input, reserve the output, queue the job. Raises `BadInput`, `PeerBroke`.
+
+        ``owner`` is 32 hexadecimal digits, which the client has drawn: repeated with the same, the
+        answer is the same job.
+        """
+        if not isinstance(owner, str) or not _OWNER.fullmatch(owner):
+            raise PeerBroke("a job's owner is not 32 hexadecimal digits")
         spec = JobSpec.from_plain(plain)
+        while owner in self._submitting:
+            await _once(self._submitting[owner])
+        if owner not in self._jobs_of:
+            done: Deferred[None] = Deferred()
+            self._submitting[owner] = done
+            try:
+                await self._submit(spec, owner)
+            finally:
+                del self._submitting[owner]
+                done.callback(None)
+        return self._jobs_of[owner]
+
+    async def _submit(self, spec: JobSpec, owner: str) -> None:
         output = OutputDirectory(spec.output)
-        owner = secrets.token_hex(16)
         workers = sum(tracker.workers for tracker in self.cluster.trackers.values())
         self._state.reserve(owner, spec.output)
         try:
@@ -423,12 +447,12 @@ class JobTracker(Service):
         self.feed(submission.event())
         self._forget_old_jobs()
         await self._when_logged()
-        return life.job
 
     def _begin(self, submission: Submission) -> JobLife:
         jobs = self.cluster.jobs
         life = JobLife(submission, jobs, self._call, self.feed, self._reactor, self._now)
         self.lives[life.job] = life
+        self._jobs_of[submission.owner] = life.job
         ended = _once(life.ended).addCallback(lambda _: self._remember_end(submission, life))
         ended.addErrback(lambda failure: _log.failure("{job} has ended", failure, job=life.job))
         return life
@@ -436,12 +460,13 @@ class JobTracker(Service):
     def _remember_end(self, submission: Submission, life: JobLife) -> None:
         number = submission.number
         del self._log_lengths[life.job]
-        self._state.remember(number, {"number": number, "status": life.status()}, over=life.job)
+        record = {"number": number, "owner": submission.owner, "status": life.status()}
+        self._state.remember(number, record, over=life.job)
 
     def _forget_old_jobs(self) -> None:
         ended = [job for job, life in self.lives.items() if life.state.phase is Phase.ENDED]
         for job in ended[:-MOST_ENDED_JOBS]:
-            del self.lives[job], self.cluster.jobs[job]
+            del self._jobs_of[self.lives[job].owner], self.lives[job], self.cluster.jobs[job]
 
     def jobs(self, every: bool) -> list[dict[str, Any]]:
         """The statuses of this life's jobs; of ``every`` one, also those of earlier lives."""

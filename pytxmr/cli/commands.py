@@ -27,9 +27,7 @@ Ask = Callable[..., Any]
 
 def run(options: argparse.Namespace) -> int:
     if options.jobtracker:
-        spec = make_spec(_job_options(options))
-        secret = _secret(options)
-        return run_in_reactor(lambda r, i: _run_on_cluster(r, i, options.jobtracker, secret, spec))
+        return _run_on_cluster(options)
     try:
         spec = make_spec(_job_options(options))
     except BaseException:
@@ -37,6 +35,15 @@ def run(options: argparse.Namespace) -> int:
             worker.end()
         raise
     return run_in_reactor(lambda r, i: _run_here(r, i, options.spawned, spec))
+
+
+def _run_on_cluster(options: argparse.Namespace) -> int:
+    spec = make_spec(_job_options(options))
+
+    async def submit_and_watch(jobtracker: Patient, interrupts: Interrupts) -> int:
+        return await _watch_to_end(jobtracker.ask, interrupts, await jobtracker.submit(spec))
+
+    return _patiently(options, submit_and_watch)
 
 
 async def _run_here(
@@ -62,27 +69,6 @@ async def _stay_for_inspection(reactor: Any, interrupts: Interrupts, cluster: Lo
     sys.stdout.flush()
     while not interrupts.status:
         await deferLater(reactor, _POLL_SECONDS)
-
-
-async def _run_on_cluster(
-    reactor: Any, interrupts: Interrupts, endpoint: str, secret: bytes, spec: JobSpec
-) -> int:
-    jobtracker = await interrupts.unless(connect(reactor, endpoint, secret))
-    patient = _patient(reactor, endpoint, secret, jobtracker)
-    try:
-        job = await submit(jobtracker, spec)
-        return await _watch_to_end(patient.ask, interrupts, job)
-    finally:
-        patient.disconnect()
-
-
-def _patient(reactor: Any, endpoint: str, secret: bytes, jobtracker: Peer) -> Patient:
-    return Patient(
-        jobtracker,
-        reactor,
-        lambda: connect(reactor, endpoint, secret),
-        lambda error: print(f"pytxmr: {error}; waiting for it to come back", file=sys.stderr),
-    )
 
 
 async def _watch_to_end(ask: Ask, interrupts: Interrupts, job: str) -> int:
@@ -140,11 +126,11 @@ async def _asked(answer: Any) -> Any:
 def submit_only(options: argparse.Namespace) -> int:
     spec = make_spec(_job_options(options))
 
-    async def queue(jobtracker: Peer, interrupts: Interrupts) -> int:
-        print(await submit(jobtracker, spec))
+    async def queue(jobtracker: Patient, interrupts: Interrupts) -> int:
+        print(await interrupts.unless(jobtracker.submit(spec)))
         return 0
 
-    return _with_cluster(options, queue)
+    return _patiently(options, queue)
 
 
 def status(options: argparse.Namespace) -> int:
@@ -156,18 +142,12 @@ def status(options: argparse.Namespace) -> int:
 
 
 def wait(options: argparse.Namespace) -> int:
-    endpoint, secret = _cluster(options)
+    async def watch(jobtracker: Patient, interrupts: Interrupts) -> int:
+        while await jobtracker.ask("status", options.job) is None:
+            pass
+        return _tell_end(await _watch(jobtracker.ask, interrupts, options.job))
 
-    async def watch(reactor: Any, interrupts: Interrupts) -> int:
-        jobtracker = await interrupts.unless(connect(reactor, endpoint, secret))
-        patient = _patient(reactor, endpoint, secret, jobtracker)
-        try:
-            await jobtracker.call("status", options.job)
-            return _tell_end(await _watch(patient.ask, interrupts, options.job))
-        finally:
-            patient.disconnect()
-
-    return run_in_reactor(watch)
+    return _patiently(options, watch)
 
 
 def kill(options: argparse.Namespace) -> int:
@@ -253,6 +233,27 @@ def _with_cluster(
         jobtracker = await interrupts.unless(connect(reactor, endpoint, secret))
         try:
             return await interrupts.unless(ask(jobtracker, interrupts))
+        finally:
+            jobtracker.disconnect()
+
+    return run_in_reactor(connected)
+
+
+def _patiently(
+    options: argparse.Namespace, ask: Callable[[Patient, Interrupts], Coroutine[Any, Any, int]]
+) -> int:
+    """The same with a jobtracker that may be gone for a while."""
+    endpoint, secret = _cluster(options)
+
+    async def connected(reactor: Any, interrupts: Interrupts) -> int:
+        jobtracker = Patient(
+            await interrupts.unless(connect(reactor, endpoint, secret)),
+            reactor,
+            lambda: connect(reactor, endpoint, secret),
+            lambda error: print(f"pytxmr: {error}; waiting for it to come back", file=sys.stderr),
+        )
+        try:
+            return await ask(jobtracker, interrupts)
         finally:
             jobtracker.disconnect()
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 #: When the last fault may begin, in virtual seconds. Undisturbed, most jobs are over in 4 to 16.
 LAST_BEGINS = (4.0, 8.0, 16.0)
-#: Whether the jobtracker may crash. Jobs do not outlive it until it logs them.
-JOBTRACKER_CRASHES = False
 
 _Undo = Callable[[], None] | None
 
@@ -51,10 +49,9 @@ def drawn(rng: Random, trackers: int) -> list[Fault]:
     """A schedule for a cluster of so many trackers, in the order of time."""
     count = rng.choice((0, 1, 2, 3, 4, 5, 6, 8, 10, 14))
     last = rng.choice(LAST_BEGINS)
-    kinds = [kind for kind in KINDS if JOBTRACKER_CRASHES or kind != "jobtracker crash"]
     faults = [
         Fault(
-            kind=rng.choice(kinds),
+            kind=rng.choice(list(KINDS)),
             at=round(rng.uniform(0.0, last), 3),
             where=rng.randint(1, trackers),
             other=rng.randint(0, trackers),
@@ -243,29 +240,27 @@ def _reports(how: str) -> Callable[[World, Site, Fault], _Undo]:
 
 def disturbed(
     how: str,
-    report: Callable[[str, list[Any]], None],
-    tracker: str,
+    report: Callable[[list[Any]], Deferred[None]],
     facts: list[Any],
     later: Callable[..., Any],
     cut: Callable[[], None],
-) -> Deferred[None] | None:
+) -> Deferred[None]:
     """Pass a report on, as the fault says. Whoever is not answered will report again."""
     match how:
         case "lost":
             cut()
             raise Unreachable("the report was lost")
         case "unanswered":
-            report(tracker, facts)
+            answer = report(facts)
             cut()
+            return answer
         case "twice":
-            report(tracker, facts)
-            report(tracker, facts)
+            report(facts)
         case "again":
-            report(tracker, facts)
-            later(4.0, report, tracker, list(facts))
+            later(4.0, report, list(facts))
         case "shuffled":
-            report(tracker, facts[::-1])
-    return None
+            facts = facts[::-1]
+    return report(facts)
 
 
 KINDS: dict[str, Callable[[World, Site, Fault], _Undo]] = {

@@ -55,9 +55,9 @@ class Oracle:
         self.violations: list[str] = []
         self._world = world
         self._undecided = True
-        self._ran: dict[tuple[int, str, str], str] = {}
-        self._reduced: dict[tuple[int, str, int], Any] = {}
-        self._committed: set[tuple[int, str]] = set()
+        self._ran: dict[tuple[str, str], str] = {}
+        self._reduced: dict[tuple[str, int], Any] = {}
+        self._committed: set[str] = set()
         self._heard: dict[str, float] = {}
 
     def violate(self, *texts: str) -> None:
@@ -67,7 +67,11 @@ class Oracle:
 
     # ---- at every step
 
-    def decided(self, jobtracker: Any, event: ev.Event, orders: list[Any]) -> None:
+    def restarted(self) -> None:
+        """The jobtracker is back: it believes its trackers alive for as long as a lease."""
+        self._heard.clear()
+
+    def decided(self, event: ev.Event, orders: list[Any]) -> None:
         """The plan took an event."""
         self._undecided = True
         if isinstance(event, ev.Heartbeat | ev.TrackerJoined | ev.TrackerResumed):
@@ -78,10 +82,9 @@ class Oracle:
                 self._world.tell(f"    -> {_brief(order)}")
         for order in orders:
             if isinstance(order, ev.CommitJob):
-                key = (jobtracker.epoch, order.job)
-                if key in self._committed:
+                if order.job in self._committed:
                     self.violate(f"{order.job} is committed twice")
-                self._committed.add(key)
+                self._committed.add(order.job)
 
     def look(self) -> None:
         """Something happened."""
@@ -107,7 +110,7 @@ class Oracle:
                 self.violate(f"{job} counts {state.running_on} running, not {running}")
             for task in state.reduces:
                 if task.winner is not None:
-                    key = (jobtracker.epoch, job, task.id.index)
+                    key = (job, task.id.index)
                     if self._reduced.setdefault(key, task.winner) != task.winner:
                         self.violate(f"{job} has two winners of {task.id}")
 
@@ -124,7 +127,7 @@ class Oracle:
         site = next(site for site in self._world.sites if site.machine is machine)
         who = site.service.who
         self._world.tell(f"{who['tracker']}: {task.job} {task.attempt} begins")
-        key = (who["epoch"], task.job, task.attempt)
+        key = (task.job, task.attempt)
         if key in self._ran:
             first = self._ran[key]
             self.violate(f"{task.job} {task.attempt} ran on {first} and on {who['tracker']}")

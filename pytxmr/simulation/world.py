@@ -97,6 +97,7 @@ class Submission:
 
     kind: JobKind
     spec: JobSpec
+    owner: str
     id: str | None = None
     status: dict[str, Any] = field(default_factory=dict)
 
@@ -125,7 +126,8 @@ class World:
         self.submissions: list[Submission] = []
         for number, kind in enumerate(scenario.jobs):
             output = os.path.join(directory, f"output-{number}")
-            self.submissions.append(Submission(kind, spec_of(kind, inputs, output)))
+            owner = f"{number:032x}"
+            self.submissions.append(Submission(kind, spec_of(kind, inputs, output), owner))
         self.truths = [truth_of(kind, inputs) for kind in scenario.jobs]
         self.begun: list[Fault] = []
         self.reports: dict[str, str] = {}
@@ -293,6 +295,7 @@ class World:
         if not site.index:
             # Not before: what it knows of an earlier life it has read just now.
             self._watch(site.service, machine)
+            self.oracle.restarted()
         site.service.startService()
 
     def _watch(self, service: Any, machine: Machine) -> None:
@@ -301,16 +304,17 @@ class World:
 
         def handled(event: Any, now: float) -> Any:
             found = handle(event, now)
-            self.oracle.decided(service, event, found)
+            self.oracle.decided(event, found)
             return found
 
-        def reported(tracker: str, facts: list[Any]) -> Any:
+        def reported(facts: list[Any]) -> Any:
+            tracker = facts[0].tracker if facts else ""
             how = self.reports.get(tracker.partition(".")[0])
             if how is None:
-                return report(tracker, facts)
+                return report(facts)
             self.tell(f"the report of {tracker} is {how}")
             cut = service._peers[tracker].disconnect
-            return faults_.disturbed(how, report, tracker, facts, machine.callLater, cut)
+            return faults_.disturbed(how, report, facts, machine.callLater, cut)
 
         service.cluster.handle, service.report = handled, reported
 
@@ -343,7 +347,7 @@ class World:
             try:
                 peer = await connect(self.client, where, SECRET)
                 if job.id is None:
-                    job.id = await submit(peer, job.spec)
+                    job.id = await submit(peer, job.spec, job.owner)
                     self.tell(f"submitted: {job.id} is {job.kind}")
                 while True:
                     status = await peer.call("wait", job.id, 15.0)

@@ -16,7 +16,7 @@ from sites import WORDCOUNT, ended, joined
 from twisted.internet.defer import Deferred
 from wires import soon, turns, until
 
-from pytxmr.client import submit
+from pytxmr.client import new_owner, submit
 from pytxmr.errors import NotFound, PytxmrError, Unreachable
 from pytxmr.plan.jobstate import JobState, Phase
 from pytxmr.storage.output import OutputDirectory
@@ -202,10 +202,13 @@ async def test_jobs_of_earlier_lives_are_listed_and_their_numbers_are_not_used_a
             await site.tasktracker()
         client = await site.client()
         await joined(client, 1)
-        job = await soon(submit(client, site.spec(name=f"job{number}")))
+        owner = "0" * 32 if number == 1 else new_owner()
+        job = await soon(submit(client, site.spec(name=f"job{number}"), owner))
         assert job == f"Job00{number}"
         assert (await ended(client, job))["outcome"] == "succeeded"
         assert [one["job"] for one in await soon(client.call("jobs"))] == [job]
+        if number > 1:
+            assert await soon(submit(client, site.spec(name="job0"), "0" * 32)) == "Job001"
         assert jobtracker._state.logs().keys() == {"one.1"}, "what has ended needs no log"
         await site.stop(jobtracker)
     await site.jobtracker(**state)

@@ -32,7 +32,7 @@ from wires import (
 )
 
 from pytxmr import joblife
-from pytxmr.client import connect, submit
+from pytxmr.client import connect, new_owner, submit
 from pytxmr.errors import (
     BadConfiguration,
     BadInput,
@@ -477,10 +477,42 @@ async def test_a_submission_of_bad_values_is_refused_and_takes_nothing(site):
     good = site.spec().to_plain()
     for kind, change in BAD_SPECS.items():
         with pytest.raises(PeerBroke):
-            pytest.fail(f"{kind}: {await soon(client.call('submit', change(good)))}")
+            pytest.fail(f"{kind}: {await soon(client.call('submit', change(good), OWNER))}")
+    for owner in ("", "me", "A" * 32, "0" * 33, 7, None):
+        with pytest.raises(PeerBroke):
+            await soon(client.call("submit", good, owner))
     assert jobtracker.lives == {}
     assert not os.path.exists(good["output"])
-    assert await soon(client.call("submit", good)) == "Job001"
+    assert await soon(client.call("submit", good, new_owner())) == "Job001"
+
+
+OWNER = "0123456789abcdef" * 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_submission_may_be_repeated_and_is_one_job(site):
+    await site.jobtracker()
+    client = await site.client()
+    spec, other = site.spec(), site.spec(name="other")
+    answers = [submit(client, spec, OWNER) for _ in range(3)]
+    assert [await soon(answer) for answer in answers] == ["Job001"] * 3
+    assert await soon(submit(client, other, new_owner())) == "Job002"
+    assert await soon(submit(client, spec, OWNER)) == "Job001"
+    assert len(await soon(client.call("jobs"))) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_submission_that_was_refused_may_be_made_again(site):
+    await site.jobtracker()
+    client = await site.client()
+    spec = site.spec()
+    os.mkdir(spec.output)
+    answers = [submit(client, spec, OWNER) for _ in range(2)]
+    for answer in answers:
+        with pytest.raises(BadInput, match="exists already"):
+            await soon(answer)
+    os.rmdir(spec.output)
+    assert await soon(submit(client, spec, OWNER)) == "Job001"
 
 
 @pytest_twisted.ensureDeferred
@@ -489,15 +521,15 @@ async def test_input_and_output_that_cannot_be_used_are_refused_before_there_is_
     client = await site.client()
     good = site.spec().to_plain()
     with pytest.raises(BadInput):
-        await soon(client.call("submit", good | {"inputs": ["/no/such/file"]}))
+        await soon(client.call("submit", good | {"inputs": ["/no/such/file"]}, new_owner()))
     assert not os.path.exists(good["output"])
     os.mkdir(good["output"])
     with pytest.raises(BadInput, match="exists already"):
-        await soon(client.call("submit", good))
+        await soon(client.call("submit", good, new_owner()))
     os.rmdir(good["output"])
-    assert await soon(client.call("submit", good)) == "Job001"
+    assert await soon(client.call("submit", good, new_owner())) == "Job001"
     with pytest.raises(BadInput, match="exists already"):
-        await soon(client.call("submit", good))
+        await soon(client.call("submit", good, new_owner()))
 
 
 @pytest_twisted.ensureDeferred
