@@ -142,6 +142,16 @@ def _cut(world: World, site: Site, fault: Fault) -> _Undo:
     return None
 
 
+def _client_cut(world: World, site: Site, fault: Fault) -> _Undo:
+    """The client's connection is reset amid what it is answered; the next one, if it has none."""
+    ends = [end for end in world.client.ends if not end.lost]
+    if ends:
+        ends[-1].other.cut_after(fault.number % 200)
+    else:
+        world.cut_client_after = fault.number % 200
+    return None
+
+
 def _flip_on_wire(world: World, site: Site, fault: Fault) -> _Undo:
     """Three bytes that the site sends to or as a reducer: one of the first hundred or, of every
     second fault, the end of a line; and two later ones."""
@@ -272,6 +282,7 @@ KINDS: dict[str, Callable[[World, Site, Fault], _Undo]] = {
     "isolate": _isolate,
     "delay": _delay,
     "cut": _cut,
+    "client cut": _client_cut,
     "flip on wire": _flip_on_wire,
     "flip on disk": _flip_on_disk,
     "truncate": _truncate,

@@ -131,6 +131,8 @@ class World:
         self.truths = [truth_of(kind, inputs) for kind in scenario.jobs]
         self.begun: list[Fault] = []
         self.reports: dict[str, str] = {}
+        #: After how many bytes of its answers the client's next connection is reset.
+        self.cut_client_after: int | None = None
         self._undo: dict[int, Callable[[], None]] = {}
         self._last_fault = 0.0
         self._peace = False
@@ -346,6 +348,9 @@ class World:
         while True:
             try:
                 peer = await connect(self.client, where, SECRET)
+                if self.cut_client_after is not None:
+                    list(self.client.ends)[-1].other.cut_after(self.cut_client_after)
+                    self.cut_client_after = None
                 if job.id is None:
                     job.id = await submit(peer, job.spec, job.owner)
                     self.tell(f"submitted: {job.id} is {job.kind}")
