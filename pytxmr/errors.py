@@ -71,6 +71,12 @@ class SpillDamaged(PytxmrError):
     code = "spill-damaged"
 
 
+class DiskFailed(PytxmrError):
+    """A disk of this machine has no room, or does not work: have it done on another machine."""
+
+    code = "disk-failed"
+
+
 class TrackerLost(PytxmrError):
     """The tasktracker is gone or has come back as another incarnation: work goes elsewhere."""
 

@@ -20,7 +20,14 @@ from twisted.internet.protocol import Factory, connectionDone
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
-from pytxmr.errors import PeerBroke, PytxmrError, SpillDamaged, Unreachable, from_plain
+from pytxmr.errors import (
+    DiskFailed,
+    PeerBroke,
+    PytxmrError,
+    SpillDamaged,
+    Unreachable,
+    from_plain,
+)
 from pytxmr.failpoints import fail_point
 from pytxmr.model import AttemptId, Segment
 from pytxmr.net.connections import keep_alive
@@ -52,7 +59,7 @@ _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 def _unwritable(path: str, error: OSError) -> PytxmrError:
-    return PytxmrError(f"cannot write {path}: {error.strerror}")
+    return DiskFailed(f"cannot write {path}: {error.strerror}")
 
 
 @dataclass(slots=True, eq=False)
@@ -314,7 +321,7 @@ class Fetcher:
         """Get the partitions of a map attempt into the file ``path``.
 
         Fires with the segment of each partition. Fails with `Unreachable`, `SpillDamaged`,
-        `NotFound`, `Refused` or `PeerBroke`; then there is no file.
+        `NotFound`, `Refused`, `PeerBroke` or `DiskFailed`; then there is no file.
         """
         text = f"{job} {attempt} {','.join(map(str, partitions))}"
         line = f"fetch {text} {sign(key, text)}".encode()

@@ -40,7 +40,15 @@ from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 
 from pytxmr.backoff import backoff_seconds
-from pytxmr.errors import AttemptFailed, JobFailed, NotFound, PytxmrError, SpillDamaged, WorkerDied
+from pytxmr.errors import (
+    AttemptFailed,
+    DiskFailed,
+    JobFailed,
+    NotFound,
+    PytxmrError,
+    SpillDamaged,
+    WorkerDied,
+)
 from pytxmr.model import BAD_RECORDS, CHANGED_MAPS, MAP, REDUCE, AttemptId, MapOutput
 from pytxmr.plan import events as ev
 from pytxmr.plan.blame import TASKS_TO_BLAME, Blame
@@ -98,6 +106,8 @@ class JobState:
         self._refusing: dict[str, int] = {}
         self._addresses: dict[str, tuple[str, int]] = {}
         self._maps_to_do = submitted.maps
+        #: Trackers that have no place for what they fetch, and for how many rounds they had none.
+        self._full: dict[str, int] = {}
         self._shuffle = ShufflePlan(0, 0)
 
     # ---- how far the job is
@@ -424,11 +434,34 @@ class JobState:
         output = self._shuffle.outputs.get(event.attempt.task.index)
         if not self.active or output is None or output.attempt != event.attempt:
             return []
+        if isinstance(event.error, DiskFailed):
+            return self._nowhere_to_put(event, now)
         index = event.attempt.task.index
         if isinstance(event.error, NotFound | SpillDamaged) or self._shuffle.cannot_fetch(
             event.tracker, index, event.rounds
         ):
             return self._lose_output(output, event.error, now) or self._ask(now)
+        return self._ask(now)
+
+    def _nowhere_to_put(self, event: ev.FetchFailed, now: float) -> list[ev.Instruction]:
+        """A tracker has no place for what it is to fetch, whatever serves it: the partitions that
+        wait for that go elsewhere. If there is no other tracker they stay, and fail in the end."""
+        lacking = self._shuffle.lacking(event.tracker, event.attempt.task.index)
+        if lacking and event.rounds > self._full.get(event.tracker, 0):
+            # Counted once, for however many maps that is told.
+            self._full[event.tracker] = event.rounds
+            self.failures += 1
+            for partition in lacking:
+                task = self.reduces[partition]
+                task.failures += 1
+                task.failed_on.add(event.tracker)
+                if task.failures >= self._max_attempts:
+                    what = f"{task.id} failed {task.failures} times"
+                    return self._fail(what, event.error, task.next_attempt)
+        for partition in lacking:
+            self._move(partition, now, avoid=self.reduces[partition].failed_on)
+            self._shuffle.tell_of(partition, event.attempt.task.index)
+        self._map_again(range(len(self.maps)))
         return self._ask(now)
 
     def _damaged_maps(self, task: Task, error: PytxmrError) -> list[int]:

@@ -87,6 +87,14 @@ class ShufflePlan:
             if not by_home[fullest]:
                 del by_home[fullest]
 
+    def lacking(self, home: str, index: int) -> list[int]:
+        """The partitions that are to be reduced there, and have nothing of that map yet."""
+        return [
+            partition
+            for partition, its in enumerate(self.home)
+            if its == home and partition not in self.done and index not in self.arrived[partition]
+        ]
+
     def tell_again(self, home: str) -> None:
         """What a tracker was told of, and has not got, counts as untold."""
         for partition, its in enumerate(self.home):
@@ -94,6 +102,10 @@ class ShufflePlan:
                 arrived = self.arrived[partition]
                 lacking = {i: out for i, out in self.outputs.items() if i not in arrived}
                 self._untold[partition].update(lacking)
+
+    def tell_of(self, partition: int, index: int) -> None:
+        """Wherever the partition is to be reduced is to be told of that output, once more."""
+        self._untold[partition][index] = self.outputs[index]
 
     # ---- outputs
 
@@ -126,7 +138,7 @@ class ShufflePlan:
                 continue
             lacking.add(home)
             if home == tracker:
-                self._untold[partition][index] = self.outputs[index]
+                self.tell_of(partition, index)
         return (
             len(failed) >= min(TRACKERS_TO_FAIL, max(2, len(lacking)))
             or failed[tracker] >= ROUNDS_TO_FAIL

@@ -40,7 +40,6 @@ _LOSE_OUTPUTS = (
     "flip on disk",
     "truncate",
     "remove",
-    "fill disk",
 )
 #: A tracker that is not heard for so long is lost: its lease, and the ticks that look at it.
 MOST_SILENT_SECONDS = LEASE_SECONDS + 2.0
@@ -231,8 +230,7 @@ class Oracle:
         """May a job fail so? A task that has failed `ATTEMPTS` times needs as many faults of which
         each may end an attempt badly; a full disk may end any number. An output that was lost more
         often than that needs faults that lose outputs, of which those that last may lose one to
-        each reduce; a full disk where it is fetched to counts as a loss each time that it is tried.
-        A full disk may also refuse the job.
+        each reduce. A full disk may also refuse the job.
         """
         kinds = [fault.kind for fault in self._world.begun]
         if "fill disk" in kinds and message.startswith(("cannot prepare", "cannot write")):
@@ -245,7 +243,7 @@ class Oracle:
             )
             return "fill disk" in kinds or ends >= ATTEMPTS
         if _LOST.match(message):
-            return "fill disk" in kinds or sum(kind in _LOSE_OUTPUTS for kind in kinds) >= 2
+            return sum(kind in _LOSE_OUTPUTS for kind in kinds) >= 2
         return False
 
 

@@ -42,18 +42,14 @@ def on_small_disk(cluster: Faulty, name: str, small_disk: Path) -> None:
     cluster.work_dir(name).symlink_to(small_disk)
 
 
-def test_spills_for_which_a_disk_has_no_room_are_written_elsewhere(
+def test_what_a_disk_has_no_room_for_is_mapped_fetched_and_reduced_elsewhere(
     site: Site, small_disk: Path
 ) -> None:
     cluster = Faulty(site)
     work = Work(site, lines=16000, width=1000)
     on_small_disk(cluster, "one", small_disk)
-    cluster.start_jobtracker()
-    cluster.start_tracker("one")
-    # With most of the workers it is the home of the only partition, which is stored there.
-    cluster.start_tracker("two", workers=3)
-    cluster.joined("one", "two")
-    running = work.start(maps=8, reducers=1)
+    cluster.start(one="", two="")
+    running = work.start(maps=8, reducers=2)
     work.is_done(running, failed=True)
     assert cluster.jobs_on_disk() == []
     cluster.close()

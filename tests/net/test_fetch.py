@@ -19,7 +19,15 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from wires import Scripted, Stock, attempt, open_files, result_of, serve, soon, turns, until
 
-from pytxmr.errors import NotFound, PeerBroke, PytxmrError, Refused, SpillDamaged, Unreachable
+from pytxmr.errors import (
+    DiskFailed,
+    NotFound,
+    PeerBroke,
+    PytxmrError,
+    Refused,
+    SpillDamaged,
+    Unreachable,
+)
 from pytxmr.net import fetch
 from pytxmr.net.fetch import (
     CONNECT_SECONDS,
@@ -343,7 +351,7 @@ async def test_where_a_file_cannot_be_written_its_request_fails_and_the_others_d
     good = site.fetch(made, name="good")
     with pytest.raises(PytxmrError, match="cannot write .*No such file or directory") as caught:
         await lost
-    assert type(caught.value) is PytxmrError
+    assert type(caught.value) is DiskFailed
     assert content((await good)[0]) == site.stock.stored(made, 0)
     assert site.server.made == 1
 

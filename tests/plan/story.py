@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytxmr.errors import AttemptFailed, NotFound, PytxmrError, SpillDamaged, Unreachable
+from pytxmr.errors import (
+    AttemptFailed,
+    DiskFailed,
+    NotFound,
+    PytxmrError,
+    SpillDamaged,
+    Unreachable,
+)
 from pytxmr.model import MAP, REDUCE, AttemptId, MapOutput, TaskId
 from pytxmr.plan import events as ev
 from pytxmr.plan.cluster import ClusterState
@@ -147,6 +154,12 @@ class Story:
         self, tracker: str, attempt: AttemptId, rounds: int = 1
     ) -> list[ev.Instruction]:
         error = Unreachable("no answer")
+        return self.tell(ev.FetchFailed(JOB, tracker, attempt, error, rounds))
+
+    def has_no_room(
+        self, tracker: str, attempt: AttemptId, rounds: int = 1
+    ) -> list[ev.Instruction]:
+        error = DiskFailed("No space left on device")
         return self.tell(ev.FetchFailed(JOB, tracker, attempt, error, rounds))
 
     def finds_gone(self, tracker: str, attempt: AttemptId) -> list[ev.Instruction]:

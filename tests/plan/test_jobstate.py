@@ -604,6 +604,33 @@ def test_what_was_counted_against_one_run_of_a_map_does_not_count_against_the_ne
     assert story.cannot_fetch("a", again) == [shuffle("a", ("b", again, (0,)))]
 
 
+def test_what_a_tracker_has_no_room_to_fetch_is_fetched_and_reduced_by_another():
+    story = Story(a=1, b=1)
+    story.begin(maps=2, reducers=2)
+    story.mapped("a", 0)
+    story.mapped("b", 1)
+    m1 = map_attempt(1)
+    # Partition 1 goes to the other tracker, whole; that no map is at fault is clear.
+    assert story.has_no_room("b", M0) == [shuffle("a", ("a", M0, (1,)), ("b", m1, (1,)))]
+    assert story.has_no_room("b", m1) == [], "it is not asked for there any more"
+    assert (story.job.maps_done, story.job.failures) == (2, 1)
+
+
+def test_a_tracker_that_alone_has_no_room_is_asked_again_until_the_reduce_has_failed():
+    story = Story(a=1, b=1)
+    story.begin(maps=2, reducers=1)
+    story.mapped("a", 0)
+    story.mapped("b", 1)
+    story.lose("b")
+    story.mapped("a", 1, 1)
+    m1 = map_attempt(1, 1)
+    for rounds in (1, 2, 3):
+        assert story.has_no_room("a", M0, rounds) == [shuffle("a", ("a", M0, (0,)))]
+        assert story.has_no_room("a", m1, rounds) == [shuffle("a", ("a", m1, (0,)))]
+    assert story.has_no_room("a", M0, 4) == [destroy("a")]
+    assert story.job.error.message == "Reduce000 failed 4 times: No space left on device"
+
+
 def test_a_map_whose_output_cannot_be_fetched_runs_again_elsewhere():
     story = Story(a=1, b=1, c=1)
     story.begin(maps=1, reducers=1)
