@@ -1,9 +1,10 @@
 """The tasktracker: runs attempts in worker processes, keeps spills, fetches, serves, reports.
 
-It decides nothing. The jobtracker's verbs (`TaskTrackerVerbs`) say what to do; what comes of it is
-put into an outbox and reported, again and again until the jobtracker has taken it. When the
-connection is lost the tracker goes on with what it was told, and registers anew: as the incarnation
-that it is, if the jobtracker still believes it alive, or as another one, which owns nothing.
+It decides nothing. The jobtracker's verbs (`TaskTrackerVerbs`) say what to do; the `JobWork` of
+each job does it; what comes of it is put into an outbox and reported, again and again until the
+jobtracker has taken it. When the connection is lost the tracker goes on with what it was told, and
+registers anew: as the incarnation that it is, if the jobtracker still believes it alive, or as
+another one, which owns nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import fcntl
 import os
 import shutil
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,39 +26,25 @@ from twisted.logger import Logger
 from twisted.spread import pb
 from zope.interface import implementer
 
+from pytxmr.attemptlogs import AttemptLogs
 from pytxmr.backoff import backoff_seconds
-from pytxmr.errors import (
-    BadConfiguration,
-    NotFound,
-    PytxmrError,
-    Refused,
-    SpillDamaged,
-    Stale,
-    TooLarge,
-    WorkerDied,
-)
+from pytxmr.errors import BadConfiguration, NotFound, PytxmrError, Refused, Stale
 from pytxmr.failpoints import fail_point
 from pytxmr.interfaces import ITaskTracker
-from pytxmr.model import AttemptId, InputSplit, JobCode, checked_job_id, take
+from pytxmr.jobwork import JobWork, Means, kept_job_leaves
+from pytxmr.model import AttemptId, checked_job_id
 from pytxmr.net.fetch import Fetcher
 from pytxmr.net.kvserver import KeyValueFactory
-from pytxmr.net.limits import Limits
 from pytxmr.net.listening import described, listen
 from pytxmr.net.login import log_in
-from pytxmr.net.remote import Peer, answering, pack, sendable_error
+from pytxmr.net.remote import Peer, answering
 from pytxmr.net.secret import inspection_token
-from pytxmr.net.workers import Setup, Task, WorkerPool
-from pytxmr.records.quarantine import read_note
-from pytxmr.segments import Segments
+from pytxmr.net.workers import WorkerPool
 from pytxmr.store import KeyValueStore
 
 #: Pauses between tries to connect to the jobtracker: doubled from the first up to the second.
 RECONNECT_SECONDS = (0.1, 1.0)
 DEFAULT_MEMORY_BYTES = 256 * 1024 * 1024
-LOG_TAIL_BYTES = 32 * 1024
-LOG_READ_BYTES = 512 * 1024
-#: Of an attempt, all counters together: the jobtracker keeps those of each task.
-MOST_COUNTER_BYTES = 256 * 1024
 
 _log = Logger()
 
@@ -75,25 +61,6 @@ class TrackerConfig:
     kv_listen: str
     secret: bytes = field(repr=False)
     memory_bytes: int = DEFAULT_MEMORY_BYTES
-
-
-@dataclass(slots=True)
-class _Job:
-    """A job as this tracker knows it. ``setup`` is what a worker needs to import it."""
-
-    id: str
-    directory: str
-    setup: Setup
-    segments: Segments
-    running: dict[str, tuple[float, str]] = field(default_factory=dict)
-    #: All attempts that ever ran here: each is started once, however often it is asked for.
-    started: set[str] = field(default_factory=set)
-    ended: bool = False
-
-    def end(self) -> None:
-        """From now on nothing of it is reported."""
-        self.ended = True
-        self.segments.close()
 
 
 class TaskTracker(Service):
@@ -114,10 +81,20 @@ class TaskTracker(Service):
         self._endpoint = jobtracker
         self._jobs_dir = os.path.join(config.work_dir, "jobs")
         self._logs_dir = os.path.join(config.work_dir, "logs")
+        self.logs = AttemptLogs(self._logs_dir)
         self.store = KeyValueStore(self._jobs_dir)
         self.pool = pool or WorkerPool(reactor, config.workers)
         self._fetcher = Fetcher(reactor)
-        self._jobs: dict[str, _Job] = {}
+        self._means = Means(
+            reactor,
+            self.store,
+            self.pool,
+            self._fetcher,
+            self.logs,
+            config.memory_bytes,
+            self.report,
+        )
+        self._jobs: dict[str, JobWork] = {}
         self._dropped = 0
         self._outbox: list[dict[str, Any]] = []
         self._reporting = False
@@ -136,9 +113,9 @@ class TaskTracker(Service):
         """Take the work directory and the port. Raises `BadConfiguration`."""
         self._take_work_dir()
         token = inspection_token(self._config.secret)
-        factory = KeyValueFactory(self.store, token, self._reactor)
+        self._server = KeyValueFactory(self.store, token, self._reactor)
         try:
-            self.kv_port = await listen(self._reactor, self._config.kv_listen, factory)
+            self.kv_port = await listen(self._reactor, self._config.kv_listen, self._server)
         except BaseException:
             self._lock.close()
             raise
@@ -282,6 +259,7 @@ class TaskTracker(Service):
         await self.pool.stop()
         if self.kv_port is not None:
             await _as_deferred(self.kv_port.stopListening())
+            self._server.close()
         shutil.rmtree(self._jobs_dir, ignore_errors=True)
         if self._lock is not None:
             self._lock.close()
@@ -317,175 +295,20 @@ class TaskTracker(Service):
     # ---- the five verbs
 
     def init_job(self, job: str, setup: dict[str, Any]) -> None:
-        """Store the source, make the job's directories, let the store take its spills."""
-        if job in self._jobs:
-            return
-        code = JobCode.from_plain(take(setup, "code", dict))
-        key = take(setup, "key", bytes)
-        directory = os.path.join(self._jobs_dir, job)
-        try:
-            shutil.rmtree(directory, ignore_errors=True)
-            shutil.rmtree(self._log_dir(job), ignore_errors=True)
-            for name in ("files", "fetched", "scratch"):
-                os.makedirs(os.path.join(directory, name))
-            os.makedirs(self._log_dir(job))
-            with open(os.path.join(directory, "source.py"), "wb") as file:
-                file.write(code.source)
-        except OSError as error:
-            # The job is not noted here, so nobody might say that it is over.
-            shutil.rmtree(directory, ignore_errors=True)
-            raise PytxmrError(f"cannot prepare {job} in {directory}: {error.strerror}") from error
-        limits = Limits(
-            take(setup, "task_timeout", int),
-            take(setup, "memory_bytes", (int, type(None))) or self._config.memory_bytes,
-        )
-        self.store.add_job(job, key)
-        plain = {name: value for name, value in code.to_plain().items() if name != "source"}
-        self._jobs[job] = _Job(
-            job,
-            directory,
-            Setup(
-                {
-                    "directory": os.path.join(directory, "files"),
-                    "source_path": os.path.join(directory, "source.py"),
-                    "code": plain,
-                    "params": take(setup, "params", dict),
-                    "key_sample": take(setup, "key_sample", (bytes, type(None))),
-                    "memory_bytes": limits.memory_bytes,
-                    "data_bytes": limits.data_bytes,
-                    "codec": take(setup, "codec", str),
-                },
-                limits,
-            ),
-            Segments(
-                self._reactor,
-                job,
-                key,
-                os.path.join(directory, "fetched"),
-                self.store,
-                self._fetcher,
-                self.report,
-            ),
-        )
+        """Prepare to work for a job. Raises `PytxmrError`."""
+        if job not in self._jobs:
+            self._jobs[job] = JobWork(job, self._directory(job), setup, self._means)
 
-    def start_all(
-        self,
-        job: _Job,
-        start: Callable[[_Job, AttemptId, dict[str, Any]], None],
-        tasks: list[dict[str, Any]],
-    ) -> None:
-        """Start each of the tasks' attempts; one that cannot be started is reported as failed."""
-        for attempt, task in [
-            (AttemptId.parse(take(task, "attempt", str)), task) for task in tasks
-        ]:
-            try:
-                start(job, attempt, task)
-            except PytxmrError as error:
-                fact = {"fact": "attempt-failed", "error": sendable_error(error)}
-                self.report(fact | {"job": job.id, "attempt": str(attempt)})
+    def execute_map(self, job: str, tasks: list[dict[str, Any]]) -> None:
+        work = self._job(job)
+        work.start_all(work.execute_map, tasks)
 
-    def execute_map(self, job: _Job, attempt: AttemptId, task: dict[str, Any]) -> None:
-        """Start a map attempt; its end is reported."""
-        split = InputSplit.from_plain(take(task, "split", list))
-        message = {
-            "do": "map",
-            "split": split.to_plain(),
-            "partitions": take(task, "partitions", int),
-            "spill_path": self.store.spill_path(job.id, attempt),
-        }
-        bad = task.get("bad")
-        if bad is not None:
-            message["bad"] = take(task, "bad", dict) | {
-                "task": str(attempt.task),
-                "note_path": self._note_path(job, attempt),
-            }
-        fail_point("map-started")
-        self._start(job, attempt, message, lambda done: self._map_done(job, attempt, done))
+    def shuffle(self, job: str, wanted: list[Any]) -> None:
+        self._job(job).shuffle(wanted, str((self.who or {}).get("tracker")))
 
-    def _map_done(self, job: _Job, attempt: AttemptId, done: dict[str, Any]) -> dict[str, Any]:
-        self.store.add_spill(job.id, attempt)
-        fail_point("map-spilled")
-        return {
-            "fact": "map-succeeded",
-            "partition_bytes": done["partition_bytes"],
-            "digest": done["digest"],
-            "first_bad": done["first_bad"],
-        }
-
-    @staticmethod
-    def _note_path(job: _Job, attempt: AttemptId) -> str:
-        """Where a careful attempt notes which record is at hand."""
-        return os.path.join(job.directory, "scratch", f"{attempt}.note")
-
-    def reduce(self, job: _Job, attempt: AttemptId, task: dict[str, Any]) -> None:
-        """Start a reduce attempt over the segments named by ``maps``; its end is reported."""
-        segments = job.segments.of_partition(attempt.task.index, take(task, "maps", list))
-        message = {
-            "do": "reduce",
-            "segments": [segment.to_plain() for segment in segments if segment.length],
-            "output_path": take(task, "output_path", str),
-            "scratch": os.path.join(job.directory, "scratch", str(attempt)),
-        }
-        fail_point("reduce-started")
-        self._start(job, attempt, message, self._reduce_done)
-
-    @staticmethod
-    def _reduce_done(done: dict[str, Any]) -> dict[str, Any]:
-        fail_point("reduce-written")
-        return {
-            "fact": "reduce-succeeded",
-            "size_bytes": done["size_bytes"],
-            "digest": done["digest"],
-        }
-
-    def _start(
-        self,
-        job: _Job,
-        attempt: AttemptId,
-        message: dict[str, Any],
-        succeeded: Callable[[dict[str, Any]], dict[str, Any]],
-    ) -> None:
-        name = str(attempt)
-        if name in job.started:
-            return
-        job.started.add(name)
-        job.running[name] = (0.0, "")
-        message["log"] = self._log_path(job.id, name)
-
-        def progress(fraction: float, status: str) -> None:
-            if name in job.running:
-                job.running[name] = (fraction, status)
-
-        def done(answer: dict[str, Any]) -> dict[str, Any]:
-            counters = {f"job: {k}": v for k, v in answer["user_counters"].items()}
-            counters |= answer["counters"]
-            if sum(map(len, pack([counters]))) > MOST_COUNTER_BYTES:
-                raise TooLarge(f"counters of more than {MOST_COUNTER_BYTES} bytes are too many")
-            return succeeded(answer) | {"counters": counters}
-
-        def failed(failure: Any) -> dict[str, Any]:
-            plain = sendable_error(failure.value)
-            index = job.segments.map_of(attempt.task.index, plain["details"].get("path"))
-            if isinstance(failure.value, SpillDamaged) and index is not None:
-                plain["details"]["map_index"] = index
-            note = read_note(self._note_path(job, attempt))
-            if isinstance(failure.value, WorkerDied) and note is not None:
-                plain["details"]["record_number"], plain["details"]["where"] = note
-            plain["details"].setdefault("log", self.read_log(job.id, name, LOG_TAIL_BYTES))
-            return {"fact": "attempt-failed", "error": plain}
-
-        def tell(fact: dict[str, Any]) -> None:
-            job.running.pop(name, None)
-            if not job.ended:
-                self.report(fact | {"job": job.id, "attempt": name})
-
-        ended = self.pool.run(Task(job.id, name, message, job.setup, progress))
-        ended.addCallback(done).addErrback(failed).addCallback(tell)
-        ended.addErrback(lambda failure: _log.failure("after {attempt}", failure, attempt=name))
-
-    def shuffle(self, job: _Job, wanted: list[Any]) -> None:
-        """Start to fetch; what arrives, and what cannot be had, is reported."""
-        job.segments.gather(wanted, str((self.who or {}).get("tracker")))
+    def reduce(self, job: str, tasks: list[dict[str, Any]]) -> None:
+        work = self._job(job)
+        work.start_all(work.reduce, tasks)
 
     def destroy_job(self, job_id: str, keep: bool) -> Deferred[Any]:
         """End the job's workers, then remove its files; with ``keep`` the spills stay served."""
@@ -493,10 +316,9 @@ class TaskTracker(Service):
         job = self._jobs.pop(job_id, None)
         if job is not None:
             job.end()
-        directory = os.path.join(self._jobs_dir, job_id)
+        directory = self._directory(job_id)
         if keep:
-            names = ("files", "fetched", "scratch", "source.py")
-            doomed = [os.path.join(directory, name) for name in names]
+            doomed = kept_job_leaves(directory)
         else:
             self.store.drop_job(job_id)
             # Out of the way at once: the next incarnation may be given the same job.
@@ -509,42 +331,17 @@ class TaskTracker(Service):
             lambda _: deferToThreadPool(self._reactor, threads, _remove_all, doomed)
         )
 
-    # ---- what else one may ask
+    def kill_attempt(self, job: str, attempt: AttemptId) -> None:
+        self.pool.kill_attempt(job, str(attempt), "the jobtracker ended it")
 
-    def job(self, job_id: str) -> _Job:
+    def _job(self, job_id: str) -> JobWork:
         found = self._jobs.get(checked_job_id(job_id))
         if found is None:
             raise NotFound(f"{job_id} was not initialised here")
         return found
 
-    def kill_attempt(self, job: str, attempt: AttemptId) -> None:
-        self.pool.kill_attempt(job, str(attempt), "the jobtracker ended it")
-
-    def list_logs(self, job: str) -> list[str]:
-        """The attempts of which there is a log here."""
-        try:
-            return sorted(name.removesuffix(".log") for name in os.listdir(self._log_dir(job)))
-        except FileNotFoundError:
-            return []
-
-    def read_log(self, job: str, attempt: str, most: int = LOG_READ_BYTES) -> str:
-        """The end of an attempt's log, ``most`` bytes at the most; empty if there is none."""
-        try:
-            with open(self._log_path(job, attempt), "rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - most))
-                return file.read().decode("utf-8", "backslashreplace")
-        except FileNotFoundError:
-            return ""
-
-    def drop_logs(self, job: str) -> None:
-        shutil.rmtree(self._log_dir(job), ignore_errors=True)
-
-    def _log_dir(self, job: str) -> str:
-        return os.path.join(self._logs_dir, job)
-
-    def _log_path(self, job: str, attempt: str) -> str:
-        return os.path.join(self._log_dir(job), f"{attempt}.log")
+    def _directory(self, job: str) -> str:
+        return os.path.join(self._jobs_dir, job)
 
 
 @implementer(ITaskTracker)
@@ -566,17 +363,17 @@ class TaskTrackerVerbs(pb.Referenceable):
     @answering
     def remote_executeMap(self, who: Any, job: Any, tasks: Any) -> None:
         self._check(who)
-        self._tracker.start_all(self._tracker.job(job), self._tracker.execute_map, tasks)
+        self._tracker.execute_map(job, tasks)
 
     @answering
     def remote_shuffle(self, who: Any, job: Any, wanted: Any) -> None:
         self._check(who)
-        self._tracker.shuffle(self._tracker.job(job), wanted)
+        self._tracker.shuffle(job, wanted)
 
     @answering
     def remote_reduce(self, who: Any, job: Any, tasks: Any) -> None:
         self._check(who)
-        self._tracker.start_all(self._tracker.job(job), self._tracker.reduce, tasks)
+        self._tracker.reduce(job, tasks)
 
     @answering
     def remote_killAttempt(self, who: Any, job: Any, attempt: Any) -> None:
@@ -592,17 +389,17 @@ class TaskTrackerVerbs(pb.Referenceable):
     @answering
     def remote_listLogs(self, who: Any, job: Any) -> list[str]:
         self._check(who)
-        return self._tracker.list_logs(checked_job_id(job))
+        return self._tracker.logs.attempts(checked_job_id(job))
 
     @answering
     def remote_readLog(self, who: Any, job: Any, attempt: Any) -> str:
         self._check(who)
-        return self._tracker.read_log(checked_job_id(job), str(AttemptId.parse(attempt)))
+        return self._tracker.logs.read(checked_job_id(job), str(AttemptId.parse(attempt)))
 
     @answering
     def remote_dropLogs(self, who: Any, job: Any) -> None:
         self._check(who)
-        self._tracker.drop_logs(checked_job_id(job))
+        self._tracker.logs.drop(checked_job_id(job))
 
     @answering
     def remote_ping(self) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import succeed
 
-from pytxmr import joblife, jobtracker, segments, state, tasktracker
+from pytxmr import joblife, jobtracker, jobwork, segments, state, tasktracker
 from pytxmr.net import fetch
 from pytxmr.plan import cluster, jobstate, tasks
 from pytxmr.plan import events as ev
@@ -213,13 +213,13 @@ def an_attempt_is_started_as_often_as_it_is_asked_for(patch: pytest.MonkeyPatch)
         def add(self, name: str) -> None:
             """It is not remembered."""
 
-    made = tasktracker._Job.__init__
+    made = jobwork.JobWork.__init__
 
     def forgetful(self: Any, *args: Any, **more: Any) -> None:
         made(self, *args, **more)
-        self.started = Forgetful()
+        self._started = Forgetful()
 
-    patch.setattr(tasktracker._Job, "__init__", forgetful)
+    patch.setattr(jobwork.JobWork, "__init__", forgetful)
 
 
 @defect

@@ -174,8 +174,7 @@ class KeyValueProtocol(LineReceiver):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._alive = False
-        self.factory.connections -= 1
-        self.factory.strangers.pop(self, None)
+        self.factory.left(self)
         if self._idle.active():
             self._idle.cancel()
 
@@ -445,13 +444,17 @@ class KeyValueFactory(ServerFactory):
         self.store: Any = store
         self.token = token
         self.clock = clock
-        self.connections = 0
+        self._connections: set[KeyValueProtocol] = set()
         #: The connections that have proved nothing, oldest first.
         self.strangers: dict[KeyValueProtocol, None] = {}
 
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
     def takes(self, connection: KeyValueProtocol) -> bool:
         """Count a new connection; False if there is no room for it."""
-        self.connections += 1
+        self._connections.add(connection)
         if self.connections > MOST_CONNECTIONS:
             if not self.strangers:
                 return False
@@ -460,3 +463,13 @@ class KeyValueFactory(ServerFactory):
             oldest.transport.abortConnection()
         self.strangers[connection] = None
         return True
+
+    def left(self, connection: KeyValueProtocol) -> None:
+        """A connection has ended."""
+        self._connections.discard(connection)
+        self.strangers.pop(connection, None)
+
+    def close(self) -> None:
+        """End every connection, at once."""
+        for connection in list(self._connections):
+            connection.transport.abortConnection()

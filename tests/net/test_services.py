@@ -181,6 +181,20 @@ async def test_a_jobtracker_that_stops_ends_its_running_jobs(site, tmp_path):
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_tasktracker_that_stops_hangs_up_on_whoever_is_connected_to_its_store(
+    reactor, site
+):
+    tracker = await site.tasktracker()
+    host = tracker.kv_port.getHost()
+    place = clientFromString(reactor, f"tcp:{host.host}:{host.port}")
+    person = await soon(place.connect(Factory.forProtocol(Scripted)))
+    person.transport.write(b"jobs\n")
+    await soon(until(lambda: b"no jobs here" in person.heard))
+    await site.stop(tracker)
+    await soon(person.lost)
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_tasktracker_that_stops_ends_all_its_jobs_started(site, tmp_path):
     await site.jobtracker()
     tracker = await site.tasktracker()
