@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import pytxmr
 from pytxmr.errors import BadConfiguration, PytxmrError
 from pytxmr.failpoints import fail_point
 from pytxmr.plan import events as ev
@@ -144,7 +145,7 @@ class StateStore:
 
     def compact(self, now: float, job: JobState) -> None:
         """Put what the job has become in the place of its log."""
-        record = snapshot_record(job, now)
+        record = snapshot_record(job, now, pytxmr.__version__)
 
         def replace() -> None:
             self._db.execute("DELETE FROM log WHERE name = ?", (job.job,))
@@ -157,7 +158,7 @@ class StateStore:
         it was made compact, what its job had become comes first."""
         found: Logs = {}
         for name, record in self._db.execute("SELECT name, record FROM log ORDER BY seq"):
-            found.setdefault(name, []).append(from_record(record))
+            found.setdefault(name, []).append(from_record(record, pytxmr.__version__))
         return found
 
     # ---- outputs that are reserved, for jobs that are not there yet

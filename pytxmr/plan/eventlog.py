@@ -49,16 +49,17 @@ def to_record(event: ev.Event, now: float) -> bytes:
     return pack([now, kind.__name__, *(getattr(event, name) for name in kind.__slots__)])
 
 
-def snapshot_record(job: JobState, now: float) -> bytes:
-    """What the job has become by all that it was told until ``now``, as a record."""
-    return pack([now, _SNAPSHOT, to_snapshot(job)])
+def snapshot_record(job: JobState, now: float, version: str) -> bytes:
+    """What the job has become by all that it was told until ``now``, as a record that only this
+    version of pytxmr reads."""
+    return pack([now, _SNAPSHOT, to_snapshot(job, version)])
 
 
-def from_record(record: bytes) -> tuple[ev.Event | JobState, float]:
+def from_record(record: bytes, version: str) -> tuple[ev.Event | JobState, float]:
     """The inverse of both. Raises `ValueError` for what is no record of this version."""
     now, name, *fields = unpack(record)
     if name == _SNAPSHOT:
-        return from_snapshot(*fields), now
+        return from_snapshot(fields[0], version), now
     if name not in _LOGGED:
         raise ValueError(f"{name!r} is no event that is logged")
     return _LOGGED[name](*fields), now

@@ -12,7 +12,6 @@ from typing import Any
 
 import msgpack
 
-import pytxmr
 from pytxmr.errors import PytxmrError, from_plain, to_plain
 from pytxmr.model import AttemptId, MapOutput, TaskId
 from pytxmr.plan import events as ev
@@ -43,16 +42,16 @@ _KINDS = {code: kind for kind, code in _CODES.items()}
 _ATTEMPT, _ERROR, _INT = 100, 101, 102
 
 
-def to_snapshot(job: JobState) -> bytes:
-    """All that the job is."""
-    return _pack([pytxmr.__version__, job])
+def to_snapshot(job: JobState, version: str) -> bytes:
+    """All that the job is; ``version`` is that of pytxmr."""
+    return _pack([version, job])
 
 
-def from_snapshot(data: bytes) -> JobState:
+def from_snapshot(data: bytes, version: str) -> JobState:
     """The inverse of `to_snapshot`. Raises `ValueError` for one of another version."""
-    version, job = _unpack(data)
-    if version != pytxmr.__version__:
-        raise ValueError(f"the snapshot is of pytxmr {version}, and this is {pytxmr.__version__}")
+    made_by, job = _unpack(data)
+    if made_by != version:
+        raise ValueError(f"the snapshot is of pytxmr {made_by}, and this is {version}")
     assert isinstance(job, JobState)
     return job
 
