@@ -90,7 +90,7 @@ class JobTracker(Service):
         # of those that it took and is not logged yet, and what is to be done once it is.
         self._events: deque[ev.Event] = deque()
         self._feeding = False
-        self._unlogged: list[tuple[str, ev.Event]] = []
+        self._unlogged: list[tuple[str, ev.Event, float]] = []
         self._held: list[ev.Instruction] = []
         self._lost: list[str] = []
         self._logged: Deferred[None] = Deferred()
@@ -216,7 +216,7 @@ class JobTracker(Service):
             while self._events or self._unlogged or self._held:
                 while self._events:
                     self._take(self._events.popleft())
-                touched = {name for name, _ in self._unlogged if name in self.lives}
+                touched = {name for name, _, _ in self._unlogged if name in self.lives}
                 if not self._write_log():
                     break
                 self._drop_peers()
@@ -249,7 +249,7 @@ class JobTracker(Service):
         before = list(self.cluster.trackers)
         now = self._now()
         self._held += self.cluster.handle(event, now)
-        self._unlogged += self.cluster.take_history()
+        self._unlogged += [(name, told, now) for name, told in self.cluster.take_history()]
         if isinstance(event, ev.AttemptEndedBadly) and event.job in self.cluster.jobs:
             rests_until = self.cluster.jobs[event.job].rests_until(event.attempt)
             if rests_until > now:
@@ -266,12 +266,12 @@ class JobTracker(Service):
             return False
         try:
             if self._unlogged:
-                self._state.append(self._now(), self._unlogged)
+                self._state.append(self._unlogged)
         except PytxmrError as error:
             _log.error("everything waits: {error}", error=error)
             self._log_again = self._reactor.callLater(LOG_PAUSE_SECONDS, self._write_log_again)
             return False
-        self._log_lengths.update(name for name, _ in self._unlogged if name in self.lives)
+        self._log_lengths.update(name for name, _, _ in self._unlogged if name in self.lives)
         self._unlogged.clear()
         logged, self._logged = self._logged, Deferred()
         logged.callback(None)

@@ -25,8 +25,8 @@ MOST_JOBS = 1000
 
 Logs = dict[str, list[tuple[ev.Event | JobState, float]]]
 
-#: Events with the id of the tracker or job in whose log they are.
-History = Iterable[tuple[str, ev.Event]]
+#: The id of the tracker or job in whose log an event is, the event, and when it was handled.
+History = Iterable[tuple[str, ev.Event, float]]
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
@@ -51,7 +51,7 @@ class MemoryState:
         self._numbers[name] += 1
         return self._numbers[name]
 
-    def append(self, now: float, history: History) -> None:
+    def append(self, history: History) -> None:
         pass
 
     def compact(self, now: float, job: JobState) -> None:
@@ -128,11 +128,11 @@ class StateStore:
 
     # ---- logs
 
-    def append(self, now: float, history: History) -> None:
-        """Add what was handled at ``now`` to the logs named; the log of a lost tracker goes."""
+    def append(self, history: History) -> None:
+        """Add what was handled to the logs named; the log of a lost tracker goes."""
 
         def add() -> None:
-            for name, event in history:
+            for name, event, now in history:
                 if isinstance(event, ev.TrackerLost) and event.tracker == name:
                     self._db.execute("DELETE FROM log WHERE name = ?", (name,))
                 else:

@@ -242,15 +242,15 @@ def late_log(patch: pytest.MonkeyPatch, lost: Callable[[Any], bool]) -> None:
     append = state.StateStore.append
     behind: dict[int, Any] = {}
 
-    def appended(self: Any, now: float, history: Any) -> None:
+    def appended(self: Any, history: Any) -> None:
         history = list(history)
         last = behind.pop(id(self), None)
         if last is not None:
-            append(self, *last)
-        if any(lost(event) for _, event in history):
-            behind[id(self)] = now, history
+            append(self, last)
+        if any(lost(event) for _, event, _ in history):
+            behind[id(self)] = history
         else:
-            append(self, now, history)
+            append(self, history)
 
     patch.setattr(state.StateStore, "append", appended)
 

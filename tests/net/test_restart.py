@@ -288,6 +288,19 @@ async def test_what_cannot_be_logged_is_neither_acknowledged_nor_acted_upon_unti
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_is_logged_late_has_the_time_at_which_it_was_handled(site, state, logged):
+    jobtracker = await site.jobtracker(**state)
+    client = await site.client()
+    jobtracker._state.append = unwritable
+    submitting = submit(client, site.spec())
+    await soon(until(lambda: "everything waits: {error}" in " ".join(logged.flush())))
+    del jobtracker._state.append
+    await soon(submitting)
+    ((_, then),) = jobtracker._state.logs()["Job001"]
+    assert then == jobtracker.lives["Job001"].state.phase_began
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_job_that_cannot_be_recorded_is_refused_and_leaves_nothing(site, state):
     jobtracker = await site.jobtracker(**state)
     client = await site.client()

@@ -87,7 +87,7 @@ def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path):
 
 def test_the_newest_record_of_each_job_is_remembered_and_the_oldest_jobs_are_forgotten(tmp_path):
     store = StateStore(str(tmp_path))
-    store.append(1.0, [("Job001", ev.JobStarted("Job001", 1)), ("Job003", JOINED)])
+    store.append([("Job001", ev.JobStarted("Job001", 1), 1.0), ("Job003", JOINED, 1.0)])
     for number in (1, 2, 3):
         store.remember(number, {"number": number, "name": "caf\udce9.py", "big": 2**70})
     store.remember(1, {"number": 1, "outcome": "failed"}, over="Job001")
@@ -117,13 +117,13 @@ JOINED = ev.TrackerJoined("one.1", "one", 2, ("127.0.0.1", 8993))
 def test_each_log_has_its_events_in_order_until_its_tracker_is_lost(tmp_path):
     store = StateStore(str(tmp_path))
     lost = ev.TrackerLost("one.1", "its lease expired")
-    store.append(1.0, [("one.1", JOINED), ("Job001", JOINED)])
-    store.append(2.5, [("Job001", ev.JobStarted("Job001", 2))])
+    store.append([("one.1", JOINED, 1.0), ("Job001", JOINED, 1.0)])
+    store.append([("Job001", ev.JobStarted("Job001", 2), 2.5)])
     assert store.logs() == {
         "one.1": [(JOINED, 1.0)],
         "Job001": [(JOINED, 1.0), (ev.JobStarted("Job001", 2), 2.5)],
     }
-    store.append(3.0, [("one.1", lost), ("Job001", lost)])
+    store.append([("one.1", lost, 3.0), ("Job001", lost, 3.0)])
     store.close()
     store = StateStore(str(tmp_path))
     assert list(store.logs()) == ["Job001"]
@@ -133,15 +133,15 @@ def test_each_log_has_its_events_in_order_until_its_tracker_is_lost(tmp_path):
 
 def test_what_is_appended_together_is_there_whole_or_not_at_all(tmp_path):
     store = StateStore(str(tmp_path))
-    store.append(1.0, [("Job001", JOINED)])
+    store.append([("Job001", JOINED, 1.0)])
     with pytest.raises(TypeError):
-        store.append(2.0, [("Job001", JOINED), ("Job001", ev.KillJob("Job001", object()))])
+        store.append([("Job001", JOINED, 2.0), ("Job001", ev.KillJob("Job001", object()), 2.0)])
     store._db.execute("PRAGMA query_only=ON")
     with pytest.raises(PytxmrError, match="cannot write its state"):
-        store.append(2.0, [("Job001", JOINED)])
+        store.append([("Job001", JOINED, 2.0)])
     store._db.execute("PRAGMA query_only=OFF")
     assert store.logs() == {"Job001": [(JOINED, 1.0)]}
-    store.append(3.0, [("Job001", JOINED)])
+    store.append([("Job001", JOINED, 3.0)])
     assert len(store.logs()["Job001"]) == 2
     store.close()
 
@@ -159,7 +159,7 @@ def test_a_log_whose_tail_is_cut_at_any_byte_opens_at_its_last_whole_record(tmp_
     journal = whole / "jobtracker.sqlite-wal"
     ends = []
     for number in range(3):
-        store.append(float(number), [("Job001", ev.JobStarted("Job001", number))] * 2)
+        store.append([("Job001", ev.JobStarted("Job001", number), float(number))] * 2)
         ends.append(journal.stat().st_size)
     # As a crash leaves it: not closed, which would empty the journal.
     data, database = journal.read_bytes(), (whole / "jobtracker.sqlite").read_bytes()
@@ -177,7 +177,7 @@ def test_a_log_whose_tail_is_cut_at_any_byte_opens_at_its_last_whole_record(tmp_
 def test_a_damaged_tail_is_not_read(tmp_path):
     store = StateStore(str(tmp_path))
     for number in range(3):
-        store.append(float(number), [("Job001", ev.JobStarted("Job001", number))])
+        store.append([("Job001", ev.JobStarted("Job001", number), float(number))])
     journal = tmp_path / "jobtracker.sqlite-wal"
     data = bytearray(journal.read_bytes())
     database = (tmp_path / "jobtracker.sqlite").read_bytes()
@@ -193,9 +193,9 @@ def test_a_damaged_tail_is_not_read(tmp_path):
 def test_what_a_job_has_become_takes_the_place_of_its_log(tmp_path):
     store = StateStore(str(tmp_path))
     job = JobState(ev.JobSubmitted("Job001", 3, 1), 1.0)
-    store.append(1.0, [("Job001", ev.JobSubmitted("Job001", 3, 1)), ("Job002", JOINED)])
+    store.append([("Job001", ev.JobSubmitted("Job001", 3, 1), 1.0), ("Job002", JOINED, 1.0)])
     store.compact(2.0, job)
-    store.append(3.0, [("Job001", ev.JobStarted("Job001", 2))])
+    store.append([("Job001", ev.JobStarted("Job001", 2), 3.0)])
     logs = store.logs()
     (become, at), (event, then) = logs["Job001"]
     assert (len(become.maps), at, event.workers, then) == (3, 2.0, 2, 3.0)
