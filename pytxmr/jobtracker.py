@@ -544,7 +544,7 @@ class JobTracker(Service):
 
     def trackers(self) -> list[dict[str, Any]]:
         free = self.cluster.free_workers()
-        avoided = self.cluster.blame.avoided(self._reactor.seconds())
+        avoided = self.cluster.blame.avoided(self._now())
         return [
             {
                 "tracker": tracker.id,

@@ -487,6 +487,17 @@ async def test_what_is_no_endpoint_cannot_be_connected_to(reactor, endpoint):
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_tracker_that_no_job_uses_is_shown_as_avoided(site):
+    jobtracker = await site.jobtracker()
+    await site.tasktracker()
+    client = await site.client()
+    await joined(client, 1)
+    for job in ("Job001", "Job002"):
+        jobtracker.cluster.blame.failed("one.1", job, jobtracker._now())
+    assert [one["avoided"] for one in await soon(client.call("trackers"))] == [True]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_client_with_another_secret_is_refused(site):
     await site.jobtracker()
     with pytest.raises(Refused):
