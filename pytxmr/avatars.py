@@ -51,13 +51,15 @@ def _as_event(tracker: str, fact: Any) -> ev.Event:
     match take(fact, "fact", str):
         case "map-succeeded":
             sizes = tuple(take(fact, "partition_bytes", list))
-            counters = take(fact, "counters", dict)
+            if not all(type(size) is int for size in sizes):
+                raise PeerBroke("partition_bytes are not numbers")
+            counters = _counters(fact)
             first_bad = take(fact, "first_bad", (dict, type(None))) or {}
             digest = take(fact, "digest", str)
             return ev.MapSucceeded(job, tracker, attempt, sizes, counters, first_bad, digest)
         case "reduce-succeeded":
             size, digest = take(fact, "size_bytes", int), take(fact, "digest", str)
-            counters = take(fact, "counters", dict)
+            counters = _counters(fact)
             return ev.ReduceSucceeded(job, tracker, attempt, size, digest, counters)
         case "attempt-failed":
             error = from_plain(take(fact, "error", dict))
@@ -69,6 +71,13 @@ def _as_event(tracker: str, fact: Any) -> ev.Event:
             error = from_plain(take(fact, "error", dict))
             return ev.FetchFailed(job, tracker, attempt, error, take(fact, "rounds", int))
     raise PeerBroke(f"{fact['fact']!r:.80} is no fact")
+
+
+def _counters(fact: Any) -> dict[str, int]:
+    counters: dict[str, int] = take(fact, "counters", dict)
+    if not all(type(name) is str and type(count) is int for name, count in counters.items()):
+        raise PeerBroke("counters are not names and numbers")
+    return counters
 
 
 class ClientAvatar(pb.Avatar):

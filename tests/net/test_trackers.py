@@ -278,6 +278,11 @@ def test_a_client_is_no_tracker_and_a_tracker_no_client(by_hand, logged):
     logged.flush()
 
 
+MAP001 = {"job": "Job001", "attempt": "Map001.0", "counters": {}, "digest": ""}
+SUCCEEDED = MAP001 | {"fact": "map-succeeded", "partition_bytes": []}
+REDUCED = MAP001 | {"fact": "reduce-succeeded", "attempt": "Reduce001.0", "size_bytes": 0}
+
+
 @pytest.mark.parametrize(
     "fact",
     [
@@ -288,6 +293,10 @@ def test_a_client_is_no_tracker_and_a_tracker_no_client(by_hand, logged):
         {"job": "../Job", "attempt": "Map001.0", "fact": "fetched", "partitions": [0]},
         {"job": "Job001", "attempt": "Map001", "fact": "fetched", "partitions": [0]},
         {"job": "Job001", "attempt": "Map001.0", "fact": "fetched"},
+        SUCCEEDED | {"counters": {"words": "many"}},
+        SUCCEEDED | {"counters": {1: 1}},
+        SUCCEEDED | {"partition_bytes": ["many"]},
+        REDUCED | {"counters": {"words": None}},
     ],
 )
 def test_a_report_that_is_none_is_refused(by_hand, fact):
