@@ -25,7 +25,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pytxmr.avatars import ClientAvatar, TrackerAvatar
-from pytxmr.errors import NotFound, PeerBroke, PytxmrError, Stale, TrackerLost, Unreachable
+from pytxmr.errors import (
+    BadConfiguration,
+    NotFound,
+    PeerBroke,
+    PytxmrError,
+    Stale,
+    TrackerLost,
+    Unreachable,
+)
 from pytxmr.joblife import JobLife
 from pytxmr.model import AttemptId, JobSpec, TaskId, checked_job_id, take
 from pytxmr.net.listening import described, listen
@@ -33,7 +41,7 @@ from pytxmr.net.login import LoginFactory
 from pytxmr.net.remote import Peer
 from pytxmr.plan import events as ev
 from pytxmr.plan.cluster import DISCONNECTED_SECONDS, LEASE_SECONDS, ClusterState
-from pytxmr.plan.jobstate import JobState, Phase
+from pytxmr.plan.jobstate import JobState, Outcome, Phase
 from pytxmr.state import MemoryState, StateStore
 from pytxmr.storage.output import OutputDirectory
 from pytxmr.submission import Submission, plan_job
@@ -128,17 +136,24 @@ class JobTracker(Service):
         self._clock_ahead = last - self._reactor.seconds()
         for record in self._state.remembered():
             if "status" in record:
-                job = record["status"]["job"]
-                self._history[job] = record["status"]
-                self._jobs_of[record["owner"]] = job
+                await self._restore_ended(record)
             else:
                 submission = Submission.from_plain(record)
                 await self._restore_job(submission, logs.pop(submission.job, []))
-        for log in logs.values():
+        for name, log in logs.items():
             joined = log[0][0]
-            assert isinstance(joined, ev.TrackerJoined)
+            if not isinstance(joined, ev.TrackerJoined):
+                raise BadConfiguration(f"the state has a log of {name}, but nothing else of it")
             seconds = max(self._config.lease_seconds, RETURN_SECONDS)
             self.cluster.restore_tracker(joined, self._now(), seconds)
+
+    async def _restore_ended(self, record: dict[str, Any]) -> None:
+        status = record["status"]
+        if not status["outcome"]:  # written by a version that did not go on with its jobs
+            await self._in_thread(_settle, status, record["owner"])
+            self._state.remember(record["number"], record)
+        self._history[status["job"]] = status
+        self._jobs_of[record["owner"]] = status["job"]
 
     async def _restore_job(
         self, submission: Submission, log: list[tuple[ev.Event | JobState, float]]
@@ -149,8 +164,13 @@ class JobTracker(Service):
             self._state.forget(submission.number)
             return
         life = self._begin(submission)
-        for event, now in log:
-            self.cluster.restore_job(submission.job, event, now)
+        try:
+            for event, now in log:
+                self.cluster.restore_job(submission.job, event, now)
+        except Exception as error:
+            raise BadConfiguration(
+                f"the log of {life.job} makes no sense to this version of pytxmr: {error!r}"
+            ) from error
         life.notice_phase()
         _log.info("{job} goes on: {phase}", job=life.job, phase=life.state.phase.value)
 
@@ -558,6 +578,20 @@ class JobTracker(Service):
 
     def _in_thread(self, function: Any, *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
+
+
+def _settle(status: dict[str, Any], owner: str) -> None:
+    """End a job of which there is no log: its output is whole, or goes."""
+    output = OutputDirectory(status["output"])
+    whole = output.manifest().get("job") == status["job"]
+    if not whole:
+        output.release(owner)
+        message = (
+            f"the jobtracker ended while {status['job']} was {status['phase']}; submit it again"
+        )
+        status["error"] = {"message": message}
+    outcome = Outcome.SUCCEEDED if whole else Outcome.FAILED
+    status |= {"phase": Phase.ENDED.value, "outcome": outcome.value, "running": 0}
 
 
 def _of(tracker: str, name: str) -> bool:

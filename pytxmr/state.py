@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytxmr
@@ -85,7 +86,8 @@ class MemoryState:
 class StateStore:
     """The same, kept in ``directory``, which must be usable (`BadConfiguration`).
 
-    Whatever cannot be written raises `PytxmrError`, and has changed nothing.
+    Whatever cannot be written raises `PytxmrError`, and has changed nothing; whatever cannot be
+    read `BadConfiguration`.
     """
 
     durable = True
@@ -93,6 +95,7 @@ class StateStore:
     def __init__(self, directory: str) -> None:
         import sqlite3  # an embedded cluster does without
 
+        self._directory = directory
         self._database_error = sqlite3.Error
         path = os.path.join(directory, "jobtracker.sqlite")
         try:
@@ -157,8 +160,9 @@ class StateStore:
         """Each log by its name: its events, and the times at which they were handled, in order. If
         it was made compact, what its job had become comes first."""
         found: Logs = {}
-        for name, record in self._db.execute("SELECT name, record FROM log ORDER BY seq"):
-            found.setdefault(name, []).append(from_record(record, pytxmr.__version__))
+        with self._reading():
+            for name, record in self._db.execute("SELECT name, record FROM log ORDER BY seq"):
+                found.setdefault(name, []).append(from_record(record, pytxmr.__version__))
         return found
 
     # ---- outputs that are reserved, for jobs that are not there yet
@@ -174,7 +178,8 @@ class StateStore:
 
     def reserved(self) -> dict[str, str]:
         """The paths that were reserved, and not released, by their owners."""
-        rows = self._db.execute("SELECT owner, path FROM reserved").fetchall()
+        with self._reading():
+            rows = self._db.execute("SELECT owner, path FROM reserved").fetchall()
         return {owner: os.fsdecode(path) for owner, path in rows}
 
     # ---- jobs
@@ -202,11 +207,23 @@ class StateStore:
 
     def remembered(self) -> list[dict[str, Any]]:
         """The newest record of each job, in order of their numbers."""
-        rows = self._db.execute("SELECT record FROM jobs ORDER BY number").fetchall()
-        return [unpack(data, use_list=True) for (data,) in rows]
+        with self._reading():
+            rows = self._db.execute("SELECT record FROM jobs ORDER BY number").fetchall()
+            return [unpack(data, use_list=True) for (data,) in rows]
 
     def close(self) -> None:
         self._db.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What cannot be read, of whatever kind, raises `BadConfiguration`."""
+        try:
+            yield
+        except Exception as error:
+            raise BadConfiguration(
+                f"cannot read the state directory {self._directory}: {error}; it is damaged, or of "
+                "another version of pytxmr; with another --state-dir its jobs are not known"
+            ) from error
 
     def _write(self, change: Callable[[], Any]) -> None:
         """Make a change, in one transaction."""

@@ -17,8 +17,11 @@ from twisted.internet.defer import Deferred
 from wires import soon, turns, until
 
 from pytxmr.client import new_owner, submit
-from pytxmr.errors import NotFound, PytxmrError, Unreachable
+from pytxmr.errors import BadConfiguration, NotFound, PytxmrError, Unreachable
+from pytxmr.model import AttemptId
+from pytxmr.plan import events as ev
 from pytxmr.plan.jobstate import JobState, Phase
+from pytxmr.state import StateStore
 from pytxmr.storage.output import OutputDirectory
 
 
@@ -263,6 +266,51 @@ async def test_a_submission_that_was_cut_off_is_no_job_and_leaves_no_output(site
     for path in (reserved, marked, Path(spec.output)):
         assert not path.exists()
     assert (again._state.reserved(), again._state.remembered()) == ({}, [])
+
+
+# ---- a state that cannot be taken up
+
+
+@pytest_twisted.ensureDeferred
+async def test_jobs_of_a_version_that_kept_no_log_have_ended(site, state):
+    store = StateStore(state["state_dir"])
+    for number, succeeded in ((1, True), (2, False)):
+        job, owner, path = f"Job00{number}", str(number) * 32, site.directory / f"out{number}"
+        output = OutputDirectory(str(path))
+        output.reserve()
+        output.mark(owner)
+        if succeeded:
+            output.commit([], {"job": job})
+        status = {"job": job, "phase": "mapping", "outcome": "", "output": str(path), "error": None}
+        store.remember(number, {"number": number, "owner": owner, "status": status})
+    store.close()
+    await site.jobtracker(**state)
+    client = await site.client()
+    whole, lost = [await soon(client.call("wait", job, 20.0)) for job in ("Job001", "Job002")]
+    assert (whole["phase"], whole["outcome"]) == ("ended", "succeeded")
+    assert (lost["phase"], lost["outcome"]) == ("ended", "failed")
+    assert "was mapping; submit it again" in lost["error"]["message"]
+    assert [(site.directory / name).exists() for name in ("out1", "out2")] == [True, False]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_log_that_makes_no_sense_is_refused_and_kept(site, state):
+    jobtracker = await site.jobtracker(**state)
+    client = await site.client()
+    await soon(submit(client, site.spec()))
+    await site.stop(jobtracker)
+    attempt = AttemptId.parse("Map007.0")
+    store = StateStore(state["state_dir"])
+    store.append([("Job001", ev.Launched("Job001", "one.1", attempt), 2.0)])
+    store.close()
+    with pytest.raises(BadConfiguration, match="the log of Job001 makes no sense"):
+        await site.jobtracker(**state)
+    store = StateStore(state["state_dir"])
+    assert len(store.logs()["Job001"]) == 2
+    store.forget(1)
+    store.close()
+    with pytest.raises(BadConfiguration, match="a log of Job001, but nothing else"):
+        await site.jobtracker(**state)
 
 
 # ---- a log that cannot be written

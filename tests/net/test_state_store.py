@@ -14,6 +14,7 @@ import pytest
 import pytxmr
 from pytxmr.errors import BadConfiguration, PytxmrError
 from pytxmr.plan import events as ev
+from pytxmr.plan.eventlog import pack
 from pytxmr.plan.jobstate import JobState
 from pytxmr.state import MOST_JOBS, MemoryState, StateStore
 
@@ -201,3 +202,39 @@ def test_what_a_job_has_become_takes_the_place_of_its_log(tmp_path):
     assert (len(become.maps), at, event.workers, then) == (3, 2.0, 2, 3.0)
     assert logs["Job002"] == [(JOINED, 1.0)]
     store.close()
+
+
+# ---- what cannot be read
+
+
+def test_what_cannot_be_read_is_explained(tmp_path):
+    store = StateStore(str(tmp_path))
+    store._db.execute("INSERT INTO log (name, record) VALUES ('Job001', x'c1')")
+    store._db.execute("INSERT INTO jobs VALUES (1, x'c1')")
+    for read in (store.logs, store.remembered):
+        with pytest.raises(BadConfiguration, match="damaged, or of another version"):
+            read()
+    store._db.execute("DROP TABLE reserved")
+    with pytest.raises(BadConfiguration, match="no such table: reserved"):
+        store.reserved()
+    store.close()
+
+
+def test_an_event_of_another_version_is_explained(tmp_path):
+    store = StateStore(str(tmp_path))
+    record = pack([1.0, "TrackerDanced", "one.1"])
+    store._db.execute("INSERT INTO log (name, record) VALUES ('Job001', ?)", (record,))
+    with pytest.raises(BadConfiguration, match="'TrackerDanced' is no event"):
+        store.logs()
+    store.close()
+
+
+def test_a_page_that_was_overwritten_is_explained(tmp_path):
+    store = StateStore(str(tmp_path))
+    store.append([("Job001", ev.JobStarted("Job001", n), 1.0) for n in range(2000)])
+    store.close()
+    path = tmp_path / "jobtracker.sqlite"
+    data = path.read_bytes()
+    path.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
+    with pytest.raises(BadConfiguration, match="malformed"):
+        StateStore(str(tmp_path)).logs()
