@@ -172,7 +172,8 @@ def submit(jobtracker: Peer, spec: JobSpec, owner: str | None = None) -> Deferre
 class Patient:
     """A jobtracker that may be gone for a while, as when it is started anew; its jobs go on.
 
-    ``connect`` connects again; ``told`` is called each time it is found to be gone.
+    ``connect`` connects again; ``told`` is called each time it is found to be gone. ``meanwhile``
+    runs what is done until it is back, and may give that up by raising.
     """
 
     def __init__(
@@ -181,11 +182,13 @@ class Patient:
         clock: Any,
         connect: Callable[[], Coroutine[Any, Any, Peer]],
         told: Callable[[PytxmrError], None],
+        meanwhile: Callable[[Coroutine[Any, Any, Any]], Coroutine[Any, Any, Any]],
     ) -> None:
         self._peer = peer
         self._clock = clock
         self._connect = connect
         self._told = told
+        self._meanwhile = meanwhile
         self._gone_since: float | None = None
 
     async def submit(self, spec: JobSpec) -> str:
@@ -202,7 +205,7 @@ class Patient:
         """
         try:
             if self._gone_since is not None:
-                self._peer = await self._connect()
+                self._peer = await self._meanwhile(self._connect())
                 self._gone_since = None
             return await self._peer.call(verb, *args, seconds=seconds)
         except Unreachable as error:
@@ -213,8 +216,11 @@ class Patient:
                 self._told(error)
             if now - self._gone_since >= PATIENCE_SECONDS:
                 raise
-        await deferLater(self._clock, RETRY_SECONDS)
+        await self._meanwhile(self._pause())
         return None
+
+    async def _pause(self) -> None:
+        await deferLater(self._clock, RETRY_SECONDS)
 
     def disconnect(self) -> None:
         self._peer.disconnect()

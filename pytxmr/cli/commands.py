@@ -41,7 +41,14 @@ def _run_on_cluster(options: argparse.Namespace) -> int:
     spec = make_spec(_job_options(options))
 
     async def submit_and_watch(jobtracker: Patient, interrupts: Interrupts) -> int:
-        return await _watch_to_end(jobtracker.ask, interrupts, await jobtracker.submit(spec))
+        try:
+            # Not given up while the jobtracker is there: the job would go on unnoticed.
+            job = await jobtracker.submit(spec)
+        except Interrupted:
+            unknown = "interrupted; if `pytxmr jobs` lists the job later, it was queued"
+            print(f"pytxmr: {unknown}", file=sys.stderr)
+            raise
+        return await _watch_to_end(jobtracker.ask, interrupts, job)
 
     return _patiently(options, submit_and_watch)
 
@@ -72,13 +79,18 @@ async def _stay_for_inspection(reactor: Any, interrupts: Interrupts, cluster: Lo
 
 
 async def _watch_to_end(ask: Ask, interrupts: Interrupts, job: str) -> int:
-    """Show progress, and how it ended; if the user does not want to wait, end it."""
+    """Show progress, and how it ended; if the user does not want to wait, end it. Raises
+    `Interrupted` if the user does not want to wait for that either."""
     try:
         status = await _watch(ask, interrupts, job)
     except Interrupted as interrupted:
         print(f"pytxmr: interrupted; ending {job}", file=sys.stderr)
-        await _asked(ask("kill", job, "interrupted"))
-        status = await _watch(ask, Interrupts(None), job)
+        interrupts.begin_anew()
+        if await interrupts.unless(_asked(ask("kill", job, "interrupted"))) is None:
+            gone = f"{job} goes on when the jobtracker is back: `pytxmr kill {job}` ends it then"
+            print(f"pytxmr: {gone}", file=sys.stderr)
+            return interrupted.status
+        status = await _watch(ask, interrupts, job)
         # It may have ended just before that, in success or failure.
         if status["outcome"] == "killed":
             print(f"pytxmr: {job} was killed: interrupted", file=sys.stderr)
@@ -91,9 +103,7 @@ async def _watch(ask: Ask, interrupts: Interrupts, job: str) -> dict[str, Any]:
     shown = ProgressShown()
     try:
         while True:
-            if interrupts.status:
-                raise Interrupted(interrupts.status)
-            status = await _asked(ask("wait", job, _POLL_SECONDS))
+            status = await interrupts.unless(_asked(ask("wait", job, _POLL_SECONDS)))
             if status is None:
                 continue
             if status["outcome"]:
@@ -143,7 +153,7 @@ def status(options: argparse.Namespace) -> int:
 
 def wait(options: argparse.Namespace) -> int:
     async def watch(jobtracker: Patient, interrupts: Interrupts) -> int:
-        while await jobtracker.ask("status", options.job) is None:
+        while await interrupts.unless(jobtracker.ask("status", options.job)) is None:
             pass
         return _tell_end(await _watch(jobtracker.ask, interrupts, options.job))
 
@@ -246,11 +256,16 @@ def _patiently(
     endpoint, secret = _cluster(options)
 
     async def connected(reactor: Any, interrupts: Interrupts) -> int:
+        def told(error: PytxmrError) -> None:
+            if not interrupts.status:  # else it is we who gave up
+                print(f"pytxmr: {error}; waiting for it to come back", file=sys.stderr)
+
         jobtracker = Patient(
             await interrupts.unless(connect(reactor, endpoint, secret)),
             reactor,
             lambda: connect(reactor, endpoint, secret),
-            lambda error: print(f"pytxmr: {error}; waiting for it to come back", file=sys.stderr),
+            told,
+            interrupts.unless,
         )
         try:
             return await ask(jobtracker, interrupts)

@@ -27,6 +27,7 @@ class Interrupts:
 
     def __init__(self, reactor: Any) -> None:
         self.status = 0
+        self._pending = False
         self._reactor = reactor
         self._waiting: Deferred[Any] | None = None
 
@@ -38,6 +39,7 @@ class Interrupts:
 
     def _received(self, number: int, frame: object) -> None:
         self.status = self.status or _SIGNALS[signal.Signals(number)]
+        self._pending = True
         self._reactor.callFromThread(self._give_up)
 
     def _give_up(self) -> None:
@@ -45,20 +47,26 @@ class Interrupts:
             self._waiting.cancel()
 
     async def unless(self, doing: Coroutine[Any, Any, _Result]) -> _Result:
-        """Do that to its end, but no longer than until a signal comes. Raises `Interrupted`."""
-        if self.status:
+        """Do that to its end, but no longer than until a signal comes. Raises `Interrupted`. May be
+        used within what it does."""
+        if self._pending:
             doing.close()
             raise Interrupted(self.status)
-        self._waiting = Deferred.fromCoroutine(doing)
+        outer = self._waiting
+        self._waiting = waiting = Deferred.fromCoroutine(doing)
         try:
-            result: _Result = await self._waiting
+            result: _Result = await waiting
         except Exception:
-            if self.status:
+            if self._pending:
                 raise Interrupted(self.status) from None
             raise
         finally:
-            self._waiting = None
+            self._waiting = outer
         return result
+
+    def begin_anew(self) -> None:
+        """The signal was taken care of: `unless` waits for the next one."""
+        self._pending = False
 
 
 def run_in_reactor(command: Callable[[Any, Interrupts], Coroutine[Any, Any, int]]) -> int:
