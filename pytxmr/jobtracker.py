@@ -104,6 +104,8 @@ class JobTracker(Service):
         self._logged: Deferred[None] = Deferred()
         self._log_again: IDelayedCall | None = None
         self._log_lengths: Counter[str] = Counter()
+        #: What counts as long, for those that were long before.
+        self._long_logs: dict[str, int] = {}
         #: The plan's clock goes on where that of the life before has ended.
         self._clock_ahead = 0.0
 
@@ -171,6 +173,7 @@ class JobTracker(Service):
             raise BadConfiguration(
                 f"the log of {life.job} makes no sense to this version of pytxmr: {error!r}"
             ) from error
+        self._log_lengths[life.job] = len(log)
         life.notice_phase()
         _log.info("{job} goes on: {phase}", job=life.job, phase=life.state.phase.value)
 
@@ -256,14 +259,15 @@ class JobTracker(Service):
         if self._unlogged:
             return  # The jobs have become what no log says yet.
         for job, length in self._log_lengths.items():
-            if length < LONG_LOG or self.lives[job].state.phase is Phase.ENDED:
+            if length < self._long_logs.get(job, LONG_LOG):
+                continue
+            if self.lives[job].state.phase is Phase.ENDED:
                 continue
             try:
                 self._state.compact(self._now(), self.lives[job].state)
             except PytxmrError as error:
                 _log.warn("the log of {job} stays long: {error}", job=job, error=error)
-            # Below zero by as much as there was: it is time again when that has come once more.
-            self._log_lengths[job] = min(0, LONG_LOG - length)
+            self._long_logs[job] = 2 * length
 
     def _take(self, event: ev.Event) -> None:
         before = list(self.cluster.trackers)
@@ -480,6 +484,7 @@ class JobTracker(Service):
     def _remember_end(self, submission: Submission, life: JobLife) -> None:
         number = submission.number
         del self._log_lengths[life.job]
+        self._long_logs.pop(life.job, None)
         record = {"number": number, "owner": submission.owner, "status": life.status()}
         self._state.remember(number, record, over=life.job)
 

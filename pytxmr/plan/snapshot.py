@@ -8,6 +8,7 @@ than be wrong. A snapshot is for the version of pytxmr that has made it.
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from typing import Any
 
 import msgpack
@@ -44,12 +45,15 @@ _ATTEMPT, _ERROR, _INT = 100, 101, 102
 
 def to_snapshot(job: JobState, version: str) -> bytes:
     """All that the job is; ``version`` is that of pytxmr."""
-    return _pack([version, job])
+    data = _pack([version, job])
+    _attempt_extension.cache_clear()
+    return data
 
 
 def from_snapshot(data: bytes, version: str) -> JobState:
     """The inverse of `to_snapshot`. Raises `ValueError` for one of another version."""
     made_by, job = _unpack(data)
+    _attempt.cache_clear()
     if made_by != version:
         raise ValueError(f"the snapshot is of pytxmr {made_by}, and this is {version}")
     assert isinstance(job, JobState)
@@ -72,7 +76,7 @@ def _unpack(data: bytes) -> Any:
 def _as_extension(value: Any) -> msgpack.ExtType:
     kind = type(value)
     if kind is AttemptId:  # by far the most
-        return msgpack.ExtType(_ATTEMPT, str(value).encode())
+        return _attempt_extension(value)
     if kind is int:
         size = value.bit_length() // 8 + 1
         return msgpack.ExtType(_INT, value.to_bytes(size, "big", signed=True))
@@ -89,6 +93,19 @@ def _as_extension(value: Any) -> msgpack.ExtType:
     raise TypeError(f"{kind.__name__} is not known to snapshots")
 
 
+# Each map's is there once for each partition; to read or write it anew took most of the time.
+
+
+@cache
+def _attempt_extension(attempt: AttemptId) -> msgpack.ExtType:
+    return msgpack.ExtType(_ATTEMPT, str(attempt).encode())
+
+
+@cache
+def _attempt(data: bytes) -> AttemptId:
+    return AttemptId.parse(data.decode())
+
+
 def _attributes(value: Any) -> dict[str, Any]:
     names = getattr(type(value), "__slots__", None) or vars(value)
     return {name: getattr(value, name) for name in names}
@@ -96,7 +113,7 @@ def _attributes(value: Any) -> dict[str, Any]:
 
 def _restored(code: int, data: bytes) -> Any:
     if code == _ATTEMPT:
-        return AttemptId.parse(data.decode())
+        return _attempt(data)
     if code == _INT:
         return int.from_bytes(data, "big", signed=True)
     plain = _unpack(data)

@@ -113,6 +113,24 @@ async def test_a_long_log_is_made_compact_and_the_job_goes_on_all_the_same(
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_log_is_made_compact_again_each_time_that_it_has_doubled(site, state, monkeypatch):
+    monkeypatch.setattr("pytxmr.jobtracker.LONG_LOG", 4)
+    jobtracker = await site.jobtracker(**state)
+    client = await site.client()
+    await soon(submit(client, site.spec()))
+    compact, made = jobtracker._state.compact, []
+    jobtracker._state.compact = lambda *args: made.append(compact(*args))
+    for _ in range(39):
+        jobtracker.feed(ev.TrackerResumed("one.1"))
+    assert len(made) == 4, "at 4, 8, 16 and 32 events"
+    assert len(jobtracker._state.logs()["Job001"]) == 1 + 8
+    await site.stop(jobtracker)
+    jobtracker = await site.jobtracker(**state)
+    jobtracker.feed(ev.TrackerResumed("one.1"))
+    assert len(jobtracker._state.logs()["Job001"]) == 1, "what the life before wrote counts as well"
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_reduce_that_runs_meanwhile_is_not_run_again(site, state, tmp_path):
     source = gated(tmp_path, "reducer")
     jobtracker, tracker, client = await started(site, state, source, reducers=1)
