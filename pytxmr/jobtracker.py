@@ -13,6 +13,7 @@ import re
 import secrets
 import time
 from collections import Counter, deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -450,10 +451,11 @@ class JobTracker(Service):
         self._state.reserve(owner, spec.output)
         try:
             splits = await self._in_thread(plan_job, spec, output, owner, workers)
-        except PytxmrError:
+        except Exception:
             if self.running:
                 self._state.release(owner)
             raise
+        number = 0
         try:
             if not self.running:
                 raise Stale("the jobtracker is stopping")
@@ -465,6 +467,10 @@ class JobTracker(Service):
             self._state.release(owner)
         except PytxmrError:
             await self._in_thread(output.discard)
+            if self.running:
+                with suppress(PytxmrError):  # Else the next life does it.
+                    self._state.forget(number)
+                    self._state.release(owner)
             raise
         life = self._begin(submission)
         _log.info("{job} is {name}, {maps} maps", job=life.job, name=spec.name, maps=len(splits))
@@ -489,7 +495,7 @@ class JobTracker(Service):
         self._state.remember(number, record, over=life.job)
 
     def _forget_old_jobs(self) -> None:
-        ended = [job for job, life in self.lives.items() if life.state.phase is Phase.ENDED]
+        ended = [job for job, life in self.lives.items() if life.ended.called]
         for job in ended[:-MOST_ENDED_JOBS]:
             del self._jobs_of[self.lives[job].owner], self.lives[job], self.cluster.jobs[job]
 

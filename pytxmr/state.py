@@ -170,7 +170,9 @@ class StateStore:
     def reserve(self, owner: str, path: str) -> None:
         """Somebody is about to create an output directory."""
         values = (owner, os.fsencode(path))
-        self._write(lambda: self._db.execute("INSERT INTO reserved VALUES (?, ?)", values))
+        self._write(
+            lambda: self._db.execute("INSERT OR REPLACE INTO reserved VALUES (?, ?)", values)
+        )
 
     def release(self, owner: str) -> None:
         """The output belongs to a job that is remembered, or is not there."""

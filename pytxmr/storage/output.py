@@ -60,7 +60,11 @@ class OutputDirectory:
         try:
             os.makedirs(os.path.dirname(self.path.rstrip(os.sep)), exist_ok=True)
             os.mkdir(self.path)
-            os.mkdir(os.path.join(self.path, _TEMPORARY))
+            try:
+                os.mkdir(os.path.join(self.path, _TEMPORARY))
+            except OSError:
+                os.rmdir(self.path)
+                raise
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", error)
             raise BadInput(f"cannot create {self.path!r}: {reason}") from error
@@ -85,6 +89,10 @@ class OutputDirectory:
         """Remove the directory if it is marked so, or if it was reserved and nobody has used it."""
         if self.is_marked(owner):
             self.discard()
+        mark = self.attempt_path(_OWNER)
+        with suppress(OSError):
+            if not os.path.getsize(mark):  # whoever was about to write it has died
+                os.unlink(mark)
         for path in (os.path.join(self.path, _TEMPORARY), self.path):
             with suppress(OSError):
                 os.rmdir(path)  # only if it is empty

@@ -370,13 +370,43 @@ async def test_what_is_logged_late_has_the_time_at_which_it_was_handled(site, st
 async def test_a_job_that_cannot_be_recorded_is_refused_and_leaves_nothing(site, state):
     jobtracker = await site.jobtracker(**state)
     client = await site.client()
-    for name in ("reserve", "next_number", "remember"):
+    release, owner = jobtracker._state.release, new_owner()
+
+    def first_fails(owner: str) -> None:
+        jobtracker._state.release = release
+        unwritable()
+
+    for name in ("reserve", "next_number", "remember", "release"):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(jobtracker._state, name, unwritable)
+            patch.setattr(jobtracker._state, name, first_fails if name == "release" else unwritable)
             with pytest.raises(PytxmrError, match="cannot write its state"):
-                await soon(submit(client, site.spec()))
+                await soon(submit(client, site.spec(), owner))
         assert not (site.directory / "job.output").exists()
         assert await soon(client.call("jobs", True)) == []
+        assert (jobtracker._state.reserved(), jobtracker._state.remembered()) == ({}, [])
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_submission_whose_reservation_was_not_dropped_may_be_made_again(site, state):
+    jobtracker = await site.jobtracker(**state)
+    client = await site.client()
+    owner = new_owner()
+    jobtracker._state.reserve(owner, str(site.directory / "elsewhere"))
+    assert await soon(submit(client, site.spec(), owner)) == "Job001"
+    assert jobtracker._state.reserved() == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_submission_over_which_the_jobtracker_itself_fails_leaves_nothing(
+    site, state, monkeypatch, logged
+):
+    jobtracker = await site.jobtracker(**state)
+    client = await site.client()
+    monkeypatch.setattr("pytxmr.submission.list_inputs", lambda inputs: 1 / 0)
+    with pytest.raises(PytxmrError, match="ZeroDivisionError"):
+        await soon(submit(client, site.spec()))
+    assert jobtracker._state.reserved() == {}
+    logged.flush()
 
 
 def unwritable(*args: Any, **more: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -273,3 +274,33 @@ def test_the_success_of_another_job_is_not_overwritten(out):
     with pytest.raises(PytxmrError, match="File exists"):
         out.commit([part], {"job": "J"})
     assert open(f"{out.path}/_SUCCESS", "rb").read() == b"another's"
+
+
+def test_what_was_reserved_by_one_who_died_as_it_marked_it_is_released(tmp_path):
+    made = OutputDirectory(str(tmp_path / "out"))
+    made.reserve()
+    (tmp_path / "out" / "_temporary" / "owner").touch()
+    made.release("me")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mark_of_somebody_else_is_respected(tmp_path):
+    made = OutputDirectory(str(tmp_path / "out"))
+    made.reserve()
+    made.mark("somebody else")
+    made.release("me")
+    assert made.is_marked("somebody else")
+
+
+def test_an_output_that_cannot_be_reserved_whole_is_not_there(tmp_path, monkeypatch):
+    mkdir = os.mkdir
+
+    def full(path, *args):
+        if path.endswith("_temporary"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        mkdir(path, *args)
+
+    monkeypatch.setattr(os, "mkdir", full)
+    with pytest.raises(BadInput, match="No space left"):
+        OutputDirectory(str(tmp_path / "out")).reserve()
+    assert list(tmp_path.iterdir()) == []
