@@ -87,7 +87,9 @@ class JobTracker(Service):
         self.lives: dict[str, JobLife] = {}
         self._peers: dict[str, Peer] = {}
         self._history: dict[str, dict[str, Any]] = {}
-        self._waiting: set[Deferred[None]] = set()
+        #: For each job those who wait for its end.
+        self._waiting: dict[str, set[Deferred[None]]] = {}
+        self._closed = False
         #: The job of each owner that is known; and those whose submission is under way.
         self._jobs_of: dict[str, str] = {}
         self._submitting: dict[str, Deferred[None]] = {}
@@ -202,9 +204,8 @@ class JobTracker(Service):
         super().stopService()
         if not self._state.durable:
             await self._end_jobs()
-        for waiting in list(self._waiting):
-            if not waiting.called:
-                waiting.callback(None)
+        for job in list(self._waiting):
+            self._answer_waiting(job)
         if self._ticks.running:
             self._ticks.stop()
         if self._log_again is not None:
@@ -215,6 +216,7 @@ class JobTracker(Service):
                 await stopped
         for peer in list(self._peers.values()):
             peer.disconnect()
+        self._closed = True
         self._state.close()
 
     async def _end_jobs(self) -> None:
@@ -229,8 +231,10 @@ class JobTracker(Service):
 
     def feed(self, *events: ev.Event) -> None:
         """Let the plan take the events, log what becomes of them, then carry out what it says. May
-        be called from within.
+        be called from within. Once the state is closed it is as if they had come too late.
         """
+        if self._closed:
+            return
         self._events.extend(events)
         if self._feeding:
             return
@@ -485,6 +489,7 @@ class JobTracker(Service):
         self._jobs_of[submission.owner] = life.job
         ended = _once(life.ended).addCallback(lambda _: self._remember_end(submission, life))
         ended.addErrback(lambda failure: _log.failure("{job} has ended", failure, job=life.job))
+        ended.addCallback(lambda _: self._answer_waiting(life.job))
         return life
 
     def _remember_end(self, submission: Submission, life: JobLife) -> None:
@@ -519,16 +524,24 @@ class JobTracker(Service):
         if checked_job_id(job) in self._history:
             return self._history[job]
         life = self.life(job)
-        ended = _once(life.ended)
-        ended.addTimeout(
-            min(max(0.0, seconds), MOST_WAIT_SECONDS),
-            self._reactor,
-            onTimeoutCancel=lambda *_: None,
-        )
-        self._waiting.add(ended)
-        await ended
-        self._waiting.discard(ended)
+        if not life.ended.called:
+            # Not by `_once`: what that leaves at the job's own adds up, with one who asks for days.
+            ended: Deferred[None] = Deferred()
+            ended.addTimeout(
+                min(max(0.0, seconds), MOST_WAIT_SECONDS),
+                self._reactor,
+                onTimeoutCancel=lambda *_: None,
+            )
+            waiting = self._waiting.setdefault(life.job, set())
+            waiting.add(ended)
+            await ended
+            waiting.discard(ended)
         return life.status()
+
+    def _answer_waiting(self, job: str) -> None:
+        for waiting in list(self._waiting.pop(job, ())):
+            if not waiting.called:
+                waiting.callback(None)
 
     async def kill(self, job: Any, reason: str) -> dict[str, Any]:
         """End the job; answers when nothing of it is left."""

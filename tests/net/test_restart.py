@@ -286,6 +286,18 @@ async def test_a_submission_that_was_cut_off_is_no_job_and_leaves_no_output(site
     assert (again._state.reserved(), again._state.remembered()) == ({}, [])
 
 
+@pytest_twisted.ensureDeferred
+async def test_what_comes_when_the_jobtracker_has_stopped_changes_nothing(site, state):
+    jobtracker = await site.jobtracker(**state)
+    client = await site.client()
+    await soon(submit(client, site.spec()))
+    await site.stop(jobtracker)
+    jobtracker.feed(ev.KillJob("Job001", "too late"))
+    assert jobtracker._log_again is None, "nothing is tried again for ever"
+    jobtracker = await site.jobtracker(**state)
+    assert jobtracker.status("Job001")["phase"] == "queued"
+
+
 # ---- a state that cannot be taken up
 
 

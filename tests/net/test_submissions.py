@@ -135,3 +135,16 @@ async def test_of_what_there_is_not_clients_are_told_so(site):
             with pytest.raises(NotFound):
                 await soon(client.call(verb, job, *args))
     assert await soon(client.call("jobs")) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_to_ask_again_and_again_whether_a_job_has_ended_leaves_nothing(site):
+    jobtracker = await site.jobtracker()
+    client = await site.client()
+    job = await soon(submit(client, site.spec()))
+    added: list[Any] = []
+    jobtracker.lives[job].ended.addBoth = added.append
+    for _ in range(5):
+        assert (await soon(client.call("wait", job, 0.0)))["phase"] == "queued"
+    assert (added, jobtracker._waiting) == ([], {job: set()})
+    del jobtracker.lives[job].ended.addBoth
