@@ -287,6 +287,7 @@ class JobLife:
             "fraction_running": self._fraction("Map"),
             "fraction_reducing": self._fraction("Reduce"),
             "doing": sorted({text for _, text in self.progress.values() if text})[:20],
+            "kept": self.keeps,
             "counters": state.counters(),
             "error": None if error is None else {"message": error.message, **self._shown(error)},
         }

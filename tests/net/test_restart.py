@@ -216,6 +216,25 @@ async def test_what_a_job_kept_stays_although_its_tracker_heard_of_its_end_late(
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_a_job_kept_stays_although_its_tracker_hears_of_its_end_in_the_next_life(
+    site, state
+):
+    jobtracker = await site.jobtracker(**state)
+    await site.tasktracker()
+    client = await site.client()
+    for name in ("kept", "other"):
+        spec = site.spec(name=name, keep=name == "kept")
+        await ended(client, await soon(submit(client, spec)))
+    await site.stop(jobtracker)
+    jobtracker = await site.jobtracker(**state)
+    assert jobtracker._over(["Job001", "Job002", "Job003"]) == {
+        "Job001": True,
+        "Job002": False,
+        "Job003": False,
+    }
+
+
+@pytest_twisted.ensureDeferred
 async def test_jobs_of_earlier_lives_are_listed_and_their_numbers_are_not_used_again(site, state):
     for number in (1, 2, 3):
         jobtracker = await site.jobtracker(**state)
