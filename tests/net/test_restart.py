@@ -398,6 +398,37 @@ async def test_what_is_logged_late_has_the_time_at_which_it_was_handled(site, st
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_log_is_not_made_compact_ahead_of_what_it_says(site, state, monkeypatch, logged):
+    jobtracker = await site.jobtracker(**state)
+    client = await site.client()
+    await soon(submit(client, site.spec()))
+    monkeypatch.setattr("pytxmr.jobtracker.LONG_LOG", 1)
+    jobtracker._state.append = unwritable
+    jobtracker.feed(ev.TrackerResumed("one.1"))
+    ((event, _),) = jobtracker._state.logs()["Job001"]
+    assert isinstance(event, ev.JobSubmitted), "else the job would be told twice"
+    del jobtracker._state.append
+    logged.flush()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_job_whose_end_is_not_logged_yet_is_not_forgotten(site, state, monkeypatch, logged):
+    monkeypatch.setattr("pytxmr.jobtracker.MOST_ENDED_JOBS", 1)
+    jobtracker = await site.jobtracker(**state)
+    client = await site.client()
+    for name in ("one", "two"):
+        job = await soon(submit(client, site.spec(name=name)))
+        jobtracker.feed(ev.KillJob(job, "enough"))
+    jobtracker._state.append = unwritable
+    states = [life.state for life in jobtracker.lives.values()]
+    await soon(until(lambda: all(state.phase is Phase.ENDED for state in states)))
+    jobtracker._forget_old_jobs()
+    del jobtracker._state.append
+    assert [(await ended(client, job))["outcome"] for job in ("Job001", "Job002")] == ["killed"] * 2
+    logged.flush()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_job_that_cannot_be_recorded_is_refused_and_leaves_nothing(site, state):
     jobtracker = await site.jobtracker(**state)
     client = await site.client()

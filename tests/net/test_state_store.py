@@ -55,6 +55,15 @@ def test_a_number_that_was_seen_outlives_a_kill(tmp_path):
         assert (done.returncode, done.stdout) == (-9, f"{number}\n"), done.stderr
 
 
+def test_what_is_written_is_synced_before_it_counts(tmp_path):
+    store = StateStore(str(tmp_path))
+    asked = [
+        store._db.execute(f"PRAGMA {name}").fetchone() for name in ("journal_mode", "synchronous")
+    ]
+    store.close()
+    assert asked == [("wal",), (2,)], "2 is FULL"
+
+
 def test_in_memory_nothing_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert numbers(None, "epoch", "job", "job") == [1, 1, 2]
