@@ -317,6 +317,19 @@ async def test_what_comes_when_the_jobtracker_has_stopped_changes_nothing(site, 
     assert jobtracker.status("Job001")["phase"] == "queued"
 
 
+@pytest_twisted.ensureDeferred
+async def test_time_goes_on_for_the_plan_although_the_machine_s_clock_has_begun_anew(site, state):
+    jobtracker = await site.jobtracker(**state)
+    client = await site.client()
+    await soon(submit(client, site.spec()))
+    await site.stop(jobtracker)
+    store = StateStore(state["state_dir"])
+    store.append([("Job001", ev.TrackerResumed("one.1"), 1e12)])
+    store.close()
+    jobtracker = await site.jobtracker(**state)
+    assert 0.0 <= jobtracker._now() - 1e12 < 60.0
+
+
 # ---- a state that cannot be taken up
 
 
