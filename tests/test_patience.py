@@ -154,3 +154,17 @@ def test_a_jobtracker_that_comes_back_with_another_secret_is_not_waited_for(clie
     (error,) = client.outcome
     assert isinstance(error, JobFailed)
     assert "refused the secret" in str(error)
+
+
+def test_patience_begins_anew_once_the_jobtracker_was_back(client):
+    client.goes_away()
+    client.does(client.patient.ask("wait"))
+    client.clock.advance(RETRY_SECONDS)
+    client.connect_error, client.jobtracker.answers = None, {"wait": "here"}
+    client.does(client.patient.ask("wait"))
+    client.clock.advance(PATIENCE_SECONDS)
+    client.goes_away()
+    client.does(client.patient.ask("wait"))
+    client.clock.advance(RETRY_SECONDS)
+    assert client.outcome == [None, "here", None]
+    assert client.told == ["nobody listens"] * 2
