@@ -18,6 +18,7 @@ from wires import soon, turns, until
 
 from pytxmr.client import new_owner, submit
 from pytxmr.errors import BadConfiguration, NotFound, PytxmrError, Unreachable
+from pytxmr.jobtracker import RETURN_SECONDS
 from pytxmr.model import AttemptId
 from pytxmr.plan import events as ev
 from pytxmr.plan.jobstate import JobState, Phase
@@ -330,6 +331,31 @@ async def test_time_goes_on_for_the_plan_although_the_machine_s_clock_has_begun_
     assert 0.0 <= jobtracker._now() - 1e12 < 60.0
 
 
+@pytest_twisted.ensureDeferred
+async def test_trackers_are_given_time_to_come_back_however_short_their_lease(site, state):
+    store = StateStore(state["state_dir"])
+    store.append([("one.1", ev.TrackerJoined("one.1", "one", 1, ("127.0.0.1", 1)), 1.0)])
+    store.close()
+    jobtracker = await site.jobtracker(**state, lease_seconds=1.0)
+    left = jobtracker.cluster.trackers["one.1"].lease.expires_at - jobtracker._now()
+    assert 5.0 < left <= RETURN_SECONDS
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_end_that_could_not_be_summed_up_is_by_the_next_life(site, state, logged):
+    jobtracker = await site.jobtracker(**state)
+    client = await site.client()
+    await soon(submit(client, site.spec()))
+    jobtracker._state.remember = unwritable
+    assert (await soon(client.call("kill", "Job001", "enough")))["outcome"] == "killed"
+    assert "Job001" in jobtracker._state.logs()
+    await site.stop(jobtracker)
+    logged.flush()
+    jobtracker = await site.jobtracker(**state)
+    assert jobtracker._state.logs() == {}
+    assert jobtracker._state.remembered()[0]["status"]["outcome"] == "killed"
+
+
 # ---- a state that cannot be taken up
 
 
@@ -408,6 +434,20 @@ async def test_what_is_logged_late_has_the_time_at_which_it_was_handled(site, st
     await soon(submitting)
     ((_, then),) = jobtracker._state.logs()["Job001"]
     assert then == jobtracker.lives["Job001"].state.phase_began
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_disk_that_is_full_is_not_tried_at_every_event(site, state, logged):
+    jobtracker = await site.jobtracker(**state)
+    client = await site.client()
+    await soon(submit(client, site.spec()))
+    tried: list[Any] = []
+    jobtracker._state.append = lambda history: tried.append(history) or unwritable()
+    for _ in range(3):
+        jobtracker.feed(ev.TrackerResumed("one.1"))
+    assert len(tried) == 1
+    del jobtracker._state.append
+    logged.flush()
 
 
 @pytest_twisted.ensureDeferred
