@@ -297,6 +297,7 @@ async def test_a_submission_that_was_cut_off_is_no_job_and_leaves_no_output(site
     OutputDirectory(str(marked)).reserve()
     OutputDirectory(str(marked)).mark("myself")
     await site.stop(jobtracker)
+    assert not jobtracker._log_again.active()
     again = await site.jobtracker(**state)
     client = await site.client()
     with pytest.raises(NotFound):
