@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from random import Random
 from typing import Any
 
 from pytxmr.job import context, loading
-from pytxmr.model import JobCode, JobFunctions, JobSpec, Segment
+from pytxmr.job.loading import user_traceback
+from pytxmr.model import MAP, JobCode, JobFunctions, JobSpec, Segment, TaskId
 from pytxmr.records.mapping import run_map
+from pytxmr.records.quarantine import Quarantine, UserCode
 from pytxmr.records.reducing import run_reduce
 from pytxmr.storage.inputs import list_inputs, plan_splits
 from pytxmr.worker import done_message
@@ -60,40 +63,67 @@ def reducer(length, lines):
     yield length, sorted(lines)
 """,
 }
+#: A mapper that raises at some lines, after it has counted, and yielded a part of what it would.
+FAULTY = """
+import pytxmr
+
+def mapper(offset, line):
+    pytxmr.counter("lines")
+    for word in line.split():
+        yield word, offset
+        if word.endswith("7"):
+            raise ValueError(f"{word} cannot be used")
+
+def reducer(word, offsets):
+    yield word, sorted(offsets)
+"""
+SOURCES["faulty"] = FAULTY
 #: Different inputs of each kind and size that there are: few, so that the truth is known by then.
 VARIANTS = 5
+#: The sources whose jobs end in one way only.
+PLAIN = ("bulk", "count", "index", "sort")
 ATTEMPTS = 4
 TASK_TIMEOUT_SECONDS = 12
 
 
 @dataclass(frozen=True)
 class JobKind:
-    """A job to run: a source, how many splits its input has (0: it is empty), the reducers."""
+    """A job to run: a source, how many splits its input has (0: it is empty), the reducers.
+
+    ``short``: by how many the bad records that may be skipped are too few; those of a mapper that
+    raises at none are none.
+    """
 
     source: str
     variant: int
     maps: int
     reducers: int
     codec: str = "none"
+    short: int = 0
 
     @classmethod
-    def drawn(cls, rng: Random) -> JobKind:
-        return cls(
-            rng.choice(sorted(SOURCES)),
+    def drawn(cls, rng: Random, more: Random) -> JobKind:
+        """``more`` draws what became possible later, so that most seeds stay what they were."""
+        kind = cls(
+            rng.choice(PLAIN),
             rng.randrange(VARIANTS),
             rng.choice((0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 6, 7, 8)),
             rng.choice((1, 1, 2, 2, 3, 4, 5)),
         )
+        if more.random() < 0.15:
+            kind = replace(kind, source="faulty", short=more.choice((0, 0, 0, 1)))
+        return kind
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What comes of a job that nothing disturbs: its parts, its counters, and of each map and
-    partition the bytes."""
+    """What comes of a job that nothing disturbs: its parts, its counters, of each map and partition
+    the bytes, and of each task that sets records aside where they are, and what they are."""
 
     parts: tuple[bytes, ...]
     counters: dict[str, int] = field(compare=False)
     segments: dict[tuple[int, int], bytes] = field(compare=False, repr=False)
+    bad: dict[str, list[tuple[str, int, str]]] = field(compare=False, repr=False)
 
 
 def write_input(kind: JobKind, directory: str) -> tuple[str, int]:
@@ -111,6 +141,10 @@ def write_input(kind: JobKind, directory: str) -> tuple[str, int]:
 
 def spec_of(kind: JobKind, inputs: str, output: str) -> JobSpec:
     path, split_bytes = write_input(kind, inputs)
+    bad = 0
+    if kind.source == "faulty":
+        with open(path, encoding="utf-8") as file:
+            bad = sum(any(word.endswith("7") for word in line.split()) for line in file)
     return JobSpec(
         name=kind.source,
         code=JobCode(f"/{kind.source}.py", SOURCES[kind.source].encode()),
@@ -121,7 +155,15 @@ def spec_of(kind: JobKind, inputs: str, output: str) -> JobSpec:
         max_attempts=ATTEMPTS,
         task_timeout=TASK_TIMEOUT_SECONDS,
         codec=kind.codec,
+        skip_bad_records=max(0, bad - kind.short),
     )
+
+
+def read_bad(path: str) -> list[tuple[str, int, str]]:
+    """Of the records that were set aside there: file, offset, content."""
+    with open(path, encoding="ascii") as file:
+        lines = [json.loads(line) for line in file]
+    return [(line["file"], line["offset"], line["record"]) for line in lines]
 
 
 @cache
@@ -137,6 +179,8 @@ def truth_of(kind: JobKind, directory: str) -> Truth:
     functions = functions_of(spec.code.source, spec.code.filename)
     counters: Counter[str] = Counter()
     segments: dict[tuple[int, int], bytes] = {}
+    code = UserCode(user_traceback, context.counters, context.restore_counters)
+    bad: dict[str, list[tuple[str, int, str]]] = {}
 
     def done(outcome: Any) -> Any:
         message = done_message(outcome)
@@ -149,9 +193,24 @@ def truth_of(kind: JobKind, directory: str) -> Truth:
     ranges = []
     for index, (split, path) in enumerate(zip(splits, paths, strict=True)):
         context.begin_attempt()
+        task, aside = str(TaskId(MAP, index)), f"{path}-bad"
+        quarantine = Quarantine(1 << 20, aside, f"{path}-note", task, code)
         outcome = done(
-            run_map(functions, split, path, kind.reducers, 1 << 24, lambda _: None, spec.codec)
+            run_map(
+                functions,
+                split,
+                path,
+                kind.reducers,
+                1 << 24,
+                lambda _: None,
+                spec.codec,
+                quarantine,
+            )
         )
+        if quarantine.count:
+            bad[task] = read_bad(aside)
+            os.unlink(aside)
+            os.unlink(f"{path}-note")
         ranges.append(outcome.ranges)
         with open(path, "rb") as file:
             data = file.read()
@@ -171,4 +230,4 @@ def truth_of(kind: JobKind, directory: str) -> Truth:
             parts.append(file.read())
     for path in (*paths, *(f"{path}.index" for path in paths), out):
         os.unlink(path)
-    return Truth(tuple(parts), dict(counters), segments)
+    return Truth(tuple(parts), dict(counters), segments, bad)

@@ -18,8 +18,8 @@ from pytxmr.net.workers import Task
 from pytxmr.plan import events as ev
 from pytxmr.plan.cluster import LEASE_SECONDS
 from pytxmr.plan.jobstate import Phase
-from pytxmr.simulation.jobs import ATTEMPTS, Truth
-from pytxmr.storage.output import SUCCESS, OutputDirectory
+from pytxmr.simulation.jobs import ATTEMPTS, Truth, read_bad
+from pytxmr.storage.output import BAD, SUCCESS, OutputDirectory
 
 if TYPE_CHECKING:
     from pytxmr.simulation.machine import Machine
@@ -205,15 +205,24 @@ class Oracle:
         name = submission.id or "a job"
         if status["outcome"] != "succeeded":
             message = status["error"]["message"]
-            if not self._warranted(message):
+            too_many = submission.kind.short and truth.bad and _names_bad(status["error"], truth)
+            if not too_many and not self._warranted(message):
                 self.violate(f"{name} ended as {status['outcome']}: {message}")
             if os.path.lexists(output):
                 self.violate(f"{name} has failed, and left {sorted(os.listdir(output))}")
             return
         names = [f"part-{number:05d}" for number in range(len(truth.parts))]
-        if sorted(os.listdir(output)) != [SUCCESS, *names]:
+        if sorted(os.listdir(output)) != [SUCCESS, *([BAD] if truth.bad else []), *names]:
             self.violate(f"{name} has put out {sorted(os.listdir(output))}")
             return
+        if truth.bad:
+            if submission.kind.short:
+                self.violate(f"{name} has skipped more bad records than it may")
+            directory = os.path.join(output, BAD)
+            files = sorted(os.listdir(directory))
+            set_aside = {file[:-6]: read_bad(os.path.join(directory, file)) for file in files}
+            if set_aside != truth.bad:
+                self.violate(f"{name} has set aside {set_aside}, the serial run {truth.bad}")
         for part, wanted in zip(names, truth.parts, strict=True):
             with open(os.path.join(output, part), "rb") as file:
                 if file.read() != wanted:
@@ -245,6 +254,16 @@ class Oracle:
         if _LOST.match(message):
             return sum(kind in _LOSE_OUTPUTS for kind in kinds) >= 2
         return False
+
+
+def _names_bad(error: dict[str, str], truth: Truth) -> bool:
+    """Does it say that a mapper raised, and where, as at one of the bad records?"""
+    where = error.get("where", "")
+    return "the mapper raised ValueError" in error["message"] and any(
+        where == f"{path}, offset {offset}, record {record!r}"
+        for records in truth.bad.values()
+        for path, offset, record in records
+    )
 
 
 def _read(path: str, offset: int, length: int) -> bytes | None:

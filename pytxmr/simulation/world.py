@@ -63,13 +63,13 @@ class Scenario:
 
     @classmethod
     def of(cls, seed: int) -> Scenario:
-        rng = Random(f"scenario {seed}")
+        rng, more = Random(f"scenario {seed}"), Random(f"more {seed}")
         trackers = rng.choice((1, 2, 2, 3, 3, 3, 4, 4, 5, 6, 9, 12))
         jobs = rng.choice((1, 1, 1, 1, 2, 2, 3))
         return cls(
             seed,
             tuple(rng.randint(1, 3) for _ in range(trackers)),
-            tuple(JobKind.drawn(rng) for _ in range(jobs)),
+            tuple(JobKind.drawn(rng, more) for _ in range(jobs)),
             tuple(round(rng.uniform(0.0, 3.0), 3) for _ in range(jobs)),
             rng.choice(((0.0005, 0.002), (0.001, 0.05))),
             rng.choice(((0.3, 2.0), (1.0, 5.0))),
