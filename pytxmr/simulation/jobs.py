@@ -77,7 +77,27 @@ def mapper(offset, line):
 def reducer(word, offsets):
     yield word, sorted(offsets)
 """
-SOURCES["faulty"] = FAULTY
+#: A mapper that puts out something else each time that it runs: what it draws as it begins.
+UNSETTLED = """
+import random
+import pytxmr
+from pytxmr.job import context
+
+drawn = 0
+
+def mapper(offset, line):
+    global drawn
+    if not context.counters():
+        drawn = 1 << 40 | random.getrandbits(40)
+    pytxmr.counter("lines")
+    for word in line.split():
+        yield word, (offset, drawn)
+
+def reducer(word, places):
+    for offset, drawn in sorted(places):
+        yield f"{word} {offset}", drawn
+"""
+SOURCES |= {"faulty": FAULTY, "unsettled": UNSETTLED}
 #: Different inputs of each kind and size that there are: few, so that the truth is known by then.
 VARIANTS = 5
 #: The sources whose jobs end in one way only.
@@ -112,7 +132,14 @@ class JobKind:
         )
         if more.random() < 0.15:
             kind = replace(kind, source="faulty", short=more.choice((0, 0, 0, 1)))
+        elif more.random() < 0.2:
+            kind = replace(kind, source="unsettled")
         return kind
+
+    @property
+    def settled(self) -> bool:
+        """Does a map put out the same each time that it runs?"""
+        return self.source != "unsettled"
 
 
 @dataclass(frozen=True)
@@ -120,6 +147,7 @@ class Truth:
     """What comes of a job that nothing disturbs: its parts, its counters, of each map and partition
     the bytes, and of each task that sets records aside where they are, and what they are."""
 
+    kind: JobKind
     parts: tuple[bytes, ...]
     counters: dict[str, int] = field(compare=False)
     segments: dict[tuple[int, int], bytes] = field(compare=False, repr=False)
@@ -230,4 +258,4 @@ def truth_of(kind: JobKind, directory: str) -> Truth:
             parts.append(file.read())
     for path in (*paths, *(f"{path}.index" for path in paths), out):
         os.unlink(path)
-    return Truth(tuple(parts), dict(counters), segments, bad)
+    return Truth(kind, tuple(parts), dict(counters), segments, bad)
