@@ -13,6 +13,7 @@ from typing import Any
 from pytxmr.job import context, loading
 from pytxmr.job.loading import user_traceback
 from pytxmr.model import MAP, JobCode, JobFunctions, JobSpec, Segment, TaskId
+from pytxmr.records.compression import missing
 from pytxmr.records.mapping import run_map
 from pytxmr.records.quarantine import Quarantine, UserCode
 from pytxmr.records.reducing import run_reduce
@@ -120,6 +121,7 @@ class JobKind:
     reducers: int
     codec: str = "none"
     short: int = 0
+    keep: bool = False
 
     @classmethod
     def drawn(cls, rng: Random, more: Random) -> JobKind:
@@ -134,6 +136,10 @@ class JobKind:
             kind = replace(kind, source="faulty", short=more.choice((0, 0, 0, 1)))
         elif more.random() < 0.2:
             kind = replace(kind, source="unsettled")
+        codec = more.choice(("none", "none", "none", "lz4", "zstd"))
+        # What an unsettled map has drawn would show in how far it shrinks, and so in the counters.
+        if kind.settled and missing(codec) is None:
+            kind = replace(kind, codec=codec)
         return kind
 
     @property
@@ -180,6 +186,7 @@ def spec_of(kind: JobKind, inputs: str, output: str) -> JobSpec:
         output=output,
         reducers=kind.reducers,
         split_bytes=split_bytes,
+        keep=kind.keep,
         max_attempts=ATTEMPTS,
         task_timeout=TASK_TIMEOUT_SECONDS,
         codec=kind.codec,
