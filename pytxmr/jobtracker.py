@@ -550,16 +550,27 @@ class JobTracker(Service):
         return await self.wait(job, MOST_WAIT_SECONDS)
 
     async def destroy(self, job: Any) -> None:
-        """Drop what is kept of an ended job: spills and logs at the trackers."""
+        """Drop what is kept of an ended job: spills and logs at the trackers. Raises `PytxmrError`
+        if one of them did not say that it has; may be repeated.
+        """
         status = self.status(job)
         if not status["outcome"]:
             raise PytxmrError(f"{job} is {status['phase']}; `pytxmr kill {job}` ends it")
+        failed: dict[str, str] = {}
+
+        def note(failure: Failure, tracker: str) -> None:
+            failed[tracker] = str(failure.value)
+
         for verb, args in (("destroyJob", (False,)), ("dropLogs", ())):
             await DeferredList(
                 [
-                    self._call(tracker, verb, job, *args).addErrback(lambda failure: None)
-                    for tracker in list(self._peers)
+                    self._call(tracker, verb, job, *args).addErrback(note, tracker)
+                    for tracker in dict.fromkeys([*self.cluster.trackers, *self._peers])
                 ]
+            )
+        for tracker, error in failed.items():
+            raise PytxmrError(
+                f"{job} may still have files at {tracker} ({error}); repeat `pytxmr destroy {job}`"
             )
 
     async def logs(self, job: Any, task: Any, failed_only: bool) -> list[dict[str, str]]:

@@ -104,6 +104,24 @@ async def test_a_kept_job_can_be_inspected_until_it_is_destroyed(reactor, site):
     assert not directory.exists()
 
 
+@pytest_twisted.ensureDeferred
+async def test_who_destroys_a_job_is_told_if_a_tracker_did_not(site, monkeypatch):
+    await site.jobtracker()
+    tracker = await site.tasktracker()
+    client = await site.client()
+    job = await soon(submit(client, site.spec(keep=True)))
+    await ended(client, job)
+
+    def fails(*_: Any) -> None:
+        raise PytxmrError("the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tracker, "destroy_job", fails)
+        with pytest.raises(PytxmrError, match=r"at one\.1 \(the disk is gone\); repeat"):
+            await soon(client.call("destroy", job))
+    await soon(client.call("destroy", job))
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
