@@ -140,7 +140,7 @@ class JobKind:
         # What an unsettled map has drawn would show in how far it shrinks, and so in the counters.
         if kind.settled and missing(codec) is None:
             kind = replace(kind, codec=codec)
-        return kind
+        return replace(kind, keep=more.random() < 0.2)
 
     @property
     def settled(self) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.task import LoopingCall
 
+from pytxmr.errors import NotFound, SpillDamaged
 from pytxmr.model import CHANGED_MAPS, AttemptId, TaskId
 from pytxmr.net.workers import Task
 from pytxmr.plan import events as ev
@@ -41,6 +42,8 @@ _LOSE_OUTPUTS = (
     "truncate",
     "remove",
 )
+#: Faults that damage files.
+_DAMAGE = ("flip on disk", "truncate", "remove")
 #: A tracker that is not heard for so long is lost: its lease, and the ticks that look at it.
 MOST_SILENT_SECONDS = LEASE_SECONDS + 2.0
 _FAILED = re.compile(r"(Map|Reduce)\d+ failed (\d+) times: ")
@@ -188,13 +191,18 @@ class Oracle:
                 found.append(f"{site.name} has {sorted(service._jobs)}")
             if service._outbox:
                 found.append(f"{site.name} has {len(service._outbox)} facts to report")
-            files = os.listdir(service._jobs_dir) if os.path.isdir(service._jobs_dir) else []
+            files = _on_disk(service._jobs_dir, [job.id for job in world.kept])
             if files:
-                found.append(f"{site.name} has {sorted(files)} on its disk")
+                found.append(f"{site.name} has {files} on its disk")
+            logs = [job for job in world.destroyed if os.path.lexists(service._log_dir(job))]
+            if logs:
+                found.append(f"{site.name} has logs of {logs}")
+            if strange := service.store._jobs.keys() - {job.id for job in world.kept}:
+                found.append(f"{site.name} serves {sorted(strange)}")
             calls = [_name(call) for call in site.machine.getDelayedCalls()]
-            strange = sorted({name for name in calls if not _stands(name)})
-            if strange:
-                found.append(f"{site.name} is about to call {strange}")
+            about = sorted({name for name in calls if not _stands(name)})
+            if about:
+                found.append(f"{site.name} is about to call {about}")
             control = [end for end in site.machine.ends if not end.shuffle]
             if len(control) != 1:
                 found.append(f"{site.name} has {len(control)} connections to the jobtracker")
@@ -243,6 +251,25 @@ class Oracle:
             }
             self.violate(f"{name} has counted {wrong} (it, and the serial run)")
 
+    def judge_kept(self, submission: Submission) -> None:
+        """Are the spills of a job that is kept served, by each tracker that they were made by?"""
+        jobtracker = self._world.jobtracker
+        state = jobtracker.cluster.jobs.get(submission.id or "") if jobtracker else None
+        if state is None:
+            return  # an earlier life of the jobtracker knew who had won
+        damaged = any(fault.kind in _DAMAGE for fault in self._world.begun)
+        for task in state.maps:
+            made_by = self._ran[state.job, str(task.winner)]
+            for site in self._world.sites[1:]:
+                if site.service.who["tracker"] == made_by:
+                    try:
+                        os.close(site.service.store.open_attempt(state.job, task.winner)[0])
+                    except NotFound as error:
+                        self.violate(f"{made_by} does not keep {task.winner}: {error.message}")
+                    except SpillDamaged as error:
+                        if not damaged:
+                            self.violate(f"{made_by} has damaged {task.winner}: {error.message}")
+
     def _warranted(self, message: str) -> bool:
         """May a job fail so? A task that has failed `ATTEMPTS` times needs as many faults of which
         each may end an attempt badly; a full disk may end any number. An output that was lost more
@@ -284,6 +311,16 @@ def _as_drawn(found: bytes, wanted: bytes, runs: dict[bytes, bytes]) -> bytes:
         one_run = runs.setdefault(map_of_truth, drawn) == drawn
         lines.append(place + b"\t" + (map_of_truth if one_run else b"of another run") + b"\n")
     return b"".join(lines) + b"".join(line + b"\n" for line in found.splitlines()[len(lines) :])
+
+
+def _on_disk(jobs_dir: str, kept: list[str | None]) -> list[str]:
+    """What there is of jobs, but the spills of those that are kept."""
+    names = sorted(os.listdir(jobs_dir)) if os.path.isdir(jobs_dir) else []
+    for name in [name for name in names if name in kept]:
+        names.remove(name)
+        more = os.listdir(os.path.join(jobs_dir, name))
+        names += [f"{name}/{each}" for each in sorted(more) if each != "spills"]
+    return names
 
 
 def _read(path: str, offset: int, length: int) -> bytes | None:

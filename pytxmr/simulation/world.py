@@ -25,7 +25,7 @@ from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 from pytxmr import segments
 from pytxmr.client import connect, submit
-from pytxmr.errors import BadInput, NotFound, Unreachable
+from pytxmr.errors import BadInput, NotFound, PytxmrError, Unreachable
 from pytxmr.jobtracker import JobTracker, JobTrackerConfig
 from pytxmr.model import JobSpec
 from pytxmr.simulation import faults as faults_
@@ -129,6 +129,7 @@ class World:
             owner = f"{number:032x}"
             self.submissions.append(Submission(kind, spec_of(kind, inputs, output), owner))
         self.truths = [truth_of(kind, inputs) for kind in scenario.jobs]
+        self.destroyed: list[str] = []
         self.begun: list[Fault] = []
         self.reports: dict[str, str] = {}
         #: After how many bytes of its answers the client's next connection is reset.
@@ -170,6 +171,16 @@ class World:
                 )
                 for job, truth in zip(self.submissions, self.truths, strict=True):
                     self.oracle.judge(job, truth)
+                for job in self.kept:
+                    self.oracle.judge_kept(job)
+            if not self.oracle.violations and self.kept:
+                self._last_fault = self.clock.now
+                _owned(self._destroy(self.kept))
+                self._until(
+                    lambda: not self.kept and not self.oracle.leftovers(),
+                    lambda: self._last_fault + CLEAN_SECONDS,
+                    "what was kept is destroyed",
+                )
             if not self.oracle.violations:
                 self._stop_all()
                 self._until(
@@ -205,6 +216,17 @@ class World:
 
     def _all_ended(self) -> bool:
         return all(job.status for job in self.submissions)
+
+    @property
+    def kept(self) -> list[Submission]:
+        """The jobs whose map output is kept at present."""
+        return [
+            job
+            for job in self.submissions
+            if job.spec.keep
+            and job.status.get("outcome") == "succeeded"
+            and job.id not in self.destroyed
+        ]
 
     def _abandon(self) -> None:
         """Let go of whatever is left, files included."""
@@ -366,6 +388,19 @@ class World:
             except (BadInput, NotFound) as error:
                 job.status = {"outcome": "refused", "error": {"message": error.message}}
                 return
+
+    async def _destroy(self, jobs: list[Submission]) -> None:
+        """Destroy what is kept; a tracker may be connecting anew, so that it has to be repeated."""
+        peer = await connect(self.client, f"tcp:{self.sites[0].host}:{PORT}", SECRET)
+        while jobs:
+            try:
+                await peer.call("destroy", jobs[0].id)
+            except PytxmrError as error:
+                self.tell(error.message)
+                await deferLater(self.client, 1.0)
+            else:
+                self.destroyed.append(str(jobs.pop(0).id))
+        peer.disconnect()
 
     # ---- what is looked at on the way
 
