@@ -18,7 +18,7 @@ from pytxmr.model import CHANGED_MAPS, AttemptId, TaskId
 from pytxmr.net.workers import Task
 from pytxmr.plan import events as ev
 from pytxmr.plan.cluster import LEASE_SECONDS
-from pytxmr.plan.jobstate import Phase
+from pytxmr.plan.jobstate import Outcome, Phase
 from pytxmr.simulation.jobs import ATTEMPTS, Truth, read_bad
 from pytxmr.storage.output import BAD, SUCCESS, OutputDirectory
 
@@ -61,6 +61,9 @@ class Oracle:
         self._reduced: dict[tuple[str, int], Any] = {}
         self._committed: set[str] = set()
         self._heard: dict[str, float] = {}
+        #: Jobs that were killed before they had ended, as the plan knows, or as is logged.
+        self._killed: set[str] = set()
+        self._doomed: set[str] = set()
 
     def violate(self, *texts: str) -> None:
         text = "; ".join(self._world.shown(text) for text in texts)
@@ -72,6 +75,7 @@ class Oracle:
     def restarted(self) -> None:
         """The jobtracker is back: it believes its trackers alive for as long as a lease."""
         self._heard.clear()
+        self._killed.clear()
 
     def decided(self, event: ev.Event, orders: list[Any]) -> None:
         """The plan took an event."""
@@ -82,11 +86,21 @@ class Oracle:
             self._world.tell(f"plan: {_brief(event)}")
             for order in orders:
                 self._world.tell(f"    -> {_brief(order)}")
+        if isinstance(event, ev.KillJob) and self._ends(event.job):
+            self._killed.add(event.job)
         for order in orders:
             if isinstance(order, ev.CommitJob):
                 if order.job in self._committed:
                     self.violate(f"{order.job} is committed twice")
                 self._committed.add(order.job)
+
+    def _ends(self, job: str) -> bool:
+        """Is the job about to end as killed?"""
+        jobtracker = self._world.jobtracker
+        state = jobtracker.cluster.jobs.get(job) if jobtracker is not None else None
+        return state is not None and (
+            state.outcome is Outcome.KILLED or state.phase is Phase.COMMITTING
+        )
 
     def look(self) -> None:
         """Something happened."""
@@ -94,6 +108,8 @@ class Oracle:
         if not self._undecided or jobtracker is None:
             return
         self._undecided = False
+        if not jobtracker._unlogged:
+            self._doomed |= self._killed
         now = self._world.clock.now
         for tracker in jobtracker.cluster.trackers:
             heard = self._heard.setdefault(tracker, now)
@@ -212,10 +228,15 @@ class Oracle:
         """Is what came of a job right?"""
         status, output = submission.status, submission.spec.output
         name = submission.id or "a job"
+        if submission.killing and submission.killed["outcome"] != status["outcome"]:
+            self.violate(f"{name} ended as {submission.killed['outcome']}, and {status['outcome']}")
+        if name in self._doomed and status["outcome"] == "succeeded":
+            self.violate(f"{name} was killed, and has succeeded")
         if status["outcome"] != "succeeded":
             message = status["error"]["message"]
+            asked_for = status["outcome"] == "killed" and submission.killing
             too_many = submission.kind.short and truth.bad and _names_bad(status["error"], truth)
-            if not too_many and not self._warranted(message):
+            if not (asked_for or too_many or self._warranted(message)):
                 self.violate(f"{name} ended as {status['outcome']}: {message}")
             if os.path.lexists(output):
                 self.violate(f"{name} has failed, and left {sorted(os.listdir(output))}")

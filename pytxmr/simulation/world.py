@@ -60,12 +60,17 @@ class Scenario:
     latency: tuple[float, float]
     attempt_seconds: tuple[float, float]
     faults: tuple[Fault, ...]
+    #: When the client kills each job, if it does.
+    killed_at: tuple[float | None, ...]
 
     @classmethod
     def of(cls, seed: int) -> Scenario:
         rng, more = Random(f"scenario {seed}"), Random(f"more {seed}")
         trackers = rng.choice((1, 2, 2, 3, 3, 3, 4, 4, 5, 6, 9, 12))
         jobs = rng.choice((1, 1, 1, 1, 2, 2, 3))
+        killed_at = tuple(
+            round(more.uniform(0.0, 15.0), 3) if more.random() < 0.1 else None for _ in range(jobs)
+        )
         return cls(
             seed,
             tuple(rng.randint(1, 3) for _ in range(trackers)),
@@ -74,6 +79,7 @@ class Scenario:
             rng.choice(((0.0005, 0.002), (0.001, 0.05))),
             rng.choice(((0.3, 2.0), (1.0, 5.0))),
             tuple(faults_.drawn(rng, trackers)),
+            killed_at,
         )
 
 
@@ -100,6 +106,9 @@ class Submission:
     owner: str
     id: str | None = None
     status: dict[str, Any] = field(default_factory=dict)
+    #: Whether somebody has said that it is to be killed, and what the answer was at last.
+    killing: bool = False
+    killed: dict[str, Any] = field(default_factory=dict)
 
 
 class World:
@@ -210,12 +219,16 @@ class World:
             self.clock.call_at(delay, None, self._open, site)
         for job, at in zip(self.submissions, self.scenario.submitted_at, strict=True):
             self.clock.call_at(at, None, lambda job=job: _owned(self._submit(job)))
+        for job, at_ in zip(self.submissions, self.scenario.killed_at, strict=True):
+            if at_ is not None:
+                job.killing = True
+                self.clock.call_at(at_, None, lambda job=job: _owned(self._kill(job)))
         for number, fault in enumerate(self.scenario.faults):
             self.clock.call_at(fault.at, None, self._begin, number, fault)
             self._last_fault = max(self._last_fault, fault.at)
 
     def _all_ended(self) -> bool:
-        return all(job.status for job in self.submissions)
+        return all(job.status and bool(job.killed) == job.killing for job in self.submissions)
 
     @property
     def kept(self) -> list[Submission]:
@@ -388,6 +401,24 @@ class World:
             except (BadInput, NotFound) as error:
                 job.status = {"outcome": "refused", "error": {"message": error.message}}
                 return
+
+    async def _kill(self, job: Submission) -> None:
+        """Kill it, as often as it takes to be told that it has ended."""
+        while not job.killed:
+            try:
+                peer = await connect(self.client, f"tcp:{self.sites[0].host}:{PORT}", SECRET)
+                while job.id is None and not job.status:
+                    await deferLater(self.client, 0.5)
+                if job.id is None:
+                    job.killed = job.status
+                while not job.killed:
+                    status = await peer.call("kill", job.id, "nobody wants it", seconds=30.0)
+                    if status["outcome"]:
+                        job.killed = status
+                        self.tell(f"{job.id} was to be killed, and {status['outcome']}")
+                peer.disconnect()
+            except Unreachable:
+                await deferLater(self.client, 0.5)
 
     async def _destroy(self, jobs: list[Submission]) -> None:
         """Destroy what is kept; a tracker may be connecting anew, so that it has to be repeated."""
