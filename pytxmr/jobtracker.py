@@ -459,7 +459,6 @@ class JobTracker(Service):
             if self.running:
                 self._state.release(owner)
             raise
-        number = 0
         try:
             if not self.running:
                 raise Stale("the jobtracker is stopping")
@@ -467,13 +466,11 @@ class JobTracker(Service):
             submission = Submission(
                 number, spec, splits, owner, secrets.token_bytes(32), time.time()
             )
-            self._state.remember(number, submission.to_plain())
-            self._state.release(owner)
+            self._state.remember(number, submission.to_plain(), owner=owner)
         except PytxmrError:
             await self._in_thread(output.discard)
             if self.running:
                 with suppress(PytxmrError):  # Else the next life does it.
-                    self._state.forget(number)
                     self._state.release(owner)
             raise
         life = self._begin(submission)
@@ -497,7 +494,11 @@ class JobTracker(Service):
         del self._log_lengths[life.job]
         self._long_logs.pop(life.job, None)
         record = {"number": number, "owner": submission.owner, "status": life.status()}
-        self._state.remember(number, record, over=life.job)
+        try:
+            self._state.remember(number, record, over=life.job)
+        except PytxmrError as error:
+            # Its log says the same, and stays until the next life has read it.
+            _log.warn("the end of {job} is not recorded: {error}", job=life.job, error=error)
 
     def _forget_old_jobs(self) -> None:
         ended = [job for job, life in self.lives.items() if life.ended.called]

@@ -70,7 +70,9 @@ class MemoryState:
     def reserved(self) -> dict[str, str]:
         return {}
 
-    def remember(self, number: int, record: dict[str, Any], over: str = "") -> None:
+    def remember(
+        self, number: int, record: dict[str, Any], over: str = "", owner: str | None = None
+    ) -> None:
         pass
 
     def forget(self, number: int) -> None:
@@ -168,14 +170,13 @@ class StateStore:
     # ---- outputs that are reserved, for jobs that are not there yet
 
     def reserve(self, owner: str, path: str) -> None:
-        """Somebody is about to create an output directory."""
+        """Somebody is about to create an output directory; again, if it came to nothing before."""
+        insert = "INSERT OR REPLACE INTO reserved VALUES (?, ?)"
         values = (owner, os.fsencode(path))
-        self._write(
-            lambda: self._db.execute("INSERT OR REPLACE INTO reserved VALUES (?, ?)", values)
-        )
+        self._write(lambda: self._db.execute(insert, values))
 
     def release(self, owner: str) -> None:
-        """The output belongs to a job that is remembered, or is not there."""
+        """The output is not there."""
         self._write(lambda: self._db.execute("DELETE FROM reserved WHERE owner = ?", (owner,)))
 
     def reserved(self) -> dict[str, str]:
@@ -186,13 +187,16 @@ class StateStore:
 
     # ---- jobs
 
-    def remember(self, number: int, record: dict[str, Any], over: str = "") -> None:
+    def remember(
+        self, number: int, record: dict[str, Any], over: str = "", owner: str | None = None
+    ) -> None:
         """Keep a record, of plain values, of the job with that number, instead of an older one;
-        the log named ``over`` goes."""
+        the log named ``over`` goes, and to the job belongs what was reserved by ``owner``."""
         data = pack(record)
 
         def replace() -> None:
             self._db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?)", (number, data))
+            self._db.execute("DELETE FROM reserved WHERE owner = ?", (owner,))
             self._db.execute("DELETE FROM log WHERE name = ?", (over,))
             if over:
                 self._db.execute(

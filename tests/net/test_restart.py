@@ -486,15 +486,10 @@ async def test_a_job_whose_end_is_not_logged_yet_is_not_forgotten(site, state, m
 async def test_a_job_that_cannot_be_recorded_is_refused_and_leaves_nothing(site, state):
     jobtracker = await site.jobtracker(**state)
     client = await site.client()
-    release, owner = jobtracker._state.release, new_owner()
-
-    def first_fails(owner: str) -> None:
-        jobtracker._state.release = release
-        unwritable()
-
-    for name in ("reserve", "next_number", "remember", "release"):
+    owner = new_owner()
+    for name in ("reserve", "next_number", "remember"):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(jobtracker._state, name, first_fails if name == "release" else unwritable)
+            patch.setattr(jobtracker._state, name, unwritable)
             with pytest.raises(PytxmrError, match="cannot write its state"):
                 await soon(submit(client, site.spec(), owner))
         assert not (site.directory / "job.output").exists()
@@ -523,6 +518,22 @@ async def test_a_submission_over_which_the_jobtracker_itself_fails_leaves_nothin
         await soon(submit(client, site.spec()))
     assert jobtracker._state.reserved() == {}
     logged.flush()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_end_that_cannot_be_recorded_is_by_the_next_life(site, state):
+    jobtracker = await site.jobtracker(**state)
+    await site.tasktracker()
+    client = await site.client()
+    job = await soon(submit(client, site.spec()))
+    jobtracker._state.remember = unwritable
+    assert (await ended(client, job))["outcome"] == "succeeded"
+    assert job in jobtracker._state.logs()
+    await site.stop(jobtracker)
+    again = await site.jobtracker(**state)
+    client = await site.client()
+    assert (await soon(client.call("status", job)))["outcome"] == "succeeded"
+    assert job not in again._state.logs()
 
 
 def unwritable(*args: Any, **more: Any) -> None:
