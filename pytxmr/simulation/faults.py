@@ -81,6 +81,18 @@ def _jobtracker_crash(world: World, site: Site, fault: Fault) -> _Undo:
     return lambda: world.bring_back(site, wipe=False)
 
 
+def _jobtracker_stop(world: World, site: Site, fault: Fault) -> _Undo:
+    go_on = _stop(world, world.sites[0], fault)
+    if go_on is None:
+        return None
+
+    def again() -> None:
+        go_on()
+        world.oracle.stood_still()
+
+    return again
+
+
 def _stop(world: World, site: Site, fault: Fault) -> _Undo:
     machine = site.machine
     if machine is None or machine.stopped:
@@ -215,6 +227,17 @@ def _fill_disk(world: World, site: Site, fault: Fault) -> _Undo:
     return lambda: setattr(machine, "disk_bytes", None)
 
 
+def _fill_state(world: World, site: Site, fault: Fault) -> _Undo:
+    """The jobtracker cannot write its state, at once or after some bytes more, amid anything."""
+    machine = world.sites[0].machine
+    if machine is None:
+        return None
+    state = world.sites[0].directory
+    sizes = [entry.stat().st_size for entry in os.scandir(state)] if os.path.isdir(state) else []
+    machine.disk_bytes = max(sizes, default=0) + fault.number // 4 if fault.number % 4 else 0
+    return lambda: setattr(machine, "disk_bytes", None)
+
+
 # ---- workers
 
 
@@ -276,6 +299,7 @@ def disturbed(
 KINDS: dict[str, Callable[[World, Site, Fault], _Undo]] = {
     "crash": _crash,
     "jobtracker crash": _jobtracker_crash,
+    "jobtracker stop": _jobtracker_stop,
     "stop": _stop,
     "slow": _slow,
     "partition": _partition,
@@ -288,6 +312,7 @@ KINDS: dict[str, Callable[[World, Site, Fault], _Undo]] = {
     "truncate": _truncate,
     "remove": _remove,
     "fill disk": _fill_disk,
+    "fill state": _fill_state,
     "dying workers": _dying_workers,
     "hanging worker": _hanging_worker,
     "lost reports": _reports("lost"),

@@ -73,9 +73,13 @@ class Oracle:
     # ---- at every step
 
     def restarted(self) -> None:
-        """The jobtracker is back: it believes its trackers alive for as long as a lease."""
-        self._heard.clear()
+        """The jobtracker is back: it knows what was logged."""
+        self.stood_still()
         self._killed.clear()
+
+    def stood_still(self) -> None:
+        """The jobtracker goes on: it believes its trackers alive for as long as a lease."""
+        self._heard.clear()
 
     def decided(self, event: ev.Event, orders: list[Any]) -> None:
         """The plan took an event."""

@@ -353,7 +353,14 @@ class World:
             cut = service._peers[tracker].disconnect
             return faults_.disturbed(how, report, facts, machine.callLater, cut)
 
+        write = service._state._write
+
+        def written(change: Callable[[], Any]) -> None:
+            with machine.disk():
+                write(change)
+
         service.cluster.handle, service.report = handled, reported
+        service._state._write = written
 
     def _tasktracker(self, site: Site, machine: Machine) -> TaskTracker:
         config = TrackerConfig(
@@ -401,6 +408,11 @@ class World:
             except (BadInput, NotFound) as error:
                 job.status = {"outcome": "refused", "error": {"message": error.message}}
                 return
+            except PytxmrError as error:
+                if "cannot write its state" not in error.message:
+                    raise
+                self.tell(error.message)
+                await deferLater(self.client, 0.5)
 
     async def _kill(self, job: Submission) -> None:
         """Kill it, as often as it takes to be told that it has ended."""
