@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.task import LoopingCall
@@ -18,11 +19,12 @@ from pytxmr.model import CHANGED_MAPS, AttemptId, TaskId
 from pytxmr.net.workers import Task
 from pytxmr.plan import events as ev
 from pytxmr.plan.cluster import LEASE_SECONDS
-from pytxmr.plan.jobstate import Outcome, Phase
+from pytxmr.plan.jobstate import JobState, Outcome, Phase
 from pytxmr.simulation.jobs import ATTEMPTS, Truth, read_bad
 from pytxmr.storage.output import BAD, SUCCESS, OutputDirectory
 
 if TYPE_CHECKING:
+    from pytxmr.jobtracker import JobTracker
     from pytxmr.simulation.machine import Machine
     from pytxmr.simulation.world import Submission, World
 
@@ -64,6 +66,7 @@ class Oracle:
         #: Jobs that were killed before they had ended, as the plan knows, or as is logged.
         self._killed: set[str] = set()
         self._doomed: set[str] = set()
+        self._known: dict[str, dict[str, Any]] = {}
 
     def violate(self, *texts: str) -> None:
         text = "; ".join(self._world.shown(text) for text in texts)
@@ -76,6 +79,25 @@ class Oracle:
         """The jobtracker is back: it knows what was logged."""
         self.stood_still()
         self._killed.clear()
+        jobtracker = self._world.jobtracker
+        assert jobtracker is not None
+        for job, known in self._known.items():
+            state = jobtracker.cluster.jobs.get(job)
+            for what, value in (_known(state) if state is not None else {}).items():
+                if value != known[what]:
+                    self.violate(f"{what} of {job} were {known[what]}, and are now {value}")
+            if state is None:
+                self.violate(f"{job} is forgotten")
+        self._known.clear()
+
+    def crashed(self, jobtracker: JobTracker) -> None:
+        """Its next life has to know what this one has made of its jobs, if all of it is logged."""
+        if jobtracker.running:
+            self._known = {
+                job: _known(state)
+                for job, state in jobtracker.cluster.jobs.items()
+                if state.phase is not Phase.ENDED and not jobtracker._unlogged
+            }
 
     def stood_still(self) -> None:
         """The jobtracker goes on: it believes its trackers alive for as long as a lease."""
@@ -314,6 +336,18 @@ class Oracle:
         if _LOST.match(message):
             return sum(kind in _LOSE_OUTPUTS for kind in kinds) >= 2
         return False
+
+
+def _known(state: JobState) -> dict[str, Any]:
+    """What a job has become, but for what depends on when exactly it was told."""
+    shuffle = state._shuffle
+    return {
+        "phase and outcome": (state.phase, state.outcome, str(state.error)),
+        "tasks": [replace(task, rests_until=0.0) for task in state.tasks],
+        "counters": (state.counters(), state.maps_done, state.reduces_done, state.failures),
+        "trackers": (state.trackers, state._initialising, state._refusing),
+        "outputs": (shuffle.outputs, shuffle.home, shuffle.done, shuffle.arrived),
+    }
 
 
 def _names_bad(error: dict[str, str], truth: Truth) -> bool:

@@ -23,7 +23,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.task import deferLater
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
-from pytxmr import segments
+from pytxmr import jobtracker, segments
 from pytxmr.client import connect, submit
 from pytxmr.errors import BadInput, NotFound, PytxmrError, Unreachable
 from pytxmr.jobtracker import JobTracker, JobTrackerConfig
@@ -62,12 +62,15 @@ class Scenario:
     faults: tuple[Fault, ...]
     #: When the client kills each job, if it does.
     killed_at: tuple[float | None, ...]
+    #: From how many events on the log of a job is made compact.
+    long_log: int
 
     @classmethod
     def of(cls, seed: int) -> Scenario:
         rng, more = Random(f"scenario {seed}"), Random(f"more {seed}")
         trackers = rng.choice((1, 2, 2, 3, 3, 3, 4, 4, 5, 6, 9, 12))
         jobs = rng.choice((1, 1, 1, 1, 2, 2, 3))
+        long_log = more.choice((5, 10, 20, 50, jobtracker.LONG_LOG))
         killed_at = tuple(
             round(more.uniform(0.0, 15.0), 3) if more.random() < 0.1 else None for _ in range(jobs)
         )
@@ -80,6 +83,7 @@ class Scenario:
             rng.choice(((0.3, 2.0), (1.0, 5.0))),
             tuple(faults_.drawn(rng, trackers)),
             killed_at,
+            long_log,
         )
 
 
@@ -168,7 +172,7 @@ class World:
 
     def run(self) -> list[str]:
         """Run to the end; return what was violated, the first first."""
-        with _determined(self.scenario.seed), _observing(self._log), _linking(self.oracle.linked):
+        with _determined(self.scenario), _observing(self._log), _linking(self.oracle.linked):
             self._start()
             self._until(self._all_ended, lambda: self._last_fault + BOUND_SECONDS, "the jobs end")
             if not self.oracle.violations:
@@ -280,6 +284,8 @@ class World:
         machine, service, pool = site.machine, site.service, site.pool
         if machine is None:
             return
+        if not site.index:
+            self.oracle.crashed(service)
         site.machine = site.service = site.pool = None
         machine.crash(silent)
         if pool is not None:
@@ -483,12 +489,14 @@ def _linking(observer: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextmanager
-def _determined(seed: int) -> Iterator[None]:
+def _determined(scenario: Scenario) -> Iterator[None]:
     """Let keys, and Perspective Broker's challenges, be drawn from the seed, too, and what counts
-    all there is of something in the process begin anew."""
+    all there is of something in the process begin anew; and logs be long as soon as it says."""
+    seed = scenario.seed
     rng = Random(f"secrets {seed}")
     state, token_bytes, token_hex = random.getstate(), secrets.token_bytes, secrets.token_hex
     numbers, segments._numbers = segments._numbers, count()
+    long_log, jobtracker.LONG_LOG = jobtracker.LONG_LOG, scenario.long_log
     random.seed(seed)
     secrets.token_bytes = lambda nbytes=None: rng.randbytes(nbytes or 32)
     secrets.token_hex = lambda nbytes=None: rng.randbytes(nbytes or 32).hex()
@@ -499,6 +507,7 @@ def _determined(seed: int) -> Iterator[None]:
     finally:
         random.setstate(state)
         segments._numbers = numbers
+        jobtracker.LONG_LOG = long_log
         secrets.token_bytes, secrets.token_hex = token_bytes, token_hex
         if collecting:
             gc.enable()
