@@ -83,11 +83,14 @@ class Oracle:
         assert jobtracker is not None
         for job, known in self._known.items():
             state = jobtracker.cluster.jobs.get(job)
-            for what, value in (_known(state) if state is not None else {}).items():
-                if value != known[what]:
-                    self.violate(f"{what} of {job} were {known[what]}, and are now {value}")
             if state is None:
                 self.violate(f"{job} is forgotten")
+                continue
+            for what, value in _known(state).items():
+                if value != known.get(what):
+                    self.violate(
+                        f"{what} of {job}: {known.get(what)} before the crash, now {value}"
+                    )
         self._known.clear()
 
     def crashed(self, jobtracker: JobTracker) -> None:
@@ -343,7 +346,7 @@ def _known(state: JobState) -> dict[str, Any]:
     shuffle = state._shuffle
     return {
         "phase and outcome": (state.phase, state.outcome, str(state.error)),
-        "tasks": [replace(task, rests_until=0.0) for task in state.tasks],
+        **{str(task.id): replace(task, rests_until=0.0) for task in state.tasks},
         "counters": (state.counters(), state.maps_done, state.reduces_done, state.failures),
         "trackers": (state.trackers, state._initialising, state._refusing),
         "outputs": (shuffle.outputs, shuffle.home, shuffle.done, shuffle.arrived),
