@@ -229,7 +229,8 @@ def truth_of(kind: JobKind, directory: str) -> Truth:
     for index, (split, path) in enumerate(zip(splits, paths, strict=True)):
         context.begin_attempt()
         task, aside = str(TaskId(MAP, index)), f"{path}-bad"
-        quarantine = Quarantine(1 << 20, aside, f"{path}-note", task, code)
+        # Careful from the start: how a cluster comes to be so is what is tried there.
+        quarantine = Quarantine(1 << 20, aside, f"{path}-note", task, code, careful=True)
         outcome = done(
             run_map(
                 functions,
@@ -239,13 +240,12 @@ def truth_of(kind: JobKind, directory: str) -> Truth:
                 1 << 24,
                 lambda _: None,
                 spec.codec,
-                quarantine,
+                quarantine if kind.source == "faulty" else None,
             )
         )
         if quarantine.count:
             bad[task] = read_bad(aside)
             os.unlink(aside)
-            os.unlink(f"{path}-note")
         ranges.append(outcome.ranges)
         with open(path, "rb") as file:
             data = file.read()
@@ -263,6 +263,7 @@ def truth_of(kind: JobKind, directory: str) -> Truth:
         done(run_reduce(functions, wanted, out, f"{out}-scratch", lambda _: None))
         with open(out, "rb") as file:
             parts.append(file.read())
-    for path in (*paths, *(f"{path}.index" for path in paths), out):
-        os.unlink(path)
+    for name in os.listdir(directory):
+        if name.startswith("truth-"):
+            os.unlink(os.path.join(directory, name))
     return Truth(kind, tuple(parts), dict(counters), segments, bad)
