@@ -309,6 +309,8 @@ class Oracle:
             return  # an earlier life of the jobtracker knew who had won
         damaged = any(fault.kind in _DAMAGE for fault in self._world.begun)
         for task in state.maps:
+            if task.winner is None:
+                continue  # it was to run again as what was lost arrived late
             made_by = self._ran[state.job, str(task.winner)]
             for site in self._world.sites[1:]:
                 if site.service.who["tracker"] == made_by:

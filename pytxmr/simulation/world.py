@@ -127,6 +127,7 @@ class World:
     ) -> None:
         self.scenario = scenario
         self.directory = directory
+        self._inputs = inputs
         seed = scenario.seed
         self.clock = VirtualClock()
         self.network = Network(self.clock, Random(f"network {seed}"), scenario.latency)
@@ -162,7 +163,7 @@ class World:
         return found
 
     def shown(self, text: str) -> str:
-        return text.replace(self.directory, "~")
+        return text.replace(self.directory, "~").replace(self._inputs, "~inputs")
 
     def tell(self, text: str) -> None:
         if self._trace is not None:
