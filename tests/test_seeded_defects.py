@@ -7,16 +7,18 @@ counted from 0.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from twisted.internet.defer import succeed
 
-from pytxmr import joblife, jobtracker, jobwork, segments, state, tasktracker
+from pytxmr import joblife, jobtracker, jobwork, segments, state, store, tasktracker
+from pytxmr.errors import PytxmrError
 from pytxmr.net import fetch
-from pytxmr.plan import cluster, jobstate, tasks
+from pytxmr.plan import cluster, eventlog, jobstate, snapshot, tasks
 from pytxmr.plan import events as ev
-from pytxmr.records import spill
+from pytxmr.records import quarantine, spill
 from pytxmr.simulation.runs import scratch
 from pytxmr.storage import output
 
@@ -314,37 +316,146 @@ def a_connection_has_no_keepalive(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Deferred, "addTimeout", lambda self, *args, **more: self)
 
 
+@defect
+def a_map_that_puts_out_something_else_is_not_noticed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(jobstate.JobState, "_use_only", lambda self, task, attempt, now: [])
+
+
+@defect
+def what_a_mapper_counts_before_it_raises_counts(patch: pytest.MonkeyPatch) -> None:
+    begin = quarantine.Quarantine.begin
+
+    def begun(self: Any) -> None:
+        self._counters = self._code.save_counters()
+        begin(self)
+
+    patch.setattr(quarantine.Quarantine, "begin", begun)
+
+
+@defect
+def the_bad_records_of_different_maps_are_not_added_up(patch: pytest.MonkeyPatch) -> None:
+    made = jobstate.JobState.__init__
+
+    def generous(self: Any, *args: Any) -> None:
+        made(self, *args)
+        self._skip_bad_records = 1 << 30
+
+    patch.setattr(jobstate.JobState, "__init__", generous)
+
+
+@defect
+def a_killed_job_leaves_its_output(patch: pytest.MonkeyPatch) -> None:
+    destroy = joblife.JobLife._destroy_job
+
+    def destroyed(self: Any, order: Any) -> Any:
+        if self.state.outcome is jobstate.Outcome.KILLED:
+            self.output.discard = nothing
+        return destroy(self, order)
+
+    patch.setattr(joblife.JobLife, "_destroy_job", destroyed)
+
+
+@defect
+def what_is_to_be_kept_is_removed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(joblife.JobLife, "keeps", False)
+
+
+@defect
+def what_was_kept_is_not_destroyed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(store.KeyValueStore, "drop_job", nothing)
+
+
+@defect
+def what_cannot_be_logged_is_taken_for_logged(patch: pytest.MonkeyPatch) -> None:
+    append = state.StateStore.append
+
+    def appended(self: Any, now: float, history: Any) -> None:
+        with suppress(PytxmrError):
+            append(self, now, history)
+
+    patch.setattr(state.StateStore, "append", appended)
+
+
+@defect
+def what_is_reserved_cannot_be_reserved_again(patch: pytest.MonkeyPatch) -> None:
+    reserve = state.StateStore.reserve
+
+    def reserved(self: Any, owner: str, path: str) -> None:
+        if owner in self.reserved():
+            raise PytxmrError("the jobtracker cannot write its state: it is there")
+        reserve(self, owner, path)
+
+    patch.setattr(state.StateStore, "reserve", reserved)
+
+
+def snapshot_without(patch: pytest.MonkeyPatch, name: str, value: Any) -> None:
+    """A job that is restored from a snapshot has forgotten that of all its tasks."""
+
+    def restored(data: bytes) -> Any:
+        job = snapshot.from_snapshot(data)
+        for task in job.tasks:
+            setattr(task, name, value)
+        return job
+
+    patch.setattr(eventlog, "from_snapshot", restored)
+
+
+@defect
+def a_snapshot_forgets_how_often_tasks_have_failed(patch: pytest.MonkeyPatch) -> None:
+    snapshot_without(patch, "failures", 0)
+
+
+@defect
+def a_snapshot_forgets_how_often_outputs_were_lost(patch: pytest.MonkeyPatch) -> None:
+    snapshot_without(patch, "lost_outputs", 0)
+
+
+@defect
+def a_snapshot_forgets_what_maps_have_put_out(patch: pytest.MonkeyPatch) -> None:
+    snapshot_without(patch, "digest", "")
+
+
 #: A seed that shows each. It is tried first; if it does not, since schedules have changed, all are,
 #: from 0 on, and whoever reads that the test has become slow writes the new one down.
 SHOWN_BY = {
-    "a job is not destroyed at trackers": 0,
     "success is there before the parts": 0,
-    "completed maps do not run again": 4,
-    "a segment that is cut short is taken": 4,
-    "the counters of a map that ran again are added": 4,
-    "a tracker that is back is not told which jobs are over": 4,
-    "a lease is renewed by a connection": 5,
-    "an attempt is started as often as it is asked for": 6,
+    "a job is not destroyed at trackers": 0,
+    "what was kept is not destroyed": 0,
+    "an attempt is started as often as it is asked for": 3,
+    "a duplicate report is counted twice": 4,
+    "what is to be kept is removed": 4,
+    "what a mapper counts before it raises counts": 8,
+    "a failed job leaves its output": 9,
+    "the bad records of different maps are not added up": 9,
     "a tracker that is back is not told again what to do": 10,
+    "reports are acknowledged before they are logged": 10,
     "a tracker is forgotten with the life that it registered in": 10,
-    "a failed job leaves its output": 12,
-    "an attempt of a lost tracker still counts as running": 16,
+    "a snapshot forgets what maps have put out": 10,
+    "a tracker that is back is not told which jobs are over": 14,
+    "a killed job leaves its output": 15,
     "a stale incarnation is taken back": 16,
-    "a report that is not answered is forgotten": 20,
-    "a connection has no keepalive": 20,
-    "the counters of an outrun attempt count": 24,
-    "a fetch that fails is not reported": 32,
-    "a duplicate report is counted twice": 35,
-    "checksums are not checked": 35,
-    "the incarnation that a tracker was is taken back however long it was gone": 39,
+    "an attempt of a lost tracker still counts as running": 16,
+    "the incarnation that a tracker was is taken back however long it was gone": 17,
+    "a connection has no keepalive": 17,
+    "completed maps do not run again": 18,
+    "the counters of a map that ran again are added": 18,
+    "a lease is renewed by a connection": 18,
+    "a fetch that fails is not reported": 18,
+    "a snapshot forgets how often tasks have failed": 36,
+    "a report that is not answered is forgotten": 46,
+    "a submission that is repeated is another job": 52,
     "attempts are started before that is logged": 53,
-    "reports are acknowledged before they are logged": 53,
-    "a submission that is repeated is another job": 139,
-    "segments of an attempt that does not count are taken": 160,
-    "a commit begins before the log has what it follows from": 164,
-    "a commit is not made again by the next life": 195,
-    "an answer does not say which request it answers": 297,
-    "damage counts against the reduce that finds it": 400,
+    "a snapshot forgets how often outputs were lost": 53,
+    "a segment that is cut short is taken": 61,
+    "a map that puts out something else is not noticed": 61,
+    "checksums are not checked": 102,
+    "segments of an attempt that does not count are taken": 102,
+    "what is reserved cannot be reserved again": 119,
+    "an answer does not say which request it answers": 129,
+    "a commit is not made again by the next life": 134,
+    "damage counts against the reduce that finds it": 252,
+    "what cannot be logged is taken for logged": 263,
+    "a commit begins before the log has what it follows from": 302,
 }
 
 
