@@ -439,6 +439,7 @@ SHOWN_BY = {
     "a connection has no keepalive": 17,
     "completed maps do not run again": 18,
     "the counters of a map that ran again are added": 18,
+    "the counters of an outrun attempt count": 41,
     "a lease is renewed by a connection": 18,
     "a fetch that fails is not reported": 18,
     "a snapshot forgets how often tasks have failed": 36,
