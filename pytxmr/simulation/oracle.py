@@ -239,7 +239,7 @@ class Oracle:
             files = _on_disk(service._jobs_dir, [job.id for job in world.kept])
             if files:
                 found.append(f"{site.name} has {files} on its disk")
-            logs = [job for job in world.destroyed if os.path.lexists(service._log_dir(job))]
+            logs = [job for job in world.destroyed if service.logs.attempts(job)]
             if logs:
                 found.append(f"{site.name} has logs of {logs}")
             if strange := service.store._jobs.keys() - {job.id for job in world.kept}:
