@@ -309,6 +309,7 @@ class JobState:
         self._shuffle.add(MapOutput(event.attempt, event.tracker, address, event.partition_bytes))
         if changed:
             orders += self._use_only(task, event.attempt, now)
+        self._relieve(orders, event.attempt, now)
         return orders + self._ask(now)
 
     def _map_done(
@@ -319,6 +320,20 @@ class JobState:
         if not self._maps_to_do:
             self.phase = Phase.REDUCING
         return [ev.KillAttempt(self.job, tracker, other) for other, tracker in outrun]
+
+    def _relieve(self, killed: list[ev.Instruction], winner: AttemptId, now: float) -> None:
+        """A tracker whose attempt was outrun by a backup is as slow for what comes next: the
+        partitions that wait there go elsewhere."""
+        for order in killed:
+            if order.attempt.task == winner.task and order.attempt.number < winner.number:
+                self._give_away(order.tracker, now)
+
+    def _give_away(self, tracker: str, now: float) -> None:
+        """The partitions that wait there go elsewhere, if that costs no more than a fetch."""
+        if self._can_move:
+            for reduce in self.reduces:
+                if reduce.pending and self._shuffle.home[reduce.id.index] == tracker:
+                    self._move(reduce.id.index, now, avoid={tracker})
 
     def _use_only(self, task: Task, attempt: AttemptId, now: float) -> list[ev.Instruction]:
         """A map put out something else than in its run before: every reduce reads the new output,
@@ -384,10 +399,8 @@ class JobState:
     def _blame(self, tracker: str, task: Task, now: float) -> None:
         """A task failed at a tracker. If that is to be avoided, the partitions that wait there go
         elsewhere."""
-        if self.blame.failed(tracker, task.id, now) and self._can_move:
-            for reduce in self.reduces:
-                if reduce.pending and self._shuffle.home[reduce.id.index] == tracker:
-                    self._move(reduce.id.index, now)
+        if self.blame.failed(tracker, task.id, now):
+            self._give_away(tracker, now)
 
     def _found_deadly(self, task: Task, error: PytxmrError) -> bool:
         """Is it now known which record kills workers, so that the next attempt can do without?

@@ -83,10 +83,10 @@ def test_progress_that_comes_late_takes_nothing_back(pace):
 # ---- backups
 
 
-def straggling(**workers: int) -> Story:
+def straggling(reducers: int = 1, **workers: int) -> Story:
     """Map 0 has been on a for 20 seconds, map 1 took one on b, and there are workers free."""
     story = Story(**workers)
-    story.begin(maps=2)
+    story.begin(maps=2, reducers=reducers)
     story.now = 1.0
     story.mapped("b", 1, lines=1)
     for now in (8.0, 16.0):
@@ -172,7 +172,7 @@ def test_if_the_backup_is_first_the_other_is_killed_and_counts_for_nothing():
     story.beat(20.0, a=(M0, 0.2))
     killed, asked = story.mapped("b", 0, 1, lines=2)
     assert killed == kill_attempt("a", M0)
-    assert asked == shuffle(asked.tracker, ("b", BACKUP, (0,)))
+    assert asked == shuffle("b", ("b", M1, (0,)), ("b", BACKUP, (0,)))
     assert story.cluster.free_workers() == {"a": 1, "b": 1}
     assert story.mapped("a", 0, 0, lines=2) == []
     assert story.ended_badly("a", M0, broken("the attempt was ended")) == []
@@ -207,6 +207,21 @@ def test_if_one_of_the_two_is_lost_or_fails_the_other_goes_on(end):
 
 
 # ---- trackers that are slow
+
+
+def test_the_partitions_of_a_tracker_that_was_outrun_go_elsewhere():
+    story = straggling(a=1, b=1, c=1)
+    assert story.job._shuffle.home == ["a"]
+    story.beat(20.0, a=(M0, 0.2))
+    assert story.mapped("b", 0, 1)[-1] == shuffle("b", ("b", M1, (0,)), ("b", BACKUP, (0,)))
+    assert story.job._shuffle.home == ["b"]
+
+
+def test_the_partitions_of_a_tracker_whose_backup_was_not_needed_stay():
+    story = straggling(a=1, b=1, reducers=2)
+    story.beat(20.0, a=(M0, 0.2))
+    assert story.mapped("a", 0)[0] == kill_attempt("b", BACKUP)
+    assert story.job._shuffle.home == ["a", "b"]
 
 
 def race(story: Story, job: str, slow: str, first: str) -> None:
