@@ -26,6 +26,7 @@ _LOGGED = {
         ev.JobSubmitted,
         ev.JobStarted,
         ev.Launched,
+        ev.BackupHome,
         ev.JobInitialised,
         ev.InitFailed,
         ev.MapSucceeded,

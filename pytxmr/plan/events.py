@@ -1,10 +1,10 @@
 """What the state machines are told (events) and what they ask for (instructions).
 
 Events are facts; instructions are things to do, which the jobtracker carries out and answers with
-further events. What is decided is a fact, too (`JobStarted`, `Launched`): a job is what its events
-have made of it, so that it can be made again of a log of them. ``tracker`` is always a tracker's
-id, which names one incarnation of it: a tracker that comes back has another id. ``job`` is a job's
-id.
+further events. What is decided is a fact, too (`JobStarted`, `Launched`, `BackupHome`): a job is
+what its events have made of it, so that it can be made again of a log of them. ``tracker`` is
+always a tracker's id, which names one incarnation of it: a tracker that comes back has another id.
+``job`` is a job's id.
 """
 
 from __future__ import annotations
@@ -94,6 +94,16 @@ class Launched:
     job: str
     tracker: str
     attempt: AttemptId
+
+
+@dataclass(frozen=True, slots=True)
+class BackupHome:
+    """A partition is to be gathered by this tracker, since where it is its reduce is slow, or does
+    not even begin."""
+
+    job: str
+    tracker: str
+    partition: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,9 @@ The life of a job::
   Trackers on which several tasks failed are avoided (see `plan.blame`).
 - All reduces read the same run of a map. If one that ran again put out something else, by its
   digest, reduces that read the run before start again, also those that were done.
-- An attempt that is slow may get a backup, once. As one of the two succeeds the other is killed,
-  and counts no more: neither as a failure, nor with its counters.
+- An attempt that is slow may get a backup, once; a reduce as soon as a second home has gathered its
+  partition. As one of the two succeeds the other is killed, and counts no more: neither as a
+  failure, nor with its counters. The partitions that wait at a tracker that was outrun move.
 - Reports of attempts that are not running any more are ignored, so each may come twice or late.
 - A tracker that cannot initialise the job is not used, unless it is the last one left.
 - A commit is not disturbed: a job that is killed while it commits ends as killed thereafter.
@@ -115,7 +116,7 @@ class JobState:
     def progressed(self, tracker: str, attempt: AttemptId, fraction: float) -> None:
         """How much of its work an attempt has done, as its tracker says."""
         if self.tasks.running(attempt, tracker) is not None:
-            self.tasks.pace.progressed(attempt, fraction)
+            self.tasks.paces[attempt.task.kind].progressed(attempt, fraction)
 
     def rests_until(self, attempt: AttemptId) -> float:
         """When the task of an attempt may be tried again where it has failed."""
@@ -176,6 +177,8 @@ class JobState:
                 return self._start(event.workers)
             case ev.Launched():
                 return self._launched(event, now)
+            case ev.BackupHome():
+                return self._backup_home(event, now)
             case ev.TrackerJoined():
                 return self._tracker_joined(event)
             case ev.TrackerLost():
@@ -272,6 +275,7 @@ class JobState:
                 self.tasks.stop(task, attempt)
         if not self.active:
             return []
+        self._shuffle.give_up_seconds(tracker)
         for partition, home in enumerate(self._shuffle.home):
             if home == tracker and partition not in self._shuffle.done:
                 self._move(partition, now)
@@ -315,10 +319,16 @@ class JobState:
     def _map_done(
         self, task: Task, attempt: AttemptId, counters: dict[str, int], now: float
     ) -> list[ev.Instruction]:
-        outrun = self.tasks.win(task, attempt, counters, now)
+        outrun = self._won(task, attempt, counters, now)
         self._maps_to_do -= 1
         if not self._maps_to_do:
             self.phase = Phase.REDUCING
+        return outrun
+
+    def _won(
+        self, task: Task, attempt: AttemptId, counters: dict[str, int], now: float
+    ) -> list[ev.Instruction]:
+        outrun = self.tasks.win(task, attempt, counters, now)
         return [ev.KillAttempt(self.job, tracker, other) for other, tracker in outrun]
 
     def _relieve(self, killed: list[ev.Instruction], winner: AttemptId, now: float) -> None:
@@ -348,6 +358,7 @@ class JobState:
             if reduce.winner is not None:
                 reduce.winner = None
                 self.reduces_done -= 1
+            self._shuffle.second.pop(partition, None)
             self._shuffle.forget(partition, task.id.index)
             if self._shuffle.home[partition] not in self.trackers:
                 self._move(partition, now)
@@ -358,21 +369,22 @@ class JobState:
         task = self.tasks.running(event.attempt, event.tracker)
         if task is None or not self.active:
             return []
-        self.tasks.win(task, event.attempt, event.counters, now)
+        orders = self._won(task, event.attempt, event.counters, now)
         self.blame.succeeded(event.tracker, now)
         self.reduces_done += 1
         task.size_bytes, task.digest = event.size_bytes, event.digest
-        self._shuffle.finish(task.id.index)
+        self._shuffle.finish(task.id.index, event.tracker)
         if len(self._shuffle.done) < len(self.reduces):
-            return []
+            self._relieve(orders, event.attempt, now)
+            return orders + self._ask(now)
         self.phase = Phase.COMMITTING
-        return self.own_orders()
+        return orders + self.own_orders()
 
     def _attempt_ended_badly(self, event: ev.AttemptEndedBadly, now: float) -> list[ev.Instruction]:
         task = self.tasks.running(event.attempt, event.tracker)
         if task is None:
             return []
-        damaged = self._damaged_maps(task, event.error)
+        damaged = self._damaged_maps(task, event.tracker, event.error)
         found = self._found_deadly(task, event.error)
         if self.active and found:
             self.failures += 1
@@ -386,12 +398,16 @@ class JobState:
         self.tasks.stop(task, event.attempt)
         if not self.active:
             return []
-        if damaged:
+        home = self._shuffle.home[task.id.index] if task.id.kind == REDUCE else None
+        if home not in (None, event.tracker):
+            # A backup: what its tracker has gathered is not tried again.
+            del self._shuffle.second[task.id.index]
+        elif damaged:
             return self._damaged(task.id.index, damaged, event.error, now)
         if event.error.details.get("final") or task.failures >= self._max_attempts:
             times = "once" if task.failures == 1 else f"{task.failures} times"
             return self._fail(f"{task.id} failed {times}", event.error, event.attempt)
-        if task.id.kind == REDUCE:
+        if home == event.tracker:
             self._move(task.id.index, now, avoid=task.failed_on)
             self._map_again(range(len(self.maps)))
         return self._ask(now)
@@ -444,12 +460,15 @@ class JobState:
         return []
 
     def _fetch_failed(self, event: ev.FetchFailed, now: float) -> list[ev.Instruction]:
-        output = self._shuffle.outputs.get(event.attempt.task.index)
+        index = event.attempt.task.index
+        self._shuffle.give_up_seconds(event.tracker, lacking=index)
+        output = self._shuffle.outputs.get(index)
         if not self.active or output is None or output.attempt != event.attempt:
+            return []
+        if not self._shuffle.lacking(event.tracker, index):
             return []
         if isinstance(event.error, DiskFailed):
             return self._nowhere_to_put(event, now)
-        index = event.attempt.task.index
         if isinstance(event.error, NotFound | SpillDamaged) or self._shuffle.cannot_fetch(
             event.tracker, index, event.rounds
         ):
@@ -477,28 +496,30 @@ class JobState:
         self._map_again(range(len(self.maps)))
         return self._ask(now)
 
-    def _damaged_maps(self, task: Task, error: PytxmrError) -> list[int]:
+    def _damaged_maps(self, task: Task, tracker: str, error: PytxmrError) -> list[int]:
         """The maps whose segments a reduce found damaged; all, if it could not say which."""
         if not isinstance(error, SpillDamaged) or task.id.kind != REDUCE:
             return []
-        arrived = self._shuffle.arrived[task.id.index]
+        arrived = self._shuffle.arrived_at(task.id.index, tracker)
         index = error.details.get("map_index")
         return [index] if isinstance(index, int) and index in arrived else list(arrived)
 
     def _damaged(
         self, partition: int, maps: list[int], error: PytxmrError, now: float
     ) -> list[ev.Instruction]:
-        """A reduce found bad blocks: fetch again, from new runs of the maps that wrote them."""
+        """A reduce found bad blocks: fetch again, from new runs of the maps that wrote them, unless
+        they have arrived at a second home."""
         held = [self._shuffle.arrived[partition][index] for index in maps]
-        for index in maps:
-            self._shuffle.forget(partition, index)
+        if not self._shuffle.promote(partition):
+            for index in maps:
+                self._shuffle.forget(partition, index)
         for attempt in held:
             output = self._shuffle.outputs.get(attempt.task.index)
             if output is not None and output.attempt == attempt:
                 ended = self._lose_output(output, error, now)
                 if ended:
                     return ended
-        self._map_again(maps)
+        self._map_again(range(len(self.maps)))
         return self._ask(now)
 
     def _lose_output(
@@ -533,6 +554,8 @@ class JobState:
     def _move(
         self, partition: int, now: float, avoid: set[str] | frozenset[str] = frozenset()
     ) -> None:
+        if self._shuffle.promote(partition):
+            return
         workers = self.blame.best(self.trackers, now)
         chosen = least_loaded(self._shuffle.load(), workers, avoid)
         if chosen is None or chosen != self._shuffle.home[partition]:
@@ -619,20 +642,51 @@ class JobState:
 
     def next_backup(
         self, free: Mapping[str, int], last: Collection[str], blame: Blame, now: float
-    ) -> ev.Launched | None:
-        """The next backup attempt to start, of the slowest map that has none (see
-        `plan.speculation`). It never goes to the tracker that is slow, to one on which the map has
-        failed, or to those to use ``last`` or to avoid."""
+    ) -> ev.Launched | ev.BackupHome | None:
+        """The next backup attempt to start, of the slowest map or reduce that has none (see
+        `plan.speculation`); of a reduce, the home that it needs first. Neither goes to the tracker
+        that is slow, to one on which the task has failed, or to those to use ``last`` or to avoid.
+        """
         if not self.speculate or not self.active:
             return None
-        shunned = self.blame.avoided(now) | blame.avoided(now)
-        for task, where in self.tasks.stragglers(self.maps_done, now):
-            avoid = {where, *task.failed_on, *last, *shunned}
-            able = [tracker for tracker in self.trackers if tracker not in avoid]
-            tracker = choose_tracker(free, (), able)
+        shunned = self.blame.avoided(now) | blame.avoided(now) | set(last)
+        return self._backup_of_map(free, shunned, now) or self._backup_of_reduce(free, shunned, now)
+
+    def _backup_of_map(
+        self, free: Mapping[str, int], shunned: set[str], now: float
+    ) -> ev.Launched | None:
+        for task, where in self.tasks.stragglers(MAP, self.maps_done, now):
+            tracker = self._elsewhere(task, where, free, shunned)
             if tracker is not None:
                 return ev.Launched(self.job, tracker, task.next_attempt)
         return None
+
+    def _backup_of_reduce(
+        self, free: Mapping[str, int], shunned: set[str], now: float
+    ) -> ev.Launched | ev.BackupHome | None:
+        for partition, tracker in self._shuffle.whole_at_second():
+            task = self.reduces[partition]
+            if tracker not in task.running.values() and free.get(tracker, 0) > 0:
+                return ev.Launched(self.job, tracker, task.next_attempt)
+        if self.phase is not Phase.REDUCING or not self._can_move:
+            return None
+        for task, where in self.tasks.stragglers(REDUCE, self.reduces_done, now):
+            another = self._elsewhere(task, where, free, shunned)
+            if another is not None:
+                return ev.BackupHome(self.job, another, task.id.index)
+        return None
+
+    def _elsewhere(
+        self, task: Task, where: str | None, free: Mapping[str, int], shunned: set[str]
+    ) -> str | None:
+        avoid = {where, *task.failed_on, *shunned}
+        able = [tracker for tracker in self.trackers if tracker not in avoid]
+        return choose_tracker(free, (), able)
+
+    def _backup_home(self, event: ev.BackupHome, now: float) -> list[ev.Instruction]:
+        self.reduces[event.partition].backed_up = True
+        self._shuffle.back_up(event.partition, event.tracker)
+        return self._ask(now)
 
     def _next_reduce(self, free: Mapping[str, int], now: float) -> ev.Launched | None:
         for partition in sorted(self._shuffle.whole):
@@ -650,7 +704,7 @@ class JobState:
         self.tasks.launch(task, event.tracker, now)
         if task.id.kind == MAP:
             return [self._map_order(task, event.tracker, event.attempt)]
-        arrived = self._shuffle.arrived[task.id.index]
+        arrived = self._shuffle.arrived_at(task.id.index, event.tracker)
         maps = tuple(arrived[index] for index in range(len(self.maps)))
         order = ev.LaunchReduce(self.job, event.tracker, event.attempt, maps)
         self._reduce_orders[event.attempt] = order

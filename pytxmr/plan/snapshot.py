@@ -19,7 +19,7 @@ from pytxmr.plan import events as ev
 from pytxmr.plan.blame import Blame, Record
 from pytxmr.plan.jobstate import JobState, Outcome, Phase
 from pytxmr.plan.pending import PendingTasks
-from pytxmr.plan.shuffleplan import ShufflePlan
+from pytxmr.plan.shuffleplan import SecondHome, ShufflePlan
 from pytxmr.plan.speculation import Pace, Run
 from pytxmr.plan.tasks import Task, Tasks
 
@@ -36,6 +36,7 @@ _MADE_OF: tuple[type, ...] = (
     TaskId,
     MapOutput,
     ev.LaunchReduce,
+    SecondHome,
 )
 _PLAIN_ENOUGH: tuple[type, ...] = (tuple, set, frozenset, Counter, Phase, Outcome)
 _CODES = {kind: code for code, kind in enumerate(_PLAIN_ENOUGH + _MADE_OF)}

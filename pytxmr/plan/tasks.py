@@ -15,7 +15,8 @@ from pytxmr.plan.speculation import DONE, Pace
 @dataclass(slots=True)
 class Task:
     """The work and its tries. ``winner`` is set while the task is done; ``backed_up`` once a
-    backup attempt of it was started, until it has to run again."""
+    backup attempt of it was started, or a second home found for one, until it has to run again;
+    of a reduce that waits, once it was given another home since its first was slow."""
 
     id: TaskId
     running: dict[AttemptId, str] = field(default_factory=dict)
@@ -59,7 +60,7 @@ class Tasks:
         self.reduces: list[Task] = []
         self.running_on: Counter[str] = Counter()
         self.counters: dict[str, int] = {}
-        self.pace = Pace()
+        self.paces = {MAP: Pace(), REDUCE: Pace()}
         self._pending_maps = PendingTasks()
         for task in self.maps:
             self._pending_maps.add(task.id.index)
@@ -86,15 +87,13 @@ class Tasks:
     def launch(self, task: Task, tracker: str, now: float) -> None:
         """The task's next attempt runs there: its first, another try, or a backup."""
         attempt = task.next_attempt
-        if task.running:
-            task.backed_up = True
-        elif task.id.kind == MAP:
+        task.backed_up = bool(task.running)
+        if not task.running and task.id.kind == MAP:
             self._pending_maps.remove(task.id.index)
         task.attempts += 1
         task.running[attempt] = tracker
         self.running_on[tracker] += 1
-        if task.id.kind == MAP:
-            self.pace.began(attempt, now)
+        self.paces[task.id.kind].began(attempt, now)
 
     def win(
         self, task: Task, attempt: AttemptId, counters: dict[str, int], now: float
@@ -106,8 +105,7 @@ class Tasks:
         for name, count in counters.items():
             self.counters[name] = self.counters.get(name, 0) + count
         task.winner, task.counters = attempt, counters
-        if task.id.kind == MAP:
-            self.pace.succeeded(attempt, now)
+        self.paces[task.id.kind].succeeded(attempt, now)
         self.stop(task, attempt)
         outrun = list(task.running.items())
         for other, _ in outrun:
@@ -117,16 +115,18 @@ class Tasks:
     def stop(self, task: Task, attempt: AttemptId) -> None:
         """The attempt has ended; a map that none of its attempts has won waits for another one."""
         self.running_on[task.running.pop(attempt)] -= 1
-        if task.id.kind == MAP:
-            self.pace.ended(attempt)
-            if task.pending:
+        self.paces[task.id.kind].ended(attempt)
+        if task.pending:
+            task.backed_up = False
+            if task.id.kind == MAP:
                 self._wait(task)
 
     def stop_all(self) -> None:
         for task in self:
             task.running.clear()
         self.running_on.clear()
-        self.pace.clear()
+        for pace in self.paces.values():
+            pace.clear()
 
     # ---- maps that wait
 
@@ -138,11 +138,10 @@ class Tasks:
     def map_again(self, task: Task) -> None:
         """What the map put out is gone. Its counters stay until others take their place: a late
         arrival may do without."""
-        task.winner = None
+        task.winner, task.backed_up = None, False
         self._wait(task)
 
     def _wait(self, task: Task) -> None:
-        task.backed_up = False
         self._pending_maps.add(task.id.index, task.failed_on, task.rests_until)
 
     def next_map(
@@ -152,14 +151,15 @@ class Tasks:
         found = self._pending_maps.first(choose, now)
         return None if found is None else (self.maps[found[0]], found[1])
 
-    # ---- maps that another worker may end sooner
+    # ---- what another worker may end sooner
 
-    def stragglers(self, done: int, now: float) -> Iterator[tuple[Task, str]]:
-        """The maps to back up, and where each runs; the slowest first. None while too few of the
-        maps are ``done``."""
-        if done < DONE * len(self.maps):
+    def stragglers(self, kind: str, done: int, now: float) -> Iterator[tuple[Task, str]]:
+        """The maps or reduces to back up, and where each runs; the slowest first. None while too
+        few of them are ``done``."""
+        tasks = self.maps if kind == MAP else self.reduces
+        if done < DONE * len(tasks):
             return
-        for attempt in self.pace.outliers(now):
-            task = self.maps[attempt.task.index]
+        for attempt in self.paces[kind].outliers(now):
+            task = tasks[attempt.task.index]
             if not task.backed_up:
                 yield task, task.running[attempt]

@@ -17,6 +17,7 @@ EVENTS = [
     ev.JobSubmitted(JOB, 3, None, skip_bad_records=5),
     ev.JobStarted(JOB, 4),
     ev.Launched(JOB, "one.1", map_attempt(2, 1)),
+    ev.BackupHome(JOB, "one.1", 3),
     ev.JobInitialised(JOB, "one.1"),
     ev.MapSucceeded(JOB, "one.1", map_attempt(0), (1, 2**40), {"caf\udce9": 2**70, "b": -1}),
     ev.ReduceSucceeded(JOB, "one.1", reduce_attempt(7), 10, "sha", {}),
