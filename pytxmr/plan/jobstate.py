@@ -22,7 +22,8 @@ The life of a job::
   digest, reduces that read the run before start again, also those that were done.
 - An attempt that is slow may get a backup, once; a reduce as soon as a second home has gathered its
   partition. As one of the two succeeds the other is killed, and counts no more: neither as a
-  failure, nor with its counters. The partitions that wait at a tracker that was outrun move.
+  failure, nor with its counters. The partitions that wait at a tracker that was outrun move, and
+  so does, once, one that lags far behind the others in being gathered.
 - Reports of attempts that are not running any more are ignored, so each may come twice or late.
 - A tracker that cannot initialise the job is not used, unless it is the last one left.
 - A commit is not disturbed: a job that is killed while it commits ends as killed thereafter.
@@ -36,6 +37,7 @@ only the loss of a tracker and the failure of a reduce look at all of them.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
@@ -55,6 +57,7 @@ from pytxmr.plan import events as ev
 from pytxmr.plan.blame import TASKS_TO_BLAME, Blame
 from pytxmr.plan.policy import choose_tracker, least_loaded
 from pytxmr.plan.shuffleplan import ShufflePlan
+from pytxmr.plan.speculation import DONE, is_long
 from pytxmr.plan.tasks import Task, Tasks
 
 #: Before a task that failed is tried again where it has failed: doubled from the first up to the
@@ -110,6 +113,10 @@ class JobState:
         #: Trackers that have no place for what they fetch, and for how many rounds they had none.
         self._full: dict[str, int] = {}
         self._shuffle = ShufflePlan(0, 0)
+        #: How long partitions took from when all maps were done, or the last one moved, until they
+        #: were reduced; sorted. And when that last was.
+        self._seconds_to_reduce: list[float] = []
+        self._moved_at = now
 
     # ---- how far the job is
 
@@ -232,6 +239,7 @@ class JobState:
         if self._can_move:
             movable = [task.id.index for task in self.reduces if task.pending]
             self._shuffle.share_with(tracker, self.trackers, movable)
+            self._moved_at = now
         return self._ask(now)
 
     @property
@@ -372,6 +380,8 @@ class JobState:
         orders = self._won(task, event.attempt, event.counters, now)
         self.blame.succeeded(event.tracker, now)
         self.reduces_done += 1
+        if self.phase is Phase.REDUCING:
+            insort(self._seconds_to_reduce, self._seconds_to_gather(now))
         task.size_bytes, task.digest = event.size_bytes, event.digest
         self._shuffle.finish(task.id.index, event.tracker)
         if len(self._shuffle.done) < len(self.reduces):
@@ -560,6 +570,7 @@ class JobState:
         chosen = least_loaded(self._shuffle.load(), workers, avoid)
         if chosen is None or chosen != self._shuffle.home[partition]:
             self._shuffle.move(partition, chosen)
+            self._moved_at = now
 
     def _ask(self, now: float) -> list[ev.Instruction]:
         """Tell the homes of what there is to fetch that they were not told of yet."""
@@ -674,7 +685,28 @@ class JobState:
             another = self._elsewhere(task, where, free, shunned)
             if another is not None:
                 return ev.BackupHome(self.job, another, task.id.index)
+        for task in self._lagging(now):
+            another = self._elsewhere(task, self._shuffle.home[task.id.index], free, shunned)
+            if another is not None:
+                return ev.BackupHome(self.job, another, task.id.index)
         return None
+
+    def _lagging(self, now: float) -> list[Task]:
+        """The reduces whose home has still not got all that they read, long after others ended."""
+        if self.reduces_done < DONE * len(self.reduces) or not is_long(
+            self._seconds_to_gather(now), self._seconds_to_reduce
+        ):
+            return []
+        whole = self._shuffle.whole
+        return [
+            task
+            for task in self.reduces
+            if task.pending and not task.backed_up and task.id.index not in whole
+        ]
+
+    def _seconds_to_gather(self, now: float) -> float:
+        """How long the homes have had since all that there is could be fetched."""
+        return now - max(self.phase_began, self._moved_at)
 
     def _elsewhere(
         self, task: Task, where: str | None, free: Mapping[str, int], shunned: set[str]
@@ -684,8 +716,12 @@ class JobState:
         return choose_tracker(free, (), able)
 
     def _backup_home(self, event: ev.BackupHome, now: float) -> list[ev.Instruction]:
-        self.reduces[event.partition].backed_up = True
-        self._shuffle.back_up(event.partition, event.tracker)
+        task = self.reduces[event.partition]
+        task.backed_up = True
+        if task.running:
+            self._shuffle.back_up(event.partition, event.tracker)
+        else:
+            self._shuffle.move(event.partition, event.tracker)
         return self._ask(now)
 
     def _next_reduce(self, free: Mapping[str, int], now: float) -> ev.Launched | None:

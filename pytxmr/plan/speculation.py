@@ -7,25 +7,33 @@ backup first. The time left is ``(1 - fraction) / rate``, with ``rate = fraction
 that an attempt which has shown no progress at all counts as one that never ends.
 
 An attempt is an outlier if its time left is well above what attempts that succeeded took in all,
-their median, since that is what a backup will take. LATE's bound on backups at a time is not
-needed: they get only workers for which nothing else is left to do.
+their median, since that is what a backup will take. A reduce that does not even begin, since what
+it reads does not arrive, is compared by how long the others took from then on until they were done.
+LATE's bound on backups at a time is not needed: they get only workers for which nothing else is
+left to do.
 """
 
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytxmr.model import AttemptId
 
-#: How many medians an attempt must have left. A backup repeats all of the work, and a healthy
-#: attempt on a large split has up to one median left.
+#: How many medians an attempt must have left, or a partition must have waited. A backup repeats
+#: all of the work, and a healthy attempt on a large split has up to one median left.
 SLOW = 1.5
 #: An attempt younger than this is not judged: it may have shown no progress only because
 #: heartbeats, which carry it, come once a second.
 YOUNGEST_SECONDS = 2.0
 #: The part of a phase's tasks that must be done before its stragglers are looked for.
 DONE = 0.5
+
+
+def is_long(seconds: float, others: Sequence[float]) -> bool:
+    """Has a partition waited much longer than the ``others`` took? They are sorted."""
+    return bool(others) and seconds > max(YOUNGEST_SECONDS, SLOW * others[len(others) // 2])
 
 
 @dataclass(slots=True)

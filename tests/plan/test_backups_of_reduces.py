@@ -138,6 +138,87 @@ def test_a_second_home_that_cannot_gather_is_given_up_and_nobody_is_blamed(way):
     assert story.job.reduces_done == 2
 
 
+# ---- partitions that lag
+
+
+def lagging(**more: object) -> Story:
+    """All maps were done at 1 s and the reduces on b and c a second later; a has fetched nothing,
+    and waits since 3.1 s."""
+    story = Story(a=1, b=1, c=1)
+    story.begin(maps=1, reducers=3, **more)
+    story.now = 1.0
+    story.mapped("a", 0)
+    story.fetched("b", M0, 1)
+    story.fetched("c", M0, 2)
+    story.now = 2.0
+    story.reduced("b", 1)
+    story.reduced("c", 2)
+    assert story.beat(3.0) == []
+    story.now = 3.1
+    return story
+
+
+def test_a_partition_that_is_not_gathered_long_after_the_others_are_reduced_moves_once():
+    story = lagging()
+    assert story.beat(3.1) == [shuffle("b", SEGMENTS)]
+    assert story.job._shuffle.home[0] == "b"
+    assert story.beat(9.0) == []
+    assert story.fetched("a", M0, 0) == []
+    assert story.fetched("b", M0, 0) == [launch_reduce("b", 0, 0, MAPS)]
+
+
+def test_without_speculation_a_partition_that_lags_stays():
+    assert lagging(speculate=False).beat(9.0) == []
+
+
+def test_a_reduce_that_was_moved_since_it_lagged_may_be_backed_up():
+    story = lagging()
+    story.beat(3.1)
+    story.fetched("b", M0, 0)
+    story.beat(8.0)
+    assert story.job._shuffle.second[0].tracker == "a"
+
+
+def test_a_partition_that_moved_when_its_tracker_was_lost_has_as_much_time_again():
+    story = Story(a=1, b=1, c=1)
+    story.begin(maps=1, reducers=3)
+    story.now = 1.0
+    story.mapped("a", 0)
+    story.fetched("a", M0, 0)
+    story.fetched("b", M0, 1)
+    story.now = 2.0
+    story.reduced("a", 0)
+    story.reduced("b", 1)
+    story.now = 3.0
+    assert story.lose("c") == [shuffle("a", ("a", M0, (2,)))]
+    assert story.beat(5.0) == []
+    assert story.beat(5.1) == [shuffle("b", ("a", M0, (2,)))]
+
+
+def test_partitions_lag_only_behind_half_of_the_others():
+    story = Story(a=1, b=1, c=1)
+    story.begin(maps=1, reducers=3)
+    story.now = 1.0
+    story.mapped("a", 0)
+    story.fetched("b", M0, 1)
+    story.now = 2.0
+    story.reduced("b", 1)
+    assert story.beat(9.0) == []
+
+
+def test_partitions_lag_only_once_all_maps_are_done_again():
+    story = lagging()
+    assert launch_map("b", 0, 1, partitions=3) in story.lose("a")
+    home = story.job._shuffle.home[0]
+    assert story.beat(9.0) == []
+    story.now = 10.0
+    story.mapped("b", 0, 1)
+    assert story.beat(12.0) == []
+    (order,) = story.beat(12.1)
+    assert isinstance(order, ev.Shuffle)
+    assert order.tracker != home
+
+
 # ---- races
 
 
