@@ -103,12 +103,20 @@ def failing(points: str) -> tuple[str, ...]:
 
 
 class Work:
-    """A job and its input, which is random; and what one gets of it by a loop."""
+    """A job and its input, which is random; and what one gets of it by a loop. No attempt has a
+    backup unless ``options`` are others."""
 
     def __init__(
-        self, site: Site, lines: int = 4000, width: int = 64, keys: int = 300, source: str = JOB
+        self,
+        site: Site,
+        lines: int = 4000,
+        width: int = 64,
+        keys: int = 300,
+        source: str = JOB,
+        options: Iterable[object] = ("--no-speculation",),
     ) -> None:
         self.site = site
+        self.options = options
         self.job = site.write("job.py", source)
         chance = random.Random(lines)
         self._pairs = [
@@ -122,7 +130,7 @@ class Work:
     def words(self, maps: int, reducers: int = 2, output: str = "out") -> list[object]:
         size = self._bytes // maps + 1
         named = ["--split-size", size, "--reducers", reducers, "--output", output]
-        return [self.job, self.input, *named, "--no-speculation"]
+        return [self.job, self.input, *named, *self.options]
 
     def start(self, maps: int, reducers: int = 2, output: str = "out") -> Process:
         return self.site.start(*PYTXMR, "run", *self.words(maps, reducers, output))
