@@ -138,7 +138,7 @@ class Tasks:
     def map_again(self, task: Task) -> None:
         """What the map put out is gone. Its counters stay until others take their place: a late
         arrival may do without."""
-        task.winner, task.backed_up = None, False
+        task.winner = None
         self._wait(task)
 
     def _wait(self, task: Task) -> None:

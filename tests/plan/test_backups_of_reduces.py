@@ -95,7 +95,7 @@ def test_a_tracker_without_a_free_worker_becomes_no_second_home():
 
 
 def test_a_backup_waits_until_its_tracker_has_a_worker_free():
-    story = straggling("ab")
+    story = straggling()
     story.beat(11.0)
     story.submit(maps=1, job="Job002")
     story.ready("b", job="Job002")
@@ -105,16 +105,38 @@ def test_a_backup_waits_until_its_tracker_has_a_worker_free():
     assert story.beat(13.0) == [launch_reduce("b", 0, 1, MAPS)]
 
 
+def slow_on_b() -> Story:
+    """Reduce 1 runs on b, as slowly; the map's output is on a, which reduces 0; c and d are done
+    and are free."""
+    story = Story(a=1, b=1, c=1, d=1)
+    story.begin(maps=1, reducers=4)
+    story.now = 1.0
+    story.mapped("a", 0, digest="one")
+    for partition, home in enumerate("abcd"):
+        story.fetched(home, M0, partition)
+    story.now = 2.0
+    story.reduced("c", 2)
+    story.reduced("d", 3)
+    return story
+
+
 def test_no_map_runs_again_for_the_sake_of_a_backup():
-    story = straggling("abc")
-    story.now = 11.0
-    story.finds_gone("c", M0)
-    story.lose("c")
-    assert story.beat(11.0) == [shuffle("b", SEGMENTS)]
-    assert story.finds_gone("b", M0) == []
+    story = slow_on_b()
+    story.reduced("a", 0)
+    assert story.lose("a") == story.beat(6.0) == []
     assert story.job._shuffle.second == {}
-    assert story.job.maps_waiting == story.job.maps[0].lost_outputs == 0
-    assert story.beat(20.0) == []
+    assert story.job.maps_waiting == 0
+
+
+def test_a_second_home_is_told_of_the_new_output_of_a_map_that_ran_again():
+    story = slow_on_b()
+    assert story.beat(6.0, a=(R0, 0.99)) == [shuffle("c", ("a", M0, (1,)))]
+    assert story.lose("a") == [launch_map("c", 0, 1, partitions=4)]
+    again = map_attempt(0, 1)
+    assert story.mapped("c", 0, 1, digest="one") == [
+        shuffle("d", ("c", again, (0,))),
+        shuffle("c", ("c", again, (1,))),
+    ]
 
 
 def test_a_second_home_is_told_again_of_what_it_may_have_missed():
@@ -195,6 +217,34 @@ def test_a_partition_that_moved_when_its_tracker_was_lost_has_as_much_time_again
     assert story.beat(5.1) == [shuffle("b", ("a", M0, (2,)))]
 
 
+def test_one_that_fails_where_it_was_moved_to_may_move_again():
+    story = lagging()
+    story.beat(3.1)
+    story.fetched("b", M0, 0)
+    assert story.ended_badly("b", R0) == [shuffle("a", SEGMENTS)]
+    assert story.beat(9.0) == [shuffle("c", SEGMENTS)]
+
+
+def test_one_whose_attempts_both_failed_may_move_again():
+    story = backed_up("abcd")
+    story.ended_badly("b", BACKUP)
+    assert story.ended_badly("a", R0) == [shuffle("c", SEGMENTS)]
+    assert story.beat(19.0) == [shuffle("d", SEGMENTS)]
+
+
+def test_a_partition_that_has_been_gathered_and_waits_for_a_worker_does_not_lag():
+    story = Story(a=1, b=1, c=1)
+    story.begin(maps=1, reducers=6)
+    story.now = 1.0
+    story.mapped("a", 0)
+    for partition, home in enumerate("abcabc"):
+        story.fetched(home, M0, partition)
+    story.now = 2.0
+    for partition, home in ((1, "b"), (2, "c"), (4, "b"), (5, "c")):
+        story.reduced(home, partition)
+    assert story.beat(9.0, a=(R0, 0.99)) == []
+
+
 def test_partitions_lag_only_behind_half_of_the_others():
     story = Story(a=1, b=1, c=1)
     story.begin(maps=1, reducers=3)
@@ -242,18 +292,11 @@ def test_if_the_first_attempt_is_first_the_backup_is_killed():
 
 
 def test_if_the_first_attempt_ends_before_the_backup_began_none_begins():
-    story = Story(a=1, b=1, c=1, d=1)
-    story.begin(maps=1, reducers=4)
-    story.mapped("a", 0)
-    for partition, home in enumerate("abcd"):
-        story.fetched(home, M0, partition)
-    story.now = 1.0
-    story.reduced("c", 2)
-    story.reduced("d", 3)
-    assert story.beat(9.0, b=(R1, 0.99)) == [shuffle("c", SEGMENTS)]
-    story.reduced("a", 0)
+    story = slow_on_b()
+    assert story.beat(6.0, a=(R0, 0.99)) == [shuffle("c", ("a", M0, (1,)))]
+    story.reduced("b", 1)
     assert story.job._shuffle.second == {}
-    assert story.fetched("c", M0, 0) == story.beat(9.5, b=(R1, 0.99)) == []
+    assert story.fetched("c", M0, 1) == story.beat(6.5, a=(R0, 0.99)) == []
 
 
 def test_what_waits_at_a_tracker_whose_reduce_was_outrun_goes_elsewhere():
@@ -270,7 +313,7 @@ def test_what_waits_at_a_tracker_whose_reduce_was_outrun_goes_elsewhere():
     story.fetched("b", M0, 0)
     story.beat(9.5)
     assert story.reduced("b", 0, 1) == [kill_attempt("a", R0), shuffle("b", ("a", M0, (2,)))]
-    assert story.job._shuffle.home[2] == "b"
+    assert story.job._shuffle.home == ["b", "b", "b", "b"]
 
 
 # ---- what ends one of the two
@@ -325,6 +368,27 @@ def test_a_map_whose_output_is_gone_runs_again_if_the_second_home_takes_the_plac
     assert story.job._shuffle.home[0] == "b"
 
 
+def test_a_map_that_only_the_first_home_had_runs_again_if_what_it_had_is_damaged():
+    story = Story(a=1, b=1, c=1)
+    story.begin(maps=2, reducers=3)
+    story.now = 1.0
+    assert launch_map("c", 1, 1, partitions=3) in story.ended_badly("b", M1)
+    other = map_attempt(1, 1)
+    story.mapped("a", 0)
+    story.mapped("c", 1, 1)
+    for partition, home in enumerate("abc"):
+        story.fetched(home, M0, partition)
+        story.fetched(home, other, partition)
+    story.now = 2.0
+    story.reduced("b", 1)
+    story.reduced("c", 2)
+    assert story.beat(6.0) == [shuffle("b", ("a", M0, (0,)), ("c", other, (0,)))]
+    story.fetched("b", M0, 0)
+    assert story.lose("c") == []
+    assert launch_map("a", 1, 2, partitions=3) in story.damaged("a", R0, map_index=0)
+    assert story.job._shuffle.home[0] == "b"
+
+
 def test_a_backup_that_fails_counts_against_the_reduce():
     story = backed_up()
     story.ended_badly("b", BACKUP, DiskFailed("No space left on device"))
@@ -345,15 +409,7 @@ def test_a_reduce_that_is_tried_again_may_be_backed_up_again():
 
 
 def test_if_a_map_puts_out_something_else_both_attempts_end_and_one_starts_at_the_first_home():
-    story = Story(a=1, b=1, c=1, d=1)
-    story.begin(maps=1, reducers=4)
-    story.now = 1.0
-    story.mapped("a", 0, digest="one")
-    for partition, home in enumerate("abcd"):
-        story.fetched(home, M0, partition)
-    story.now = 2.0
-    story.reduced("c", 2)
-    story.reduced("d", 3)
+    story = slow_on_b()
     assert story.beat(6.0, a=(R0, 0.99)) == [shuffle("c", ("a", M0, (1,)))]
     story.fetched("c", M0, 1)
     backup = reduce_attempt(1, 1)

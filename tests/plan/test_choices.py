@@ -185,6 +185,23 @@ def test_a_partition_that_is_done_needs_nothing():
     assert (plan.to_ask(), plan.whole, plan.load()) == ({}, set(), {})
 
 
+def test_a_second_home_is_told_of_what_there_is_and_counts_as_load_until_it_is_done():
+    plan = plan_of(2, 1, a=1)
+    plan.add(output("a", map_attempt(0)))
+    plan.add(output("a", map_attempt(1)))
+    plan.to_ask()
+    plan.back_up(0, "b")
+    assert plan.load() == {"a": 1, "b": 1}
+    plan.lose(1)
+    assert plan.to_ask() == {"b": ((output("a", map_attempt(0)), (0,)),)}
+    plan.fetched("b", map_attempt(0), [0])
+    assert plan.whole_at_second() == []
+    plan.fetched("b", map_attempt(1), [0])
+    assert plan.whole_at_second() == [(0, "b")]
+    plan.finish(0, "b")
+    assert (plan.home, plan.second, plan.load()) == (["b"], {}, {})
+
+
 @hypothesis_settings(derandomize=True, deadline=None, max_examples=100)
 @given(
     st.lists(st.integers(1, 5), min_size=1, max_size=5),
