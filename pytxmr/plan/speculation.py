@@ -50,9 +50,13 @@ class Run:
 
 
 class Pace:
-    """How fast the attempts of one phase go. Times are seconds of the caller's clock."""
+    """How fast the attempts of one phase go. Times are seconds of the caller's clock.
 
-    def __init__(self) -> None:
+    ``unjudged``: for how many medians an attempt may run before it is judged.
+    """
+
+    def __init__(self, unjudged: float = 1.0) -> None:
+        self._unjudged = unjudged
         self._runs: dict[AttemptId, Run] = {}
         self._seconds: list[float] = []
 
@@ -83,7 +87,7 @@ class Pace:
         found = [
             (-left, attempt)
             for attempt, run in self._runs.items()
-            if now - run.began >= max(YOUNGEST_SECONDS, median)
+            if now - run.began >= max(YOUNGEST_SECONDS, self._unjudged * median)
             and (left := run.seconds_left(now)) > SLOW * median
         ]
         return [attempt for _, attempt in sorted(found)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from pytxmr.model import MAP, REDUCE, AttemptId, TaskId
 from pytxmr.plan.pending import PendingTasks
-from pytxmr.plan.speculation import DONE, Pace
+from pytxmr.plan.speculation import DONE, SLOW, Pace
 
 
 @dataclass(slots=True)
@@ -60,7 +60,8 @@ class Tasks:
         self.reduces: list[Task] = []
         self.running_on: Counter[str] = Counter()
         self.counters: dict[str, int] = {}
-        self.paces = {MAP: Pace(), REDUCE: Pace()}
+        # Reduces do not say how far they are before their first output, which may be their last.
+        self.paces = {MAP: Pace(), REDUCE: Pace(unjudged=SLOW)}
         self._pending_maps = PendingTasks()
         for task in self.maps:
             self._pending_maps.add(task.id.index)

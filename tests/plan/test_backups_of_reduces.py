@@ -71,6 +71,19 @@ def test_a_reduce_that_gets_on_is_left_alone():
     assert straggling().beat(11.0, a=(R0, 0.99)) == []
 
 
+def test_a_reduce_is_not_slow_before_it_has_run_for_well_above_the_median_whatever_it_says():
+    story = Story(a=1, b=1)
+    story.begin(maps=1, reducers=2)
+    story.mapped("a", 0)
+    story.fetched("a", M0, 0)
+    story.fetched("b", M0, 1)
+    story.beat(8.0)
+    story.now = 10.0
+    story.reduced("b", 1)
+    assert story.beat(14.9) == []
+    assert story.beat(15.0) == [shuffle("b", SEGMENTS)]
+
+
 def test_without_speculation_a_reduce_has_no_second_home():
     assert straggling(speculate=False).beat(11.0) == []
 
