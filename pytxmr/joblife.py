@@ -56,7 +56,7 @@ class JobLife:
         self.splits = submission.splits
         self.submitted_at = submission.submitted_at
         self._states = states
-        self.output = OutputDirectory(self.spec.output)
+        self.output = OutputDirectory(self.spec.output, submission.owner)
         self.ended: Deferred[None] = Deferred()
         self.progress: dict[str, tuple[float, str]] = {}
         self._key = submission.key
@@ -240,7 +240,7 @@ class JobLife:
         ]
         destroyed: Deferred[Any] = DeferredList(calls)
         if self.state.error is not None:
-            destroyed.addCallback(lambda _: self._in_thread(self.output.discard))
+            destroyed.addCallback(lambda _: self._in_thread(self.output.discard, self.job))
         destroyed.addBoth(lambda _: self._feed(ev.JobDestroyed(self.job)))
         return destroyed
 

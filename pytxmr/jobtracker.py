@@ -134,7 +134,7 @@ class JobTracker(Service):
 
     async def _restore(self) -> None:
         for owner, path in self._state.reserved().items():
-            await self._in_thread(OutputDirectory(path).release, owner)
+            await self._in_thread(OutputDirectory(path, owner).discard)
             self._state.release(owner)
         logs = self._state.logs()
         last = max((now for log in logs.values() for _, now in log), default=0.0)
@@ -164,8 +164,8 @@ class JobTracker(Service):
         self, submission: Submission, log: list[tuple[ev.Event | JobState, float]]
     ) -> None:
         if not log:  # its submission was cut off, and nobody was told of it
-            output = OutputDirectory(submission.spec.output)
-            await self._in_thread(output.release, submission.owner)
+            output = OutputDirectory(submission.spec.output, submission.owner)
+            await self._in_thread(output.discard)
             self._state.forget(submission.number)
             return
         life = self._begin(submission)
@@ -450,11 +450,11 @@ class JobTracker(Service):
         return self._jobs_of[owner]
 
     async def _submit(self, spec: JobSpec, owner: str) -> None:
-        output = OutputDirectory(spec.output)
+        output = OutputDirectory(spec.output, owner)
         workers = sum(tracker.workers for tracker in self.cluster.trackers.values())
         self._state.reserve(owner, spec.output)
         try:
-            splits = await self._in_thread(plan_job, spec, output, owner, workers)
+            splits = await self._in_thread(plan_job, spec, output, workers)
         except Exception:
             if self.running:
                 self._state.release(owner)
@@ -618,10 +618,10 @@ class JobTracker(Service):
 
 def _settle(status: dict[str, Any], owner: str) -> None:
     """End a job of which there is no log: its output is whole, or goes."""
-    output = OutputDirectory(status["output"])
+    output = OutputDirectory(status["output"], owner)
     whole = output.manifest().get("job") == status["job"]
     if not whole:
-        output.release(owner)
+        output.discard()
         message = (
             f"the jobtracker ended while {status['job']} was {status['phase']}; submit it again"
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from pytxmr.errors import PytxmrError
 from pytxmr.model import InputSplit, JobSpec, job_id, take
 from pytxmr.plan.events import JobSubmitted
 from pytxmr.storage.inputs import even_split_bytes, list_inputs, plan_splits
@@ -63,15 +62,10 @@ class Submission:
         )
 
 
-def plan_job(spec: JobSpec, output: OutputDirectory, owner: str, workers: int) -> list[InputSplit]:
-    """Look at the input, and reserve the output for ``owner``. Raises `BadInput`, `PytxmrError`."""
+def plan_job(spec: JobSpec, output: OutputDirectory, workers: int) -> list[InputSplit]:
+    """Look at the input, and reserve the output. Raises `BadInput`."""
     files = list_inputs(spec.inputs)
     total = sum(file.size_bytes for file in files)
     splits = plan_splits(files, spec.split_bytes or even_split_bytes(total, workers))
     output.reserve()
-    try:
-        output.mark(owner)
-    except PytxmrError:
-        output.discard()
-        raise
     return splits

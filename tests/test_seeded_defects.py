@@ -170,7 +170,7 @@ def success_is_there_before_the_parts(patch: pytest.MonkeyPatch) -> None:
         output.os.link(written, output.os.path.join(self.path, output.SUCCESS))
         for number, part in enumerate(parts):
             place(self, f"part-{number:05d}", part)
-        output.shutil.rmtree(output.os.path.dirname(written))
+        output.shutil.rmtree(self._temporary)
 
     patch.setattr(directory, "commit", commit)
 

@@ -167,7 +167,7 @@ class Oracle:
         if os.path.basename(path) != SUCCESS:
             return
         directory = os.path.dirname(path)
-        for part in OutputDirectory(directory).manifest()["parts"]:
+        for part in OutputDirectory(directory, "").manifest()["parts"]:
             if not os.path.exists(os.path.join(directory, part["name"])):
                 self.violate(f"{path} is there before {part['name']} is")
 

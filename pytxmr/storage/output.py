@@ -2,16 +2,18 @@
 
 ::
 
-    DIR/_temporary/owner          says which submission it is that writes here
-    DIR/_temporary/Reduce000.0    what attempt 0 of reduce 0 writes, and fsyncs
-    DIR/_temporary/Map001.0       the bad records that attempt 0 of map 1 has set aside, if any
-    DIR/_bad/Map001.jsonl         those of the attempt that counts
-    DIR/part-00000                the winner, renamed when every reduce is done
-    DIR/_temporary/_SUCCESS       a manifest in JSON, fsynced
-    DIR/_SUCCESS                  the same, linked last, exclusively
+    DIR/_temporary/OWNER/              OWNER names the submission that writes here
+    DIR/_temporary/OWNER/Reduce000.0   what attempt 0 of reduce 0 writes, and fsyncs
+    DIR/_temporary/OWNER/Map001.0      the bad records that attempt 0 of map 1 has set aside, if any
+    DIR/_bad/Map001.jsonl              those of the attempt that counts
+    DIR/part-00000                     the winner, renamed when every reduce is done
+    DIR/_temporary/OWNER/_SUCCESS      a manifest in JSON, fsynced
+    DIR/_SUCCESS                       the same, linked last, exclusively
 
 A reader that finds ``_SUCCESS`` finds every part and the manifest whole. A job that fails leaves
-nothing. A commit that was cut short at any step is taken up by making it again.
+nothing. A commit that was cut short at any step is taken up by making it again. An attempt that is
+cut off from its cluster, and goes on when its job is over, finds its directory gone: it cannot
+write among the files of a later job, although both have attempts of the same name.
 """
 
 from __future__ import annotations
@@ -29,7 +31,6 @@ from pytxmr.errors import BadInput, PytxmrError
 from pytxmr.failpoints import fail_point
 
 _TEMPORARY = "_temporary"
-_OWNER = "owner"
 SUCCESS = "_SUCCESS"
 BAD = "_bad"
 _PART = re.compile(r"part-[0-9]{5,}", re.ASCII)
@@ -46,10 +47,12 @@ class Part:
 
 
 class OutputDirectory:
-    """The output of one job, at an absolute path."""
+    """The output of one job, at an absolute path. ``owner`` is a name that no other job has."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, owner: str) -> None:
         self.path = path
+        self._temporary = os.path.join(path, _TEMPORARY)
+        self._own = os.path.join(self._temporary, owner)
 
     def reserve(self) -> None:
         """Create the directory, which must not exist. Raises `BadInput`."""
@@ -61,44 +64,16 @@ class OutputDirectory:
             os.makedirs(os.path.dirname(self.path.rstrip(os.sep)), exist_ok=True)
             os.mkdir(self.path)
             try:
-                os.mkdir(os.path.join(self.path, _TEMPORARY))
+                os.makedirs(self._own)
             except OSError:
-                os.rmdir(self.path)
+                self.discard()
                 raise
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", error)
             raise BadInput(f"cannot create {self.path!r}: {reason}") from error
 
-    def mark(self, owner: str) -> None:
-        """Say whose the reserved directory is. Raises `PytxmrError`."""
-        try:
-            with open(self.attempt_path(_OWNER), "x", encoding="ascii") as file:
-                file.write(owner)
-        except OSError as error:
-            raise PytxmrError(f"cannot write to {self.path}: {error.strerror}") from error
-
-    def is_marked(self, owner: str) -> bool:
-        """Is there still a directory here that was marked so, with a job's unfinished output?"""
-        try:
-            with open(self.attempt_path(_OWNER), encoding="ascii") as file:
-                return file.read() == owner
-        except (OSError, UnicodeDecodeError):
-            return False
-
-    def release(self, owner: str) -> None:
-        """Remove the directory if it is marked so, or if it was reserved and nobody has used it."""
-        if self.is_marked(owner):
-            self.discard()
-        mark = self.attempt_path(_OWNER)
-        with suppress(OSError):
-            if not os.path.getsize(mark):  # whoever was about to write it has died
-                os.unlink(mark)
-        for path in (os.path.join(self.path, _TEMPORARY), self.path):
-            with suppress(OSError):
-                os.rmdir(path)  # only if it is empty
-
     def attempt_path(self, attempt: str) -> str:
-        return os.path.join(self.path, _TEMPORARY, attempt)
+        return os.path.join(self._own, attempt)
 
     def commit(
         self,
@@ -131,7 +106,9 @@ class OutputDirectory:
                 fail_point("commit-before-success")
                 os.link(written, success)
                 fail_point("commit-after-success")
-            shutil.rmtree(os.path.join(self.path, _TEMPORARY), ignore_errors=True)
+            shutil.rmtree(self._own, ignore_errors=True)
+            with suppress(FileNotFoundError):
+                os.rmdir(self._temporary)
             _fsync_directory(self.path)
         except OSError as error:
             raise PytxmrError(f"cannot commit to {self.path}: {error}") from error
@@ -175,17 +152,20 @@ class OutputDirectory:
             os.rename(source, target)
         return {"name": name, "bytes": os.path.getsize(target)}
 
-    def discard(self) -> None:
-        """Remove what the job has written; somebody else's files stay, and so does then DIR."""
-        shutil.rmtree(os.path.join(self.path, _TEMPORARY), ignore_errors=True)
-        self._discard_bad()
-        try:
-            for name in os.listdir(self.path):
-                if _PART.fullmatch(name) or name == SUCCESS:
+    def discard(self, job: str = "") -> None:
+        """Remove what the job has written, which was committed if ``_SUCCESS`` is of that ``job``.
+        Somebody else's files stay, and so does then DIR."""
+        if os.path.isdir(self._own) or (job and self.manifest().get("job") == job):
+            self._discard_bad()
+            parts = filter(_PART.fullmatch, os.listdir(self.path))
+            # What says whose all this is goes last.
+            for name in (*parts, SUCCESS):
+                with suppress(OSError):
                     os.unlink(os.path.join(self.path, name))
-            os.rmdir(self.path)
-        except OSError:
-            pass
+            shutil.rmtree(self._own, ignore_errors=True)
+        for path in (self._temporary, self.path):
+            with suppress(OSError):
+                os.rmdir(path)  # only if it is empty
 
     def _discard_bad(self) -> None:
         directory = os.path.join(self.path, BAD)

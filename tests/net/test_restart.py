@@ -293,9 +293,8 @@ async def test_a_submission_that_was_cut_off_is_no_job_and_leaves_no_output(site
     reserved, marked = (site.directory / name for name in ("reserved", "marked"))
     for path, owner in ((reserved, "me"), (marked, "myself"), (site.directory / "no", "I")):
         jobtracker._state.reserve(owner, str(path))
-    OutputDirectory(str(reserved)).reserve()
-    OutputDirectory(str(marked)).reserve()
-    OutputDirectory(str(marked)).mark("myself")
+    reserved.mkdir()
+    OutputDirectory(str(marked), "myself").reserve()
     await site.stop(jobtracker)
     assert not jobtracker._log_again.active()
     again = await site.jobtracker(**state)
@@ -365,9 +364,8 @@ async def test_jobs_of_a_version_that_kept_no_log_have_ended(site, state):
     store = StateStore(state["state_dir"])
     for number, succeeded in ((1, True), (2, False)):
         job, owner, path = f"Job00{number}", str(number) * 32, site.directory / f"out{number}"
-        output = OutputDirectory(str(path))
+        output = OutputDirectory(str(path), owner)
         output.reserve()
-        output.mark(owner)
         if succeeded:
             output.commit([], {"job": job})
         status = {"job": job, "phase": "mapping", "outcome": "", "output": str(path), "error": None}

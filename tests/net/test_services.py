@@ -39,7 +39,6 @@ from pytxmr.errors import (
 from pytxmr.jobtracker import JobTracker, JobTrackerConfig
 from pytxmr.net.remote import pack, unpack
 from pytxmr.runners.local import LocalCluster
-from pytxmr.storage.output import OutputDirectory
 from pytxmr.tasktracker import TaskTracker, TaskTrackerVerbs, TrackerConfig
 
 # ---- whole jobs
@@ -368,20 +367,6 @@ async def test_a_jobtracker_that_restarts_is_found_again_under_the_next_epoch(si
     assert (await soon(client.call("wait", "Job001", 20.0)))["name"] == "first.py"
     assert [job["job"] for job in await soon(client.call("jobs"))] == ["Job002"]
     assert [job["job"] for job in await soon(client.call("jobs", True))] == ["Job001", "Job002"]
-
-
-@pytest_twisted.ensureDeferred
-async def test_an_output_that_cannot_be_marked_is_refused_and_leaves_nothing(site, monkeypatch):
-    def fail(output, owner):
-        raise PytxmrError("no space left")
-
-    monkeypatch.setattr(OutputDirectory, "mark", fail)
-    await site.jobtracker()
-    client = await site.client()
-    with pytest.raises(PytxmrError, match="no space left"):
-        await soon(submit(client, site.spec()))
-    assert not (site.directory / "job.output").exists()
-    assert await soon(client.call("jobs")) == []
 
 
 @pytest_twisted.ensureDeferred

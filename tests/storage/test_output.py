@@ -17,7 +17,7 @@ from pytxmr.storage.output import OutputDirectory, Part
 @pytest.fixture
 def out(tmp_path):
     """A reserved output directory."""
-    directory = OutputDirectory(str(tmp_path / "out"))
+    directory = OutputDirectory(str(tmp_path / "out"), "me")
     directory.reserve()
     return directory
 
@@ -37,13 +37,13 @@ def files(out):
 
 
 def test_the_directory_and_those_above_are_made(tmp_path):
-    out = OutputDirectory(str(tmp_path / "a/b/out"))
+    out = OutputDirectory(str(tmp_path / "a/b/out"), "me")
     out.reserve()
     assert files(out) == ["_temporary"]
 
 
 def test_a_slash_at_the_end_makes_no_difference(tmp_path):
-    out = OutputDirectory(f"{tmp_path}/a/out/")
+    out = OutputDirectory(f"{tmp_path}/a/out/", "me")
     out.reserve()
     assert files(out) == ["_temporary"]
 
@@ -60,21 +60,21 @@ def test_what_exists_is_refused_and_left_alone(tmp_path, kind):
         case "dangling link":
             path.symlink_to("nowhere")
     with pytest.raises(BadInput, match=r"out exists already; remove it or name another"):
-        OutputDirectory(str(path)).reserve()
+        OutputDirectory(str(path), "me").reserve()
     assert os.path.lexists(path)
     assert kind != "directory" or os.listdir(path) == ["mine"]
 
 
 def test_of_two_jobs_with_one_output_the_second_is_refused(out):
     with pytest.raises(BadInput, match="exists already"):
-        OutputDirectory(out.path).reserve()
+        OutputDirectory(out.path, "another").reserve()
 
 
 @pytest.mark.parametrize("name", ["file/out", "a\0b"], ids=ascii)
 def test_a_directory_that_cannot_be_made_is_refused(tmp_path, name):
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="cannot create .*out|cannot create .*x00"):
-        OutputDirectory(f"{tmp_path}/{name}").reserve()
+        OutputDirectory(f"{tmp_path}/{name}", "me").reserve()
 
 
 # ---- commit
@@ -235,7 +235,7 @@ def cut_at(monkeypatch, step):
 
 
 def committed_in_one_go(tmp_path):
-    out = OutputDirectory(str(tmp_path / "one go"))
+    out = OutputDirectory(str(tmp_path / "one go"), "me")
     out.reserve()
     out.commit([write(out, "Reduce000.0", b"a\t1\n"), write(out, "Reduce001.2", b"")], {"job": "J"})
     return {name: (tmp_path / "one go" / name).read_bytes() for name in files(out)}
@@ -246,7 +246,7 @@ def test_a_commit_cut_at_any_step_and_made_again_gives_the_same_output(tmp_path)
     step = 0
     while True:
         step += 1
-        out = OutputDirectory(str(tmp_path / f"cut {step}"))
+        out = OutputDirectory(str(tmp_path / f"cut {step}"), "me")
         out.reserve()
         parts = [write(out, "Reduce000.0", b"a\t1\n"), write(out, "Reduce001.2", b"")]
         with pytest.MonkeyPatch.context() as patch:
@@ -276,31 +276,48 @@ def test_the_success_of_another_job_is_not_overwritten(out):
     assert open(f"{out.path}/_SUCCESS", "rb").read() == b"another's"
 
 
-def test_what_was_reserved_by_one_who_died_as_it_marked_it_is_released(tmp_path):
-    made = OutputDirectory(str(tmp_path / "out"))
-    made.reserve()
-    (tmp_path / "out" / "_temporary" / "owner").touch()
-    made.release("me")
+@pytest.mark.parametrize("made", ["", "_temporary", "_temporary/me"])
+def test_what_was_reserved_by_one_who_died_over_it_is_removed(tmp_path, made):
+    (tmp_path / "out" / made).mkdir(parents=True)
+    OutputDirectory(str(tmp_path / "out"), "me").discard()
     assert not (tmp_path / "out").exists()
 
 
-def test_a_mark_of_somebody_else_is_respected(tmp_path):
-    made = OutputDirectory(str(tmp_path / "out"))
-    made.reserve()
-    made.mark("somebody else")
-    made.release("me")
-    assert made.is_marked("somebody else")
+def test_what_is_somebody_else_s_by_now_is_left_alone(tmp_path):
+    mine, theirs = (OutputDirectory(str(tmp_path / "out"), owner) for owner in ("me", "them"))
+    theirs.reserve()
+    part = write(theirs, "Reduce000.0", b"theirs")
+    mine.discard("Job001")
+    theirs.commit([part], {"job": "Job002"})
+    mine.discard("Job001")
+    assert files(theirs) == ["_SUCCESS", "part-00000"]
+
+
+def test_what_was_committed_is_removed_whole_if_the_job_was_killed_meanwhile(out):
+    out.commit([write(out, "Reduce000.0", b"a")], {"job": "Job001"})
+    out.discard("Job001")
+    assert not os.path.exists(out.path)
+
+
+def test_an_attempt_that_outlived_its_job_cannot_write_among_the_files_of_the_next(tmp_path):
+    first, second = (OutputDirectory(str(tmp_path / "out"), owner) for owner in ("one", "two"))
+    first.reserve()
+    first.discard()
+    second.reserve()
+    with pytest.raises(FileNotFoundError):
+        write(first, "Reduce000.0", b"late")
+    assert os.path.dirname(second.attempt_path("x")) != os.path.dirname(first.attempt_path("x"))
 
 
 def test_an_output_that_cannot_be_reserved_whole_is_not_there(tmp_path, monkeypatch):
     mkdir = os.mkdir
 
     def full(path, *args):
-        if path.endswith("_temporary"):
+        if path.endswith(("_temporary", "/me")):
             raise OSError(errno.ENOSPC, "No space left on device")
         mkdir(path, *args)
 
     monkeypatch.setattr(os, "mkdir", full)
     with pytest.raises(BadInput, match="No space left"):
-        OutputDirectory(str(tmp_path / "out")).reserve()
+        OutputDirectory(str(tmp_path / "out"), "me").reserve()
     assert list(tmp_path.iterdir()) == []
