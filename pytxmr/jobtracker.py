@@ -88,7 +88,7 @@ class JobTracker(Service):
         self._peers: dict[str, Peer] = {}
         self._history: dict[str, dict[str, Any]] = {}
         #: For each job those who wait for its end.
-        self._waiting: dict[str, set[Deferred[None]]] = {}
+        self._waiting: dict[str, dict[Deferred[None], None]] = {}
         self._closed = False
         #: The job of each owner that is known; and those whose submission is under way.
         self._jobs_of: dict[str, str] = {}
@@ -533,10 +533,11 @@ class JobTracker(Service):
                 self._reactor,
                 onTimeoutCancel=lambda *_: None,
             )
-            waiting = self._waiting.setdefault(life.job, set())
-            waiting.add(ended)
+            # In the order in which they asked: not a set, whose order is another in each process.
+            waiting = self._waiting.setdefault(life.job, {})
+            waiting[ended] = None
             await ended
-            waiting.discard(ended)
+            waiting.pop(ended, None)
         return life.status()
 
     def _answer_waiting(self, job: str) -> None:

@@ -369,9 +369,9 @@ def what_was_kept_is_not_destroyed(patch: pytest.MonkeyPatch) -> None:
 def what_cannot_be_logged_is_taken_for_logged(patch: pytest.MonkeyPatch) -> None:
     append = state.StateStore.append
 
-    def appended(self: Any, now: float, history: Any) -> None:
+    def appended(self: Any, history: Any) -> None:
         with suppress(PytxmrError):
-            append(self, now, history)
+            append(self, history)
 
     patch.setattr(state.StateStore, "append", appended)
 
@@ -452,7 +452,7 @@ SHOWN_BY = {
     "checksums are not checked": 102,
     "segments of an attempt that does not count are taken": 102,
     "what is reserved cannot be reserved again": 119,
-    "an answer does not say which request it answers": 129,
+    "an answer does not say which request it answers": 374,
     "a commit is not made again by the next life": 134,
     "damage counts against the reduce that finds it": 252,
     "what cannot be logged is taken for logged": 263,

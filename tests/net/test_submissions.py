@@ -146,5 +146,5 @@ async def test_to_ask_again_and_again_whether_a_job_has_ended_leaves_nothing(sit
     jobtracker.lives[job].ended.addBoth = added.append
     for _ in range(5):
         assert (await soon(client.call("wait", job, 0.0)))["phase"] == "queued"
-    assert (added, jobtracker._waiting) == ([], {job: set()})
+    assert (added, jobtracker._waiting) == ([], {job: {}})
     del jobtracker.lives[job].ended.addBoth
