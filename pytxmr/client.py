@@ -32,7 +32,7 @@ MOST_SOURCE_BYTES = 512 * 1024
 PATIENCE_SECONDS = 60.0
 #: A jobtracker may look at very many files before it answers.
 SUBMIT_SECONDS = 120.0
-RETRY_SECONDS = 0.5
+RETRY_SECONDS = 0.25
 
 _SAMPLE_PLACES = 64
 _SAMPLE_BYTES = 16 * 1024

@@ -49,7 +49,7 @@ from pytxmr.submission import Submission, plan_job
 
 HEARTBEAT_SECONDS = 1.0
 #: What trackers are given to come back to a jobtracker that was started anew, at the least: they
-#: try to connect again every second.
+#: try to connect again twice a second.
 RETURN_SECONDS = 10.0
 #: The pause before it is tried again to write what could not be logged.
 LOG_PAUSE_SECONDS = 1.0

@@ -43,7 +43,7 @@ from pytxmr.net.workers import WorkerPool
 from pytxmr.store import KeyValueStore
 
 #: Pauses between tries to connect to the jobtracker: doubled from the first up to the second.
-RECONNECT_SECONDS = (0.1, 1.0)
+RECONNECT_SECONDS = (0.1, 0.5)
 DEFAULT_MEMORY_BYTES = 256 * 1024 * 1024
 
 _log = Logger()

@@ -48,7 +48,7 @@ def test_pauses_double_up_to_the_longest_and_differ_from_tracker_to_tracker(tmp_
     of_one, of_two = tries("one", tmp_path), tries("two", tmp_path)
     for found in (of_one, of_two):
         pauses = [later - earlier for earlier, later in zip(found, found[1:], strict=False)]
-        whole = [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0, 1.0]
+        whole = [0.1, 0.2, 0.4, 0.5, 0.5, 0.5, 0.5, 0.5]
         for pause, most in zip(pauses, whole, strict=True):
             assert most / 2 - 0.01 <= pause <= most + 0.01
     assert abs(of_one[-1] - of_two[-1]) > 0.02
