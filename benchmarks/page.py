@@ -43,6 +43,12 @@ _METHOD = """\
   with this mapper: no ratio of pytxmr to another program can be less than theirs to it. Nearly all
   of a map attempt's time is that of the user's generator and of one dict, in the loop as in
   pytxmr, so what is left to win is below the last note on *word-cost*.
+- The rows named *faults* run on clusters of real daemons on loopback: a jobtracker with its log,
+  and three trackers of one worker. Each run has a cluster of its own, whose start and end are not
+  timed; of each pair the first is undisturbed. A tracker or the jobtracker is killed by SIGKILL
+  when half of the pair's undisturbed time has passed; the jobtracker is started again at once, the
+  tracker is not. A tracker that is slowed tenfold is stopped, with its worker, for nine tenths of
+  the time. *faults-no-backups* says what backups save, and has no target.
 
 ## Repeat it
 
