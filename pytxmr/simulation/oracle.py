@@ -62,6 +62,8 @@ class Oracle:
         self._ran: dict[tuple[str, str], str] = {}
         self._reduced: dict[tuple[str, int], Any] = {}
         self._committed: set[str] = set()
+        #: Jobs of which there is a manifest.
+        self._linked: set[str] = set()
         self._heard: dict[str, float] = {}
         #: Jobs that were killed before they had ended, as the plan knows, or as is logged.
         self._killed: set[str] = set()
@@ -81,6 +83,7 @@ class Oracle:
         self._killed.clear()
         jobtracker = self._world.jobtracker
         assert jobtracker is not None
+        self._forget_unlogged(jobtracker.cluster.jobs)
         for job, known in self._known.items():
             state = jobtracker.cluster.jobs.get(job)
             if state is None:
@@ -122,6 +125,17 @@ class Oracle:
                 if order.job in self._committed:
                     self.violate(f"{order.job} is committed twice")
                 self._committed.add(order.job)
+
+    def _forget_unlogged(self, jobs: dict[str, Any]) -> None:
+        """What was decided, and could not be logged, was not done, and may be decided otherwise."""
+        for job in list(self._committed):
+            if job in jobs and jobs[job].active:
+                self._committed.discard(job)
+                if job in self._linked:
+                    self.violate(f"{job} was committed before that was logged")
+        for (job, index), winner in list(self._reduced.items()):
+            if job in jobs and jobs[job].active and jobs[job].reduces[index].winner != winner:
+                del self._reduced[job, index]
 
     def _ends(self, job: str) -> bool:
         """Is the job about to end as killed?"""
@@ -167,7 +181,9 @@ class Oracle:
         if os.path.basename(path) != SUCCESS:
             return
         directory = os.path.dirname(path)
-        for part in OutputDirectory(directory, "").manifest()["parts"]:
+        manifest = OutputDirectory(directory, "").manifest()
+        self._linked.add(manifest["job"])
+        for part in manifest["parts"]:
             if not os.path.exists(os.path.join(directory, part["name"])):
                 self.violate(f"{path} is there before {part['name']} is")
 
