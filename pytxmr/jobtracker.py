@@ -558,6 +558,7 @@ class JobTracker(Service):
         status = self.status(job)
         if not status["outcome"]:
             raise PytxmrError(f"{job} is {status['phase']}; `pytxmr kill {job}` ends it")
+        self._keep_no_longer(job)
         failed: dict[str, str] = {}
 
         def note(failure: Failure, tracker: str) -> None:
@@ -574,6 +575,17 @@ class JobTracker(Service):
             raise PytxmrError(
                 f"{job} may still have files at {tracker} ({error}); repeat `pytxmr destroy {job}`"
             )
+
+    def _keep_no_longer(self, job: str) -> None:
+        """A tracker that is away is told so when it registers."""
+        if job in self.lives:
+            self.lives[job].state.keep = False
+        else:
+            self._history[job]["kept"] = False
+        number = int(job.removeprefix("Job"))
+        owner = next((owner for owner, its in self._jobs_of.items() if its == job), "")
+        status = self.status(job) | {"kept": False}
+        self._state.remember(number, {"number": number, "owner": owner, "status": status})
 
     async def logs(self, job: Any, task: Any, failed_only: bool) -> list[dict[str, str]]:
         """The logs of a job's attempts, at most 20 of them, oldest attempt first."""

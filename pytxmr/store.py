@@ -42,6 +42,10 @@ class KeyValueStore:
             self._jobs[job] = _Job(key)
             os.makedirs(os.path.join(self._directory, job, "spills"), exist_ok=True)
 
+    def jobs(self) -> list[str]:
+        """The jobs that are known here, those among them that have ended and are kept."""
+        return list(self._jobs)
+
     def drop_job(self, job: str) -> None:
         """Forget the job. Its files go with its directory, which is the tracker's to remove."""
         self._jobs.pop(job, None)

@@ -195,7 +195,7 @@ class TaskTracker(Service):
                     "name": self._config.name,
                     "workers": self._config.workers,
                     "was": self.who,
-                    "jobs": list(self._jobs),
+                    "jobs": list(dict.fromkeys([*self._jobs, *self.store.jobs()])),
                     "host": _reachable(getattr(address, "host", "127.0.0.1")),
                     "port": getattr(address, "port", 0),
                 },
@@ -203,7 +203,9 @@ class TaskTracker(Service):
         except PytxmrError:
             peer.disconnect()
             raise
-        over = answer["over"] if answer["resumed"] else dict.fromkeys(self._jobs, False)
+        over: dict[str, bool] = answer["over"]
+        if not answer["resumed"]:
+            over = over | dict.fromkeys(self._jobs, False)
         for job, keep in over.items():
             self._drop_job(job, keep)
         if not answer["resumed"]:

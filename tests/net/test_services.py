@@ -38,6 +38,7 @@ from pytxmr.errors import (
 )
 from pytxmr.jobtracker import JobTracker, JobTrackerConfig
 from pytxmr.net.remote import pack, unpack
+from pytxmr.plan import events as ev
 from pytxmr.runners.local import LocalCluster
 from pytxmr.tasktracker import TaskTracker, TaskTrackerVerbs, TrackerConfig
 
@@ -119,6 +120,21 @@ async def test_who_destroys_a_job_is_told_if_a_tracker_did_not(site, monkeypatch
         with pytest.raises(PytxmrError, match=r"at one\.1 \(the disk is gone\); repeat"):
             await soon(client.call("destroy", job))
     await soon(client.call("destroy", job))
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_destroyed_while_a_tracker_is_lost_goes_when_it_is_back(site):
+    jobtracker = await site.jobtracker()
+    tracker = await site.tasktracker()
+    client = await site.client()
+    job = await soon(submit(client, site.spec(keep=True)))
+    await ended(client, job)
+    assert tracker.store.jobs() == [job]
+    jobtracker.feed(ev.TrackerLost("one.1", "it is silent"))
+    await soon(jobtracker.destroy(job))
+    await joined(client, 1, but=["one.1"])
+    await soon(until(lambda: not os.listdir(site.directory / "work-one" / "jobs")))
+    assert tracker.store.jobs() == []
 
 
 @pytest.mark.parametrize(
