@@ -484,21 +484,25 @@ class JobTracker(Service):
         life = JobLife(submission, jobs, self._call, self.feed, self._reactor, self._now)
         self.lives[life.job] = life
         self._jobs_of[submission.owner] = life.job
-        ended = _once(life.ended).addCallback(lambda _: self._remember_end(submission, life))
+        ended = _once(life.ended).addCallback(lambda _: self._ended(life))
         ended.addErrback(lambda failure: _log.failure("{job} has ended", failure, job=life.job))
         ended.addCallback(lambda _: self._answer_waiting(life.job))
         return life
 
-    def _remember_end(self, submission: Submission, life: JobLife) -> None:
-        number = submission.number
+    def _ended(self, life: JobLife) -> None:
         del self._log_lengths[life.job]
         self._long_logs.pop(life.job, None)
-        record = {"number": number, "owner": submission.owner, "status": life.status()}
         try:
-            self._state.remember(number, record, over=life.job)
+            self._remember_end(life.job, life.owner)
         except PytxmrError as error:
             # Its log says the same, and stays until the next life has read it.
             _log.warn("the end of {job} is not recorded: {error}", job=life.job, error=error)
+
+    def _remember_end(self, job: str, owner: str) -> None:
+        """Put a summary of an ended job in the place of its log."""
+        number = int(job.removeprefix("Job"))
+        record = {"number": number, "owner": owner, "status": self.status(job)}
+        self._state.remember(number, record, over=job)
 
     def _forget_old_jobs(self) -> None:
         ended = [job for job, life in self.lives.items() if life.ended.called]
@@ -558,6 +562,7 @@ class JobTracker(Service):
         status = self.status(job)
         if not status["outcome"]:
             raise PytxmrError(f"{job} is {status['phase']}; `pytxmr kill {job}` ends it")
+        await self._when_logged()  # else what is logged of the job would outlive its record
         self._keep_no_longer(job)
         failed: dict[str, str] = {}
 
@@ -571,7 +576,8 @@ class JobTracker(Service):
                     for tracker in dict.fromkeys([*self.cluster.trackers, *self._peers])
                 ]
             )
-        for tracker, error in failed.items():
+        if failed:
+            tracker, error = next(iter(failed.items()))
             raise PytxmrError(
                 f"{job} may still have files at {tracker} ({error}); repeat `pytxmr destroy {job}`"
             )
@@ -582,10 +588,8 @@ class JobTracker(Service):
             self.lives[job].state.keep = False
         else:
             self._history[job]["kept"] = False
-        number = int(job.removeprefix("Job"))
-        owner = next((owner for owner, its in self._jobs_of.items() if its == job), "")
-        status = self.status(job) | {"kept": False}
-        self._state.remember(number, {"number": number, "owner": owner, "status": status})
+        owner = next(owner for owner, its in self._jobs_of.items() if its == job)
+        self._remember_end(job, owner)
 
     async def logs(self, job: Any, task: Any, failed_only: bool) -> list[dict[str, str]]:
         """The logs of a job's attempts, at most 20 of them, oldest attempt first."""

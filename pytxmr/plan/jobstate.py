@@ -489,7 +489,7 @@ class JobState:
         """A tracker has no place for what it is to fetch, whatever serves it: the partitions that
         wait for that go elsewhere. If there is no other tracker they stay, and fail in the end."""
         lacking = self._shuffle.lacking(event.tracker, event.attempt.task.index)
-        if lacking and event.rounds > self._full.get(event.tracker, 0):
+        if event.rounds > self._full.get(event.tracker, 0):
             # Counted once, for however many maps that is told.
             self._full[event.tracker] = event.rounds
             self.failures += 1

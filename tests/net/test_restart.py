@@ -356,6 +356,23 @@ async def test_an_end_that_could_not_be_summed_up_is_by_the_next_life(site, stat
     assert jobtracker._state.remembered()[0]["status"]["outcome"] == "killed"
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_job_whose_end_was_not_recorded_may_be_destroyed_all_the_same(site, state):
+    jobtracker = await site.jobtracker(**state)
+    await site.tasktracker()
+    client = await site.client()
+    job = await soon(submit(client, site.spec(keep=True)))
+    jobtracker._state.remember = unwritable
+    await ended(client, job)
+    del jobtracker._state.remember
+    await soon(client.call("destroy", job))
+    assert job not in jobtracker._state.logs()
+    await site.stop(jobtracker)
+    await site.jobtracker(**state)
+    client = await site.client()
+    assert not (await soon(client.call("status", job)))["kept"]
+
+
 # ---- a state that cannot be taken up
 
 
