@@ -21,17 +21,19 @@ WORKERS = 2
 
 @dataclass(frozen=True)
 class Bench:
-    """``scale`` makes inputs smaller than the rows say, to try things out."""
+    """``scale`` makes inputs smaller than the rows say, to try things out. ``ours`` names the
+    environment that pytxmr is run from."""
 
     inputs: Inputs
     environments: Environments
     runner: Runner
     scale: float = 1.0
+    ours: str = "pytxmr"
 
     @property
     def python(self) -> Path:
         """The interpreter that has pytxmr."""
-        return self.environments.python("pytxmr")
+        return self.environments.python(self.ours)
 
     @property
     def twistd(self) -> Path:

@@ -32,6 +32,9 @@ PEERS: dict[str, tuple[str, ...]] = {
     "polars": ("polars",),
     "matplotlib": ("matplotlib~=3.9",),
 }
+#: An environment of this name has pytxmr as it was before what makes it survive faults was begun.
+BEFORE_FAULTS = "pytxmr before faults"
+_REVISIONS = {BEFORE_FAULTS: "e580b0b3efd0537db664ee059cb8b5deb6b8c908"}
 #: What a peer needs beside Python: a command that says its version.
 NEEDS: dict[str, tuple[str, ...]] = {"pyspark": ("java", "-version")}
 
@@ -51,7 +54,9 @@ class Environments:
         self._ready: dict[str, Path | Unavailable] = {}
 
     def python(self, name: str) -> Path:
-        """The interpreter of an environment, "pytxmr" or one of `PEERS`. Raises `Unavailable`."""
+        """The interpreter of an environment: "pytxmr", `BEFORE_FAULTS` or one of `PEERS`.
+
+        Raises `Unavailable`."""
         if name not in self._ready:
             try:
                 self._ready[name] = self._make(name)
@@ -77,12 +82,12 @@ class Environments:
     def _make(self, name: str) -> Path:
         if name in NEEDS:
             _output(*NEEDS[name])
-        place = self._directory / name
+        place = self._directory / name.replace(" ", "-")
         python = place / "bin" / "python"
         if name == "pytxmr":
             wanted = hashlib.sha256(b"".join(_source_bytes())).hexdigest()
         else:
-            wanted = " ".join(PEERS[name])
+            wanted = _REVISIONS[name] if name in _REVISIONS else " ".join(PEERS[name])
         wanted += f" by {sys.version}"
         stamp = place / ".made-of"
         if stamp.exists() and stamp.read_text() == wanted:
@@ -95,6 +100,10 @@ class Environments:
             source = place / "source"
             _copy_sources(source)
             _output(*install, f"{source}[batch]")
+        elif name in _REVISIONS:
+            source = place / "source"
+            _extract(_REVISIONS[name], source)
+            _output(*install, source)
         else:
             _output(*install, *PEERS[name])
         stamp.write_text(wanted)
@@ -141,6 +150,14 @@ def _source_bytes() -> Iterator[bytes]:
     for file in _source_files():
         yield str(file.relative_to(CHECKOUT)).encode()
         yield file.read_bytes()
+
+
+def _extract(revision: str, target: Path) -> None:
+    """The files of an earlier commit. Raises `Unavailable` where its history is not there."""
+    archive = target.with_suffix(".tar")
+    _output("git", "-C", CHECKOUT, "archive", f"--output={archive}", revision)
+    target.mkdir()
+    _output("tar", "-xf", archive, "-C", target)
 
 
 def _copy_sources(target: Path) -> None:

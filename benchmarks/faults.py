@@ -2,6 +2,8 @@
 
 A turn begins with an undisturbed run, each run has a cluster of its own, and the fault comes when
 half of the time of the turn's undisturbed run has passed. Clusters start and end untimed.
+
+And what it costs to be ready for faults: the same undisturbed, by pytxmr as it was before.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.bench import Bench
 from benchmarks.cluster import Cluster
+from benchmarks.environments import BEFORE_FAULTS
 from benchmarks.inputs import warm
 from benchmarks.measure import (
     Failed,
@@ -33,6 +37,7 @@ TRACKERS = 3
 #: Of each such time a tracker that is slowed tenfold runs for a tenth.
 _SLICE_SECONDS = 0.05
 _SLOWED = 10
+_TURNS = 3
 
 #: Disturbs a cluster while it is entered, given the seconds of an undisturbed run.
 Fault = Callable[[Cluster, float], AbstractContextManager[None]]
@@ -50,14 +55,47 @@ def disturbed(fault: Fault, *options: str) -> Callable[[Bench, int], Measured]:
             reference.append(_run(bench, text, "reference"))
             ours.append(_run(bench, text, "ours", lambda c: fault(c, reference[-1]), *options))
             report_run(number, runs, ours[-1], reference[-1])
-            outputs = [bench.runner.directory / name for name in ("reference", "ours")]
-            if any_order(outputs[0]) != any_order(outputs[1]):
-                raise Failed("the outputs differ")
-            for output in outputs:
-                remove(output)
+            _compare(bench)
         return Measured(ratio(ours, reference), ours, reference)
 
     return measure
+
+
+def undisturbed(on_cluster: bool) -> Callable[[Bench, int], Measured]:
+    """A row: the time of a run that no fault disturbs, as a ratio to that of `BEFORE_FAULTS`.
+
+    The difference is smaller than what single runs differ by, so there are three turns for each
+    that is asked for, and the sides take turns at being first.
+    """
+
+    def measure(bench: Bench, runs: int) -> Measured:
+        text = bench.inputs.text(200)
+        warm(text)
+        sides = {"reference": replace(bench, ours=BEFORE_FAULTS), "ours": bench}
+        seconds: dict[str, list[float]] = {"reference": [], "ours": []}
+        for number in range(_TURNS * runs):
+            for side in sorted(sides, reverse=number % 2 == 0):
+                if on_cluster:
+                    taken = _run(sides[side], text, side)
+                else:
+                    command = sides[side].pytxmr("wordcount", text, output=side)
+                    taken = run_ours(bench.runner, command)[0]
+                seconds[side].append(taken)
+            ours, reference = seconds["ours"], seconds["reference"]
+            report_run(number, _TURNS * runs, ours[-1], reference[-1])
+            _compare(bench)
+        return Measured(ratio(ours, reference), ours, reference)
+
+    return measure
+
+
+def _compare(bench: Bench) -> None:
+    """Both sides' outputs are the same, and go."""
+    outputs = [bench.runner.directory / name for name in ("reference", "ours")]
+    if any_order(outputs[0]) != any_order(outputs[1]):
+        raise Failed("the outputs differ")
+    for output in outputs:
+        remove(output)
 
 
 def _run(

@@ -48,11 +48,13 @@ _METHOD = """\
   timed; of each pair the first is undisturbed. A tracker or the jobtracker is killed by SIGKILL
   when half of the pair's undisturbed time has passed; the jobtracker is started again at once, the
   tracker is not. A tracker that is slowed tenfold is stopped, with its worker, for nine tenths of
-  the time. *faults-no-backups* says what backups save, and has no target.
+  the time. *faults-no-backups* says what backups save, and has no target. *faults-cost* and
+  *faults-cost-cluster* are undisturbed runs against pytxmr as it was at the commit before the work
+  on faults began; of these there are three pairs for each run that is asked for.
 
 ## Repeat it
 
-    make bench                           # all rows, five runs of most; forty minutes
+    make bench                           # all rows, five runs of most; fifty minutes
     make bench ROWS=list                 # the names of the rows
     make bench ROWS=wordcount RUNS=3     # those whose names contain this, three runs each
 

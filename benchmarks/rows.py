@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks import faults, figures
 from benchmarks.bench import PEERS, WORKERS, Bench
+from benchmarks.environments import BEFORE_FAULTS
 from benchmarks.inputs import Inputs, warm
 from benchmarks.measure import Command, Digest, Measured, any_order, in_order, race
 
@@ -422,5 +423,21 @@ ROWS: tuple[Row, ...] = (
         "the same undisturbed",
         faults.disturbed(faults.slow_tracker, "--no-speculation"),
         None,
+    ),
+    Row(
+        "faults-cost-cluster",
+        f"{ON_THREE}, undisturbed",
+        "pytxmr before it survived faults",
+        faults.undisturbed(on_cluster=True),
+        1.03,
+        peer=BEFORE_FAULTS,
+    ),
+    Row(
+        "faults-cost",
+        f"{WORDS}, undisturbed",
+        "pytxmr before it survived faults",
+        faults.undisturbed(on_cluster=False),
+        1.03,
+        peer=BEFORE_FAULTS,
     ),
 )
