@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from pytxmr.errors import InternalError, PytxmrError, TrackerLost, Unreachable
 from pytxmr.model import MapOutput, TaskId
 from pytxmr.plan import events as ev
-from pytxmr.plan.jobstate import JobState, Outcome, Phase
+from pytxmr.plan.jobstate import JobState, Phase
 from pytxmr.storage.output import OutputDirectory, Part
 from pytxmr.submission import Submission
 
@@ -72,11 +72,6 @@ class JobLife:
     def state(self) -> JobState:
         """What the plan knows of the job."""
         return self._states[self.job]
-
-    @property
-    def keeps(self) -> bool:
-        """Does what its maps put out stay when it has ended?"""
-        return self.state.keep and self.state.outcome is Outcome.SUCCEEDED
 
     def carry_out(self, instruction: ev.Instruction) -> None:
         """Start to do what was decided; the event that comes of it is fed back.
@@ -233,7 +228,7 @@ class JobLife:
 
     def _destroy_job(self, order: ev.DestroyJob) -> Deferred[Any]:
         calls = [
-            self._call(tracker, "destroyJob", self.job, self.keeps).addErrback(
+            self._call(tracker, "destroyJob", self.job, order.keep).addErrback(
                 self._left_behind, tracker
             )
             for tracker in order.trackers
@@ -287,7 +282,7 @@ class JobLife:
             "fraction_running": self._fraction("Map"),
             "fraction_reducing": self._fraction("Reduce"),
             "doing": sorted({text for _, text in self.progress.values() if text})[:20],
-            "kept": self.keeps,
+            "kept": state.keeps,
             "counters": state.counters(),
             "error": None if error is None else {"message": error.message, **self._shown(error)},
         }

@@ -378,7 +378,7 @@ class JobTracker(Service):
         """Those of the jobs that have ended, and whether what they put out is kept."""
         lives = {job: self.lives.get(checked_job_id(job)) for job in jobs}
         return {
-            job: bool(self._history.get(job, {}).get("kept")) if life is None else life.keeps
+            job: bool(self._history.get(job, {}).get("kept")) if life is None else life.state.keeps
             for job, life in lives.items()
             if life is None or life.state.phase in (Phase.ENDING, Phase.ENDED)
         }

@@ -357,7 +357,7 @@ def a_killed_job_leaves_its_output(patch: pytest.MonkeyPatch) -> None:
 
 @defect
 def what_is_to_be_kept_is_removed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(joblife.JobLife, "keeps", False)
+    patch.setattr(jobstate.JobState, "keeps", False)
 
 
 @defect

@@ -263,6 +263,8 @@ class CommitJob:
 
 @dataclass(frozen=True, slots=True)
 class DestroyJob:
+    """``keep``: what its maps put out stays, for inspection."""
+
     job: str
     trackers: tuple[str, ...]
     keep: bool

@@ -136,6 +136,11 @@ class JobState:
         return self.phase in (Phase.MAPPING, Phase.REDUCING)
 
     @property
+    def keeps(self) -> bool:
+        """Does what its maps put out stay when it has ended?"""
+        return self.keep and self.outcome is Outcome.SUCCEEDED
+
+    @property
     def maps(self) -> list[Task]:
         return self.tasks.maps
 
@@ -619,7 +624,7 @@ class JobState:
             return [ev.CommitJob(self.job, winners, self.counters(), bad)]
         if self.phase is Phase.ENDING:
             everywhere = tuple(self.trackers | self._initialising | self._refusing)
-            return [ev.DestroyJob(self.job, everywhere, self.keep)]
+            return [ev.DestroyJob(self.job, everywhere, self.keeps)]
         return []
 
     # ---- attempts to start

@@ -137,6 +137,12 @@ def test_what_is_kept_is_said_when_the_job_is_destroyed():
     assert story.committed() == [destroy("a", keep=True)]
 
 
+def test_of_a_job_that_did_not_end_well_nothing_is_kept():
+    story = Story(a=1)
+    story.begin(maps=1, keep=True)
+    assert story.kill() == [destroy("a", keep=False)]
+
+
 # ---- counters, and reports that come twice or late
 
 
