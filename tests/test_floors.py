@@ -25,19 +25,21 @@ MODULES = {
 
 REACTOR = "twisted.internet.reactor"
 
+PURE = ("records", "plan", "storage", "job")
 #: What the modules of a part may import of pytxmr, beside the part itself.
 MAY_IMPORT = {
     "errors": set(),
     "failpoints": set(),
     "model": {"errors"},
-    "records": {"errors", "model"},
+    "bigint": set(),
+    "records": {"errors", "model", "bigint"},
     "backoff": set(),
-    "plan": {"errors", "model", "backoff"},
+    "plan": {"errors", "model", "backoff", "bigint"},
     "storage": {"errors", "failpoints", "model"},
     "job": {"errors", "model", "records"},
     "interfaces": {"errors", "model"},
-    "net": {"errors", "failpoints", "model", "interfaces", "records", "plan", "storage", "job"},
-    "store": {"errors", "model", "interfaces", "records", "plan", "storage", "job", "net"},
+    "net": {"errors", "failpoints", "model", "bigint", "interfaces", *PURE},
+    "store": {"errors", "model", "interfaces", *PURE, "net"},
 }
 #: Parts that also run in worker processes, or without a reactor; "" is the package itself.
 WITHOUT_TWISTED = (
@@ -47,6 +49,7 @@ WITHOUT_TWISTED = (
         "failpoints",
         "model",
         "backoff",
+        "bigint",
         "records",
         "plan",
         "storage",

@@ -31,6 +31,7 @@ from twisted.python.failure import Failure
 from twisted.spread import pb
 from twisted.spread.banana import SIZE_LIMIT
 
+from pytxmr import bigint
 from pytxmr.errors import (
     InternalError,
     PeerBroke,
@@ -161,14 +162,13 @@ def _as_extension(value: Any) -> msgpack.ExtType:
     """What msgpack itself does not pack: of plain values, an int over 64 bits."""
     if not isinstance(value, int):
         raise TypeError(f"{type(value).__name__} is not plain")
-    size = value.bit_length() // 8 + 1
-    return msgpack.ExtType(_INT, value.to_bytes(size, "big", signed=True))
+    return bigint.packed(_INT, value)
 
 
 def _restored(code: int, data: bytes) -> int:
     if code != _INT:
         raise ValueError(f"unknown extension type {code}")
-    return int.from_bytes(data, "big", signed=True)
+    return bigint.unpacked(data)
 
 
 _INT = 1

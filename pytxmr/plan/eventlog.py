@@ -11,6 +11,7 @@ from typing import Any
 
 import msgpack
 
+from pytxmr import bigint
 from pytxmr.errors import PytxmrError, from_plain, to_plain
 from pytxmr.model import AttemptId
 from pytxmr.plan import events as ev
@@ -89,8 +90,7 @@ def _as_extension(value: Any) -> msgpack.ExtType:
     if isinstance(value, PytxmrError):
         return msgpack.ExtType(_ERROR, pack(to_plain(value)))
     if isinstance(value, int):  # of more than 64 bits
-        size = value.bit_length() // 8 + 1
-        return msgpack.ExtType(_INT, value.to_bytes(size, "big", signed=True))
+        return bigint.packed(_INT, value)
     raise TypeError(f"{type(value).__name__} is not plain")
 
 
@@ -100,5 +100,5 @@ def _restored(code: int, data: bytes) -> Any:
     if code == _ERROR:
         return from_plain(unpack(data))
     if code == _INT:
-        return int.from_bytes(data, "big", signed=True)
+        return bigint.unpacked(data)
     raise ValueError(f"unknown extension type {code}")

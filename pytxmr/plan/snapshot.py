@@ -13,6 +13,7 @@ from typing import Any
 
 import msgpack
 
+from pytxmr import bigint
 from pytxmr.errors import PytxmrError, from_plain, to_plain
 from pytxmr.model import AttemptId, MapOutput, TaskId
 from pytxmr.plan import events as ev
@@ -79,8 +80,7 @@ def _as_extension(value: Any) -> msgpack.ExtType:
     if kind is AttemptId:  # by far the most
         return _attempt_extension(value)
     if kind is int:
-        size = value.bit_length() // 8 + 1
-        return msgpack.ExtType(_INT, value.to_bytes(size, "big", signed=True))
+        return bigint.packed(_INT, value)
     if isinstance(value, PytxmrError):
         return msgpack.ExtType(_ERROR, _pack(to_plain(value)))
     if kind in _MADE_OF:
@@ -116,7 +116,7 @@ def _restored(code: int, data: bytes) -> Any:
     if code == _ATTEMPT:
         return _attempt(data)
     if code == _INT:
-        return int.from_bytes(data, "big", signed=True)
+        return bigint.unpacked(data)
     plain = _unpack(data)
     if code == _ERROR:
         return from_plain(plain)

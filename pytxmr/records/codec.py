@@ -19,6 +19,7 @@ from typing import Any
 
 import msgpack
 
+from pytxmr import bigint
 from pytxmr.errors import SpillDamaged, Uncarryable
 
 _PLAIN, _TUPLES, _ANY = b"\x00", b"\x01", b"\x02"
@@ -154,8 +155,7 @@ def _extend(value: Any) -> msgpack.ExtType:
     if kind is tuple:
         return msgpack.ExtType(_TUPLE, _pack_any(list(value)))
     if kind is int:
-        size = value.bit_length() // 8 + 1
-        return msgpack.ExtType(_INT, value.to_bytes(size, "big", signed=True))
+        return bigint.packed(_INT, value)
     if kind is set or kind is frozenset:
         return msgpack.ExtType(_SET if kind is set else _FROZENSET, _pack_any(list(value)))
     raise Uncarryable(f"{_describe(kind)} cannot be carried: {_advice(kind)}", final=True)
@@ -171,7 +171,7 @@ def _restore(code: int, data: bytes) -> Any:
     if code == _TUPLE:
         return tuple(_unpack_any(data))
     if code == _INT:
-        return int.from_bytes(data, "big", signed=True)
+        return bigint.unpacked(data)
     if code == _SET:
         return set(_unpack_any(data))
     if code == _FROZENSET:
