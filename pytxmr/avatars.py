@@ -5,43 +5,45 @@ An avatar stands for who has logged in. It checks who speaks and what of, and ha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.spread import pb
 
 from pytxmr.errors import PeerBroke, from_plain
+from pytxmr.jobbook import JobBook
 from pytxmr.model import AttemptId, checked_job_id, take
 from pytxmr.net.remote import Peer, answering
 from pytxmr.plan import events as ev
-
-if TYPE_CHECKING:
-    from pytxmr.jobtracker import JobTracker
+from pytxmr.roster import Roster
 
 
 class TrackerAvatar(pb.Avatar):
     """What a logged-in tasktracker may call."""
 
-    def __init__(self, jobtracker: JobTracker, peer: Peer) -> None:
-        self._jobtracker = jobtracker
+    def __init__(self, roster: Roster, book: JobBook, peer: Peer) -> None:
+        self._roster = roster
+        self._book = book
         self._peer = peer
 
     @answering
     def perspective_register(self, card: Any) -> dict[str, Any]:
-        return self._jobtracker.register(self._peer, card)
+        answer = self._roster.register(self._peer, card)
+        return answer | {"over": self._book.over(take(card, "jobs", list))}
 
     @answering
     def perspective_unregister(self, who: Any) -> None:
-        tracker = self._jobtracker.check_who(who)
-        self._jobtracker.feed(ev.TrackerLost(tracker, "it stopped"))
+        self._roster.unregister(self._roster.check_who(who))
 
     @answering
     def perspective_heartbeat(self, who: Any, progress: Any) -> None:
-        self._jobtracker.heartbeat(self._jobtracker.check_who(who), progress)
+        tracker = self._roster.check_who(who)
+        self._roster.heartbeat(tracker, progress)
+        self._book.progressed(tracker, progress)
 
     @answering
     def perspective_report(self, who: Any, facts: Any) -> Any:
-        tracker = self._jobtracker.check_who(who)
-        return self._jobtracker.report([_as_event(tracker, fact) for fact in facts])
+        tracker = self._roster.check_who(who)
+        return self._roster.report([_as_event(tracker, fact) for fact in facts])
 
 
 def _as_event(tracker: str, fact: Any) -> ev.Event:
@@ -83,40 +85,41 @@ def _counters(fact: Any) -> dict[str, int]:
 class ClientAvatar(pb.Avatar):
     """What a logged-in client may call."""
 
-    def __init__(self, jobtracker: JobTracker) -> None:
-        self._jobtracker = jobtracker
+    def __init__(self, roster: Roster, book: JobBook) -> None:
+        self._roster = roster
+        self._book = book
 
     @answering
     def perspective_submit(self, spec: Any, owner: Any) -> Any:
-        return self._jobtracker.submit(spec, owner)
+        return self._book.submit(spec, owner)
 
     @answering
     def perspective_status(self, job: Any) -> dict[str, Any]:
-        return self._jobtracker.status(job)
+        return self._book.status(job)
 
     @answering
     def perspective_wait(self, job: Any, seconds: Any) -> Any:
-        return self._jobtracker.wait(job, float(seconds))
+        return self._book.wait(job, float(seconds))
 
     @answering
     def perspective_kill(self, job: Any, reason: Any) -> Any:
-        return self._jobtracker.kill(job, str(reason)[:500])
+        return self._book.kill(job, str(reason)[:500])
 
     @answering
     def perspective_destroy(self, job: Any) -> Any:
-        return self._jobtracker.destroy(job)
+        return self._book.destroy(job)
 
     @answering
     def perspective_logs(self, job: Any, task: Any, failed_only: Any) -> Any:
-        return self._jobtracker.logs(job, task, bool(failed_only))
+        return self._book.logs(job, task, bool(failed_only))
 
     @answering
     def perspective_jobs(self, every: Any = False) -> list[dict[str, Any]]:
-        return [_brief(status) for status in self._jobtracker.jobs(bool(every))]
+        return [_brief(status) for status in self._book.jobs(bool(every))]
 
     @answering
     def perspective_trackers(self) -> list[dict[str, Any]]:
-        return self._jobtracker.trackers()
+        return self._roster.trackers()
 
     @answering
     def perspective_ping(self) -> str:

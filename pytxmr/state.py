@@ -246,3 +246,6 @@ class StateStore:
         except self._database_error as error:
             raise PytxmrError(f"the jobtracker cannot write its state: {error}") from error
         fail_point("log-written")
+
+
+State = MemoryState | StateStore

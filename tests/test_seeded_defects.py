@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import succeed
 
-from pytxmr import joblife, jobtracker, jobwork, segments, state, store, tasktracker
+from pytxmr import jobbook, joblife, jobwork, roster, segments, state, store, tasktracker
 from pytxmr.errors import PytxmrError
 from pytxmr.net import fetch
 from pytxmr.plan import cluster, eventlog, jobstate, snapshot, tasks
@@ -99,7 +99,7 @@ def a_stale_incarnation_is_taken_back(patch: pytest.MonkeyPatch) -> None:
     def returning(self: Any, card: dict[str, Any], name: str) -> str | None:
         return card["was"]["tracker"] if card["was"] else None
 
-    patch.setattr(jobtracker.JobTracker, "_returning", returning)
+    patch.setattr(roster.Roster, "_returning", returning)
 
 
 @defect
@@ -186,7 +186,7 @@ def a_job_is_not_destroyed_at_trackers(patch: pytest.MonkeyPatch) -> None:
 
 @defect
 def a_tracker_that_is_back_is_not_told_which_jobs_are_over(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(jobtracker.JobTracker, "_over", lambda self, jobs: {})
+    patch.setattr(jobbook.JobBook, "over", lambda self, jobs: {})
 
 
 @defect
@@ -296,13 +296,13 @@ def a_tracker_is_forgotten_with_the_life_that_it_registered_in(patch: pytest.Mon
 
 @defect
 def a_submission_that_is_repeated_is_another_job(patch: pytest.MonkeyPatch) -> None:
-    again = jobtracker.JobTracker.submit
+    again = jobbook.JobBook.submit
 
     def submit(self: Any, plain: Any, owner: Any) -> Any:
         self._jobs_of.clear()
         return again(self, plain, owner)
 
-    patch.setattr(jobtracker.JobTracker, "submit", submit)
+    patch.setattr(jobbook.JobBook, "submit", submit)
 
 
 @defect

@@ -102,7 +102,7 @@ class Oracle:
             self._known = {
                 job: _known(state)
                 for job, state in jobtracker.cluster.jobs.items()
-                if state.phase is not Phase.ENDED and not jobtracker._unlogged
+                if state.phase is not Phase.ENDED and not jobtracker.plan.unlogged
             }
 
     def stood_still(self) -> None:
@@ -151,7 +151,7 @@ class Oracle:
         if not self._undecided or jobtracker is None:
             return
         self._undecided = False
-        if not jobtracker._unlogged:
+        if not jobtracker.plan.unlogged:
             self._doomed |= self._killed
         now = self._world.clock.now
         for tracker in jobtracker.cluster.trackers:

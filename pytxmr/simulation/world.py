@@ -23,7 +23,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.task import deferLater
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
-from pytxmr import jobtracker, segments
+from pytxmr import loggedplan, segments
 from pytxmr.client import connect, submit
 from pytxmr.errors import BadInput, NotFound, PytxmrError, Unreachable
 from pytxmr.jobtracker import JobTracker, JobTrackerConfig
@@ -70,7 +70,7 @@ class Scenario:
         rng, more = Random(f"scenario {seed}"), Random(f"more {seed}")
         trackers = rng.choice((1, 2, 2, 3, 3, 3, 4, 4, 5, 6, 9, 12))
         jobs = rng.choice((1, 1, 1, 1, 2, 2, 3))
-        long_log = more.choice((5, 10, 20, 50, jobtracker.LONG_LOG))
+        long_log = more.choice((5, 10, 20, 50, loggedplan.LONG_LOG))
         killed_at = tuple(
             round(more.uniform(0.0, 15.0), 3) if more.random() < 0.1 else None for _ in range(jobs)
         )
@@ -344,7 +344,7 @@ class World:
 
     def _watch(self, service: Any, machine: Machine) -> None:
         """Show the oracle what the jobtracker decides, and disturb reports on their way to it."""
-        handle, report = service.cluster.handle, service.report
+        handle, report = service.cluster.handle, service.roster.report
 
         def handled(event: Any, now: float) -> Any:
             found = handle(event, now)
@@ -357,7 +357,7 @@ class World:
             if how is None:
                 return report(facts)
             self.tell(f"the report of {tracker} is {how}")
-            cut = service._peers[tracker].disconnect
+            cut = service.roster._peers[tracker].disconnect
             return faults_.disturbed(how, report, facts, machine.callLater, cut)
 
         write = service._state._write
@@ -366,7 +366,7 @@ class World:
             with machine.disk():
                 write(change)
 
-        service.cluster.handle, service.report = handled, reported
+        service.cluster.handle, service.roster.report = handled, reported
         service._state._write = written
 
     def _tasktracker(self, site: Site, machine: Machine) -> TaskTracker:
@@ -497,7 +497,7 @@ def _determined(scenario: Scenario) -> Iterator[None]:
     rng = Random(f"secrets {seed}")
     state, token_bytes, token_hex = random.getstate(), secrets.token_bytes, secrets.token_hex
     numbers, segments._numbers = segments._numbers, count()
-    long_log, jobtracker.LONG_LOG = jobtracker.LONG_LOG, scenario.long_log
+    long_log, loggedplan.LONG_LOG = loggedplan.LONG_LOG, scenario.long_log
     random.seed(seed)
     secrets.token_bytes = lambda nbytes=None: rng.randbytes(nbytes or 32)
     secrets.token_hex = lambda nbytes=None: rng.randbytes(nbytes or 32).hex()
@@ -508,7 +508,7 @@ def _determined(scenario: Scenario) -> Iterator[None]:
     finally:
         random.setstate(state)
         segments._numbers = numbers
-        jobtracker.LONG_LOG = long_log
+        loggedplan.LONG_LOG = long_log
         secrets.token_bytes, secrets.token_hex = token_bytes, token_hex
         if collecting:
             gc.enable()

@@ -18,10 +18,10 @@ from wires import soon, turns, until
 
 from pytxmr.client import new_owner, submit
 from pytxmr.errors import BadConfiguration, NotFound, PytxmrError, Unreachable
-from pytxmr.jobtracker import RETURN_SECONDS
 from pytxmr.model import AttemptId
 from pytxmr.plan import events as ev
 from pytxmr.plan.jobstate import JobState, Phase
+from pytxmr.roster import RETURN_SECONDS
 from pytxmr.state import StateStore
 from pytxmr.storage.output import OutputDirectory
 
@@ -97,7 +97,7 @@ async def test_a_job_goes_on_and_its_finished_maps_are_used_again(site, state, t
 async def test_a_long_log_is_made_compact_and_the_job_goes_on_all_the_same(
     site, state, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("pytxmr.jobtracker.LONG_LOG", 4)
+    monkeypatch.setattr("pytxmr.loggedplan.LONG_LOG", 4)
     jobtracker, tracker, client = await started(site, state, gated(tmp_path))
     await soon(until(lambda: (tmp_path / "ran").exists() and "mapper gate" in ran(tmp_path)))
     assert isinstance(jobtracker._state.logs()["Job001"][0][0], JobState)
@@ -115,19 +115,19 @@ async def test_a_long_log_is_made_compact_and_the_job_goes_on_all_the_same(
 
 @pytest_twisted.ensureDeferred
 async def test_a_log_is_made_compact_again_each_time_that_it_has_doubled(site, state, monkeypatch):
-    monkeypatch.setattr("pytxmr.jobtracker.LONG_LOG", 4)
+    monkeypatch.setattr("pytxmr.loggedplan.LONG_LOG", 4)
     jobtracker = await site.jobtracker(**state)
     client = await site.client()
     await soon(submit(client, site.spec()))
     compact, made = jobtracker._state.compact, []
     jobtracker._state.compact = lambda *args: made.append(compact(*args))
     for _ in range(39):
-        jobtracker.feed(ev.TrackerResumed("one.1"))
+        jobtracker.plan.feed(ev.TrackerResumed("one.1"))
     assert len(made) == 4, "at 4, 8, 16 and 32 events"
     assert len(jobtracker._state.logs()["Job001"]) == 1 + 8
     await site.stop(jobtracker)
     jobtracker = await site.jobtracker(**state)
-    jobtracker.feed(ev.TrackerResumed("one.1"))
+    jobtracker.plan.feed(ev.TrackerResumed("one.1"))
     assert len(jobtracker._state.logs()["Job001"]) == 1, "what the life before wrote counts as well"
 
 
@@ -165,7 +165,7 @@ async def test_what_ran_on_a_tracker_that_is_gone_as_well_runs_on_another(site, 
 async def test_a_commit_that_was_under_way_is_made_again(site, state, monkeypatch):
     monkeypatch.setattr("pytxmr.joblife.JobLife._commit", lambda life, order: Deferred())
     jobtracker, _, client = await started(site, state, WORDCOUNT)
-    await soon(until(lambda: jobtracker.lives["Job001"].state.phase is Phase.COMMITTING))
+    await soon(until(lambda: jobtracker.book.lives["Job001"].state.phase is Phase.COMMITTING))
     await site.stop(jobtracker)
     monkeypatch.undo()
     assert not (site.directory / "job.output" / "_SUCCESS").exists()
@@ -185,7 +185,7 @@ async def test_what_was_killed_is_cleaned_up_although_the_jobtracker_died_over_i
     await soon(until(lambda: (tmp_path / "ran").exists() and "mapper gate" in ran(tmp_path)))
     monkeypatch.setattr("pytxmr.joblife.JobLife._destroy_job", lambda life, order: Deferred())
     soon(client.call("kill", "Job001", "enough")).addErrback(lambda failure: None)
-    await soon(until(lambda: jobtracker.lives["Job001"].state.outcome))
+    await soon(until(lambda: jobtracker.book.lives["Job001"].state.outcome))
     await site.stop(jobtracker)
     monkeypatch.undo()
     assert (site.directory / "job.output").exists()
@@ -202,7 +202,7 @@ async def test_what_a_job_kept_stays_although_its_tracker_heard_of_its_end_late(
 ):
     monkeypatch.setattr("pytxmr.joblife.JobLife._destroy_job", lambda life, order: Deferred())
     jobtracker, tracker, client = await started(site, state, WORDCOUNT, keep=True)
-    await soon(until(lambda: jobtracker.lives["Job001"].state.outcome))
+    await soon(until(lambda: jobtracker.book.lives["Job001"].state.outcome))
     await site.stop(jobtracker)
     monkeypatch.undo()
     await site.jobtracker(**state)
@@ -228,7 +228,7 @@ async def test_what_a_job_kept_stays_although_its_tracker_hears_of_its_end_in_th
         await ended(client, await soon(submit(client, spec)))
     await site.stop(jobtracker)
     jobtracker = await site.jobtracker(**state)
-    assert jobtracker._over(["Job001", "Job002", "Job003"]) == {
+    assert jobtracker.book.over(["Job001", "Job002", "Job003"]) == {
         "Job001": True,
         "Job002": False,
         "Job003": False,
@@ -296,7 +296,7 @@ async def test_a_submission_that_was_cut_off_is_no_job_and_leaves_no_output(site
     reserved.mkdir()
     OutputDirectory(str(marked), "myself").reserve()
     await site.stop(jobtracker)
-    assert not jobtracker._log_again.active()
+    assert not jobtracker.plan._log_again.active()
     again = await site.jobtracker(**state)
     client = await site.client()
     with pytest.raises(NotFound):
@@ -312,10 +312,10 @@ async def test_what_comes_when_the_jobtracker_has_stopped_changes_nothing(site, 
     client = await site.client()
     await soon(submit(client, site.spec()))
     await site.stop(jobtracker)
-    jobtracker.feed(ev.KillJob("Job001", "too late"))
-    assert jobtracker._log_again is None, "nothing is tried again for ever"
+    jobtracker.plan.feed(ev.KillJob("Job001", "too late"))
+    assert jobtracker.plan._log_again is None, "nothing is tried again for ever"
     jobtracker = await site.jobtracker(**state)
-    assert jobtracker.status("Job001")["phase"] == "queued"
+    assert jobtracker.book.status("Job001")["phase"] == "queued"
 
 
 @pytest_twisted.ensureDeferred
@@ -328,7 +328,7 @@ async def test_time_goes_on_for_the_plan_although_the_machine_s_clock_has_begun_
     store.append([("Job001", ev.TrackerResumed("one.1"), 1e12)])
     store.close()
     jobtracker = await site.jobtracker(**state)
-    assert 0.0 <= jobtracker._now() - 1e12 < 60.0
+    assert 0.0 <= jobtracker.plan.now() - 1e12 < 60.0
 
 
 @pytest_twisted.ensureDeferred
@@ -337,7 +337,7 @@ async def test_trackers_are_given_time_to_come_back_however_short_their_lease(si
     store.append([("one.1", ev.TrackerJoined("one.1", "one", 1, ("127.0.0.1", 1)), 1.0)])
     store.close()
     jobtracker = await site.jobtracker(**state, lease_seconds=1.0)
-    left = jobtracker.cluster.trackers["one.1"].lease.expires_at - jobtracker._now()
+    left = jobtracker.cluster.trackers["one.1"].lease.expires_at - jobtracker.plan.now()
     assert 5.0 < left <= RETURN_SECONDS
 
 
@@ -449,7 +449,7 @@ async def test_what_is_logged_late_has_the_time_at_which_it_was_handled(site, st
     del jobtracker._state.append
     await soon(submitting)
     ((_, then),) = jobtracker._state.logs()["Job001"]
-    assert then == jobtracker.lives["Job001"].state.phase_began
+    assert then == jobtracker.book.lives["Job001"].state.phase_began
 
 
 @pytest_twisted.ensureDeferred
@@ -460,7 +460,7 @@ async def test_a_disk_that_is_full_is_not_tried_at_every_event(site, state, logg
     tried: list[Any] = []
     jobtracker._state.append = lambda history: tried.append(history) or unwritable()
     for _ in range(3):
-        jobtracker.feed(ev.TrackerResumed("one.1"))
+        jobtracker.plan.feed(ev.TrackerResumed("one.1"))
     assert len(tried) == 1
     del jobtracker._state.append
     logged.flush()
@@ -471,9 +471,9 @@ async def test_a_log_is_not_made_compact_ahead_of_what_it_says(site, state, monk
     jobtracker = await site.jobtracker(**state)
     client = await site.client()
     await soon(submit(client, site.spec()))
-    monkeypatch.setattr("pytxmr.jobtracker.LONG_LOG", 1)
+    monkeypatch.setattr("pytxmr.loggedplan.LONG_LOG", 1)
     jobtracker._state.append = unwritable
-    jobtracker.feed(ev.TrackerResumed("one.1"))
+    jobtracker.plan.feed(ev.TrackerResumed("one.1"))
     ((event, _),) = jobtracker._state.logs()["Job001"]
     assert isinstance(event, ev.JobSubmitted), "else the job would be told twice"
     del jobtracker._state.append
@@ -482,16 +482,16 @@ async def test_a_log_is_not_made_compact_ahead_of_what_it_says(site, state, monk
 
 @pytest_twisted.ensureDeferred
 async def test_a_job_whose_end_is_not_logged_yet_is_not_forgotten(site, state, monkeypatch, logged):
-    monkeypatch.setattr("pytxmr.jobtracker.MOST_ENDED_JOBS", 1)
+    monkeypatch.setattr("pytxmr.jobbook.MOST_ENDED_JOBS", 1)
     jobtracker = await site.jobtracker(**state)
     client = await site.client()
     for name in ("one", "two"):
         job = await soon(submit(client, site.spec(name=name)))
-        jobtracker.feed(ev.KillJob(job, "enough"))
+        jobtracker.plan.feed(ev.KillJob(job, "enough"))
     jobtracker._state.append = unwritable
-    states = [life.state for life in jobtracker.lives.values()]
+    states = [life.state for life in jobtracker.book.lives.values()]
     await soon(until(lambda: all(state.phase is Phase.ENDED for state in states)))
-    jobtracker._forget_old_jobs()
+    jobtracker.book._forget_old_jobs()
     del jobtracker._state.append
     assert [(await ended(client, job))["outcome"] for job in ("Job001", "Job002")] == ["killed"] * 2
     logged.flush()

@@ -130,8 +130,8 @@ async def test_what_is_destroyed_while_a_tracker_is_lost_goes_when_it_is_back(si
     job = await soon(submit(client, site.spec(keep=True)))
     await ended(client, job)
     assert tracker.store.jobs() == [job]
-    jobtracker.feed(ev.TrackerLost("one.1", "it is silent"))
-    await soon(jobtracker.destroy(job))
+    jobtracker.plan.feed(ev.TrackerLost("one.1", "it is silent"))
+    await soon(jobtracker.book.destroy(job))
     await joined(client, 1, but=["one.1"])
     await soon(until(lambda: not os.listdir(site.directory / "work-one" / "jobs")))
     assert tracker.store.jobs() == []
@@ -320,9 +320,9 @@ def reducer(key, values):
 """
     job = await soon(submit(client, site.spec(source)))
     pid = await noted(tmp_path / "pid")
-    lost = jobtracker._peers[before]
+    lost = jobtracker.roster._peers[before]
     lost.disconnect()
-    await soon(until(lambda: jobtracker._peers.get(before, lost) is not lost))
+    await soon(until(lambda: jobtracker.roster._peers.get(before, lost) is not lost))
     # The attempt that was begun goes on, and what it comes to is reported.
     gate.open("w").close()
     status = await ended(client, job)
@@ -351,7 +351,7 @@ def reducer(key, values):
 """
     job = await soon(submit(client, site.spec(source)))
     await soon(until(lambda: any(found.running for found in tracker._jobs.values())))
-    lost = jobtracker._peers[before]
+    lost = jobtracker.roster._peers[before]
     lost.disconnect()
     await soon(until(lambda: tracker._peer is None))
     gate.open("w").close()
@@ -512,7 +512,7 @@ async def test_a_tracker_that_no_job_uses_is_shown_as_avoided(site):
     client = await site.client()
     await joined(client, 1)
     for job in ("Job001", "Job002"):
-        jobtracker.cluster.blame.failed("one.1", job, jobtracker._now())
+        jobtracker.cluster.blame.failed("one.1", job, jobtracker.plan.now())
     assert [one["avoided"] for one in await soon(client.call("trackers"))] == [True]
 
 

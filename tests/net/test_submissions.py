@@ -69,7 +69,7 @@ async def test_a_submission_of_bad_values_is_refused_and_takes_nothing(site):
     for owner in ("", "me", "A" * 32, "0" * 33, 7, None):
         with pytest.raises(PeerBroke):
             await soon(client.call("submit", good, owner))
-    assert jobtracker.lives == {}
+    assert jobtracker.book.lives == {}
     assert not os.path.exists(good["output"])
     assert await soon(client.call("submit", good, new_owner())) == "Job001"
 
@@ -143,8 +143,8 @@ async def test_to_ask_again_and_again_whether_a_job_has_ended_leaves_nothing(sit
     client = await site.client()
     job = await soon(submit(client, site.spec()))
     added: list[Any] = []
-    jobtracker.lives[job].ended.addBoth = added.append
+    jobtracker.book.lives[job].ended.addBoth = added.append
     for _ in range(5):
         assert (await soon(client.call("wait", job, 0.0)))["phase"] == "queued"
-    assert (added, jobtracker._waiting) == ([], {job: {}})
-    del jobtracker.lives[job].ended.addBoth
+    assert (added, jobtracker.book._waiting) == ([], {job: {}})
+    del jobtracker.book.lives[job].ended.addBoth

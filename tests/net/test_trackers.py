@@ -77,8 +77,8 @@ class ByHand:
         jobtracker = self.jobtracker
         splits = [InputSplit((FileRange("/input", n, n + 1),) * files) for n in range(maps)]
         submission = Submission(1, replace(spec, reducers=1), splits, "", b"key", 0.0)
-        life = jobtracker._begin(submission)
-        jobtracker.feed(submission.event())
+        life = jobtracker.book.begin(submission)
+        jobtracker.plan.feed(submission.event())
         self.turn()
         return life
 
@@ -90,7 +90,7 @@ class ByHand:
 
     @property
     def trackers(self) -> list[str]:
-        return [one["tracker"] for one in self.jobtracker.trackers()]
+        return [one["tracker"] for one in self.jobtracker.roster.trackers()]
 
     def close(self) -> None:
         result_of(Deferred.fromCoroutine(self.jobtracker.stopService()))
