@@ -129,7 +129,8 @@ class LoggedPlan:
             while self._events or self._unlogged or self._held:
                 while self._events:
                     self._take(self._events.popleft())
-                touched = {name for name, _, _ in self._unlogged if name in self._lives}
+                # Not a set, whose order is another in each process: who waits is answered in it.
+                touched = dict.fromkeys(n for n, _, _ in self._unlogged if n in self._lives)
                 if not self._write_log():
                     break
                 lost, self._lost = self._lost, []

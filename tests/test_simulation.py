@@ -65,9 +65,9 @@ def simulation(*arguments: str, hash_seed: int = 0) -> subprocess.CompletedProce
     )
 
 
-@pytest.mark.parametrize("seed", [11, 12, 470])
+@pytest.mark.parametrize("seed", [1, 11, 12, 470])
 def test_a_seed_runs_the_same_in_another_process_with_other_hashes(seed: int) -> None:
-    first, second = (simulation("--seed", str(seed), "--trace", hash_seed=n) for n in (1, 2))
+    first, second = (simulation("--seed", str(seed), "--trace", hash_seed=n) for n in (1, 4))
     assert first.returncode == 0
     assert "FAULT 0 begins" in first.stdout
     assert first.stdout == second.stdout
