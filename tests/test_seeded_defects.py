@@ -231,7 +231,7 @@ def a_fetch_that_fails_is_not_reported(patch: pytest.MonkeyPatch) -> None:
 
 @defect
 def damage_counts_against_the_reduce_that_finds_it(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(jobstate.JobState, "_damaged_maps", lambda self, task, error: [])
+    patch.setattr(jobstate.JobState, "_damaged_maps", lambda self, *about: [])
 
 
 @defect
@@ -391,8 +391,8 @@ def what_is_reserved_cannot_be_reserved_again(patch: pytest.MonkeyPatch) -> None
 def snapshot_without(patch: pytest.MonkeyPatch, name: str, value: Any) -> None:
     """A job that is restored from a snapshot has forgotten that of all its tasks."""
 
-    def restored(data: bytes) -> Any:
-        job = snapshot.from_snapshot(data)
+    def restored(data: bytes, version: str) -> Any:
+        job = snapshot.from_snapshot(data, version)
         for task in job.tasks:
             setattr(task, name, value)
         return job
@@ -430,7 +430,6 @@ SHOWN_BY = {
     "a tracker that is back is not told again what to do": 10,
     "reports are acknowledged before they are logged": 10,
     "a tracker is forgotten with the life that it registered in": 10,
-    "a snapshot forgets what maps have put out": 10,
     "a tracker that is back is not told which jobs are over": 14,
     "a killed job leaves its output": 15,
     "a stale incarnation is taken back": 16,
@@ -443,6 +442,7 @@ SHOWN_BY = {
     "a lease is renewed by a connection": 18,
     "a fetch that fails is not reported": 18,
     "a snapshot forgets how often tasks have failed": 36,
+    "a snapshot forgets what maps have put out": 36,
     "a report that is not answered is forgotten": 46,
     "a submission that is repeated is another job": 52,
     "attempts are started before that is logged": 53,
