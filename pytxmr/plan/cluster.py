@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pytxmr.plan import events as ev
 from pytxmr.plan.blame import JOBS_TO_BLAME, Blame
 from pytxmr.plan.jobstate import JobState, Phase
+from pytxmr.plan.launching import next_backup, next_launch, next_map
 from pytxmr.plan.lease import Lease
 
 LEASE_SECONDS = 10.0
@@ -210,7 +211,7 @@ class ClusterState:
         free, last = self.free_workers(), self.unreliable
         for job in self.jobs.values():
             while any(workers > 0 for workers in free.values()):
-                launch = job.next_launch(free, last, self.blame, now)
+                launch = next_launch(job, free, last, self.blame, now)
                 if launch is None:
                     break
                 free[launch.tracker] -= 1
@@ -223,7 +224,7 @@ class ClusterState:
         free, last = self.free_workers(), self.unreliable
         for job in self.jobs.values():
             while any(workers > 0 for workers in free.values()):
-                backup = job.next_backup(free, last, self.blame, now)
+                backup = next_backup(job, free, last, self.blame, now)
                 if backup is None:
                     break
                 free[backup.tracker] -= 1
@@ -265,7 +266,7 @@ class ClusterState:
                 and job.maps_waiting > MAPS_WAITING_PER_WORKER * workers
                 and any(left > 0 for left in room.values())
             ):
-                launch = job.next_map(room, self.unreliable, self.blame, now)
+                launch = next_map(job, room, self.unreliable, self.blame, now)
                 if launch is None:
                     break
                 room[launch.tracker] -= 1

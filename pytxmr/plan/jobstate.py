@@ -28,18 +28,17 @@ The life of a job::
 - A tracker that cannot initialise the job is not used, unless it is the last one left.
 - A commit is not disturbed: a job that is killed while it commits ends as killed thereafter.
 
-Which attempt goes where is chosen by `next_launch`, which `plan.cluster` asks while workers are
-free; of a large job it also gives each worker a map ahead (`next_map`). Reduces run at the home of
-their partition (see `plan.shuffleplan`) once every map's segment has arrived there, so that no
-worker ever waits for a fetch. A job may have many thousands of maps, and several events of each, so
-only the loss of a tracker and the failure of a reduce look at all of them.
+Which attempt goes where is chosen by `plan.launching`; it starts as that is handled, as an event.
+Reduces run at the home of their partition (see `plan.shuffleplan`) once every map's segment has
+arrived there, so that no worker ever waits for a fetch. A job may have many thousands of maps, and
+several events of each, so only the loss of a tracker and the failure of a reduce look at all of
+them.
 """
 
 from __future__ import annotations
 
-from bisect import insort
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from enum import StrEnum
 
 from pytxmr.backoff import backoff_seconds
@@ -55,9 +54,9 @@ from pytxmr.errors import (
 from pytxmr.model import BAD_RECORDS, CHANGED_MAPS, MAP, REDUCE, AttemptId, MapOutput
 from pytxmr.plan import events as ev
 from pytxmr.plan.blame import TASKS_TO_BLAME, Blame
-from pytxmr.plan.policy import choose_tracker, least_loaded
+from pytxmr.plan.policy import least_loaded
 from pytxmr.plan.shuffleplan import ShufflePlan
-from pytxmr.plan.speculation import DONE, is_long
+from pytxmr.plan.speculation import Gathering
 from pytxmr.plan.tasks import Task, Tasks
 
 #: Before a task that failed is tried again where it has failed: doubled from the first up to the
@@ -113,10 +112,7 @@ class JobState:
         #: Trackers that have no place for what they fetch, and for how many rounds they had none.
         self._full: dict[str, int] = {}
         self._shuffle = ShufflePlan(0, 0)
-        #: How long partitions took from when all maps were done, or the last one moved, until they
-        #: were reduced; sorted. And when that last was.
-        self._seconds_to_reduce: list[float] = []
-        self._moved_at = now
+        self.gathering = Gathering(now)
 
     # ---- how far the job is
 
@@ -164,6 +160,23 @@ class JobState:
     def maps_done(self) -> int:
         return len(self.maps) - self._maps_to_do
 
+    @property
+    def shuffle(self) -> ShufflePlan:
+        """Where partitions are reduced, and what has arrived there; for others to look at."""
+        return self._shuffle
+
+    @property
+    def can_move(self) -> bool:
+        """To move a partition is worth a fetch, but not that maps run again."""
+        return len(self._shuffle.outputs) == len(self.maps) - self._maps_to_do
+
+    def able(self, blame: Blame, now: float) -> Collection[str]:
+        """The trackers that neither the job nor ``blame`` avoids, or all if there is no other, nor
+        will be."""
+        avoided = self.blame.avoided(now) | blame.avoided(now)
+        able = [tracker for tracker in self.trackers if tracker not in avoided]
+        return able if able or self._initialising.keys() - avoided else self.trackers
+
     def counters(self) -> dict[str, int]:
         """The sums over the attempts that count."""
         return dict(self.tasks.counters)
@@ -181,6 +194,7 @@ class JobState:
             spent = self.phase_seconds.get(before.value, 0.0) + now - self.phase_began
             self.phase_seconds[before.value] = spent
             self.phase_began = now
+            self.gathering.begins(now)
         return orders
 
     def _take(self, event: ev.Event, now: float) -> list[ev.Instruction]:
@@ -241,16 +255,11 @@ class JobState:
         if not self.active or tracker not in self._initialising:
             return []
         self.trackers[tracker] = self._initialising.pop(tracker)
-        if self._can_move:
+        if self.can_move:
             movable = [task.id.index for task in self.reduces if task.pending]
             self._shuffle.share_with(tracker, self.trackers, movable)
-            self._moved_at = now
+            self.gathering.begins(now)
         return self._ask(now)
-
-    @property
-    def _can_move(self) -> bool:
-        """To move a partition is worth a fetch, but not that maps run again."""
-        return len(self._shuffle.outputs) == len(self.maps) - self._maps_to_do
 
     def _init_failed(self, event: ev.InitFailed) -> list[ev.Instruction]:
         if not self.active or event.tracker not in self._initialising:
@@ -353,7 +362,7 @@ class JobState:
 
     def _give_away(self, tracker: str, now: float) -> None:
         """The partitions that wait there go elsewhere, if that costs no more than a fetch."""
-        if self._can_move:
+        if self.can_move:
             for reduce in self.reduces:
                 if reduce.pending and self._shuffle.home[reduce.id.index] == tracker:
                     self._move(reduce.id.index, now, avoid={tracker})
@@ -386,7 +395,7 @@ class JobState:
         self.blame.succeeded(event.tracker, now)
         self.reduces_done += 1
         if self.phase is Phase.REDUCING:
-            insort(self._seconds_to_reduce, self._seconds_to_gather(now))
+            self.gathering.reduced(now)
         task.size_bytes, task.digest = event.size_bytes, event.digest
         self._shuffle.finish(task.id.index, event.tracker)
         if len(self._shuffle.done) < len(self.reduces):
@@ -575,7 +584,7 @@ class JobState:
         chosen = least_loaded(self._shuffle.load(), workers, avoid)
         if chosen is None or chosen != self._shuffle.home[partition]:
             self._shuffle.move(partition, chosen)
-            self._moved_at = now
+            self.gathering.begins(now)
 
     def _ask(self, now: float) -> list[ev.Instruction]:
         """Tell the homes of what there is to fetch that they were not told of yet."""
@@ -627,98 +636,7 @@ class JobState:
             return [ev.DestroyJob(self.job, everywhere, self.keeps)]
         return []
 
-    # ---- attempts to start
-
-    def next_launch(
-        self, free: Mapping[str, int], last: Collection[str], blame: Blame, now: float
-    ) -> ev.Launched | None:
-        """The next attempt to start, given each tracker's free workers, the trackers to use
-        ``last``, and what other jobs blame on them; None if there is none. It starts when that is
-        handled as an event."""
-        if not self.active:
-            return None
-        return self.next_map(free, last, blame, now) or self._next_reduce(free, now)
-
-    def next_map(
-        self, free: Mapping[str, int], last: Collection[str], blame: Blame, now: float
-    ) -> ev.Launched | None:
-        """The same, but of a map. The job is active."""
-        able = self._able(blame, now)
-        found = self.tasks.next_map(lambda avoid: choose_tracker(free, avoid, able, last), now)
-        if found is None:
-            return None
-        task, tracker = found
-        return ev.Launched(self.job, tracker, task.next_attempt)
-
-    def _able(self, blame: Blame, now: float) -> Collection[str]:
-        """The trackers that are not to be avoided, or all if there is no other, nor will be."""
-        avoided = self.blame.avoided(now) | blame.avoided(now)
-        able = [tracker for tracker in self.trackers if tracker not in avoided]
-        return able if able or self._initialising.keys() - avoided else self.trackers
-
-    def next_backup(
-        self, free: Mapping[str, int], last: Collection[str], blame: Blame, now: float
-    ) -> ev.Launched | ev.BackupHome | None:
-        """The next backup attempt to start, of the slowest map or reduce that has none (see
-        `plan.speculation`); of a reduce, the home that it needs first. Neither goes to the tracker
-        that is slow, to one on which the task has failed, or to those to use ``last`` or to avoid.
-        """
-        if not self.speculate or not self.active:
-            return None
-        shunned = self.blame.avoided(now) | blame.avoided(now) | set(last)
-        return self._backup_of_map(free, shunned, now) or self._backup_of_reduce(free, shunned, now)
-
-    def _backup_of_map(
-        self, free: Mapping[str, int], shunned: set[str], now: float
-    ) -> ev.Launched | None:
-        for task, where in self.tasks.stragglers(MAP, self.maps_done, now):
-            tracker = self._elsewhere(task, where, free, shunned)
-            if tracker is not None:
-                return ev.Launched(self.job, tracker, task.next_attempt)
-        return None
-
-    def _backup_of_reduce(
-        self, free: Mapping[str, int], shunned: set[str], now: float
-    ) -> ev.Launched | ev.BackupHome | None:
-        for partition, tracker in self._shuffle.whole_at_second():
-            task = self.reduces[partition]
-            if tracker not in task.running.values() and free.get(tracker, 0) > 0:
-                return ev.Launched(self.job, tracker, task.next_attempt)
-        if self.phase is not Phase.REDUCING or not self._can_move:
-            return None
-        for task, where in self.tasks.stragglers(REDUCE, self.reduces_done, now):
-            another = self._elsewhere(task, where, free, shunned)
-            if another is not None:
-                return ev.BackupHome(self.job, another, task.id.index)
-        for task in self._lagging(now):
-            another = self._elsewhere(task, self._shuffle.home[task.id.index], free, shunned)
-            if another is not None:
-                return ev.BackupHome(self.job, another, task.id.index)
-        return None
-
-    def _lagging(self, now: float) -> list[Task]:
-        """The reduces whose home has still not got all that they read, long after others ended."""
-        if self.reduces_done < DONE * len(self.reduces) or not is_long(
-            self._seconds_to_gather(now), self._seconds_to_reduce
-        ):
-            return []
-        whole = self._shuffle.whole
-        return [
-            task
-            for task in self.reduces
-            if task.pending and not task.backed_up and task.id.index not in whole
-        ]
-
-    def _seconds_to_gather(self, now: float) -> float:
-        """How long the homes have had since all that there is could be fetched."""
-        return now - max(self.phase_began, self._moved_at)
-
-    def _elsewhere(
-        self, task: Task, where: str | None, free: Mapping[str, int], shunned: set[str]
-    ) -> str | None:
-        avoid = {where, *task.failed_on, *shunned}
-        able = [tracker for tracker in self.trackers if tracker not in avoid]
-        return choose_tracker(free, (), able)
+    # ---- attempts that start
 
     def _backup_home(self, event: ev.BackupHome, now: float) -> list[ev.Instruction]:
         task = self.reduces[event.partition]
@@ -728,16 +646,6 @@ class JobState:
         else:
             self._shuffle.move(event.partition, event.tracker)
         return self._ask(now)
-
-    def _next_reduce(self, free: Mapping[str, int], now: float) -> ev.Launched | None:
-        for partition in sorted(self._shuffle.whole):
-            task = self.reduces[partition]
-            home = self._shuffle.home[partition]
-            if home in task.failed_on and now < task.rests_until:
-                continue
-            if task.pending and home is not None and free.get(home, 0) > 0:
-                return ev.Launched(self.job, home, task.next_attempt)
-        return None
 
     def _launched(self, event: ev.Launched, now: float) -> list[ev.Instruction]:
         task = self.tasks.of(event.attempt)

@@ -21,7 +21,7 @@ from pytxmr.plan.blame import Blame, Record
 from pytxmr.plan.jobstate import JobState, Outcome, Phase
 from pytxmr.plan.pending import PendingTasks
 from pytxmr.plan.shuffleplan import SecondHome, ShufflePlan
-from pytxmr.plan.speculation import Pace, Run
+from pytxmr.plan.speculation import Gathering, Pace, Run
 from pytxmr.plan.tasks import Task, Tasks
 
 _MADE_OF: tuple[type, ...] = (
@@ -38,6 +38,7 @@ _MADE_OF: tuple[type, ...] = (
     MapOutput,
     ev.LaunchReduce,
     SecondHome,
+    Gathering,
 )
 _PLAIN_ENOUGH: tuple[type, ...] = (tuple, set, frozenset, Counter, Phase, Outcome)
 _CODES = {kind: code for code, kind in enumerate(_PLAIN_ENOUGH + _MADE_OF)}

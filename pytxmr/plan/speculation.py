@@ -16,7 +16,6 @@ left to do.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytxmr.model import AttemptId
@@ -29,11 +28,6 @@ SLOW = 1.5
 YOUNGEST_SECONDS = 2.0
 #: The part of a phase's tasks that must be done before its stragglers are looked for.
 DONE = 0.5
-
-
-def is_long(seconds: float, others: Sequence[float]) -> bool:
-    """Has a partition waited much longer than the ``others`` took? They are sorted."""
-    return bool(others) and seconds > max(YOUNGEST_SECONDS, SLOW * others[len(others) // 2])
 
 
 @dataclass(slots=True)
@@ -91,3 +85,24 @@ class Pace:
             and (left := run.seconds_left(now)) > SLOW * median
         ]
         return [attempt for _, attempt in sorted(found)]
+
+
+class Gathering:
+    """How long partitions take from when all that they read is there until they are reduced."""
+
+    def __init__(self, now: float) -> None:
+        self._began = now
+        self._seconds: list[float] = []
+
+    def begins(self, now: float) -> None:
+        """All maps are done, or a partition has moved: none has had longer since."""
+        self._began = now
+
+    def reduced(self, now: float) -> None:
+        """A partition is reduced."""
+        insort(self._seconds, now - self._began)
+
+    def is_slow(self, now: float) -> bool:
+        """Do those that wait still take much longer than the others took?"""
+        took = self._seconds
+        return bool(took) and now - self._began > max(YOUNGEST_SECONDS, SLOW * took[len(took) // 2])
