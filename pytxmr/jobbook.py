@@ -148,7 +148,7 @@ class JobBook:
         workers = sum(tracker.workers for tracker in self._plan.cluster.trackers.values())
         self._state.reserve(owner, spec.output)
         try:
-            splits = await self._in_thread(plan_job, spec, output, workers)
+            splits, uncut = await self._in_thread(plan_job, spec, output, workers)
         except Exception:
             if self._running:
                 self._state.release(owner)
@@ -158,7 +158,7 @@ class JobBook:
                 raise Stale("the jobtracker is stopping")
             number = self._state.next_number("job")
             submission = Submission(
-                number, spec, splits, owner, secrets.token_bytes(32), time.time()
+                number, spec, splits, owner, secrets.token_bytes(32), time.time(), uncut
             )
             self._state.remember(number, submission.to_plain(), owner=owner)
         except PytxmrError:

@@ -55,6 +55,7 @@ class JobLife:
         self.spec = submission.spec
         self.splits = submission.splits
         self.submitted_at = submission.submitted_at
+        self._uncut = submission.uncut
         self._states = states
         self.output = OutputDirectory(self.spec.output, submission.owner)
         self.ended: Deferred[None] = Deferred()
@@ -273,6 +274,7 @@ class JobLife:
             "submitted_at": self.submitted_at,
             "seconds": seconds,
             "phase_seconds": dict(state.phase_seconds),
+            "uncut": self._uncut,
             "maps": len(state.maps),
             "maps_done": state.maps_done,
             "reduces": len(state.reduces),

@@ -7,14 +7,14 @@ from typing import Any, Self
 
 from pytxmr.model import InputSplit, JobSpec, job_id, take
 from pytxmr.plan.events import JobSubmitted
-from pytxmr.storage.inputs import even_split_bytes, list_inputs, plan_splits
+from pytxmr.storage.inputs import CutWhereItMay, even_split_bytes, list_inputs, plan_splits
 from pytxmr.storage.output import OutputDirectory
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
     """``owner`` marks the job's output, ``key`` signs requests for what its maps put out;
-    ``submitted_at`` is in seconds since 1970.
+    ``submitted_at`` is in seconds since 1970. ``uncut`` files are one split each, though large.
     """
 
     number: int
@@ -23,6 +23,7 @@ class Submission:
     owner: str
     key: bytes = field(repr=False)
     submitted_at: float
+    uncut: int = 0
 
     @property
     def job(self) -> str:
@@ -48,6 +49,7 @@ class Submission:
             "owner": self.owner,
             "key": self.key,
             "submitted_at": self.submitted_at,
+            "uncut": self.uncut,
         }
 
     @classmethod
@@ -59,13 +61,16 @@ class Submission:
             take(plain, "owner", str),
             take(plain, "key", bytes),
             take(plain, "submitted_at", float),
+            take(plain, "uncut", int),
         )
 
 
-def plan_job(spec: JobSpec, output: OutputDirectory, workers: int) -> list[InputSplit]:
-    """Look at the input, and reserve the output. Raises `BadInput`."""
+def plan_job(spec: JobSpec, output: OutputDirectory, workers: int) -> tuple[list[InputSplit], int]:
+    """Look at the input, and reserve the output; the splits, and how many of the files were to be
+    cut and cannot be. Raises `BadInput`."""
     files = list_inputs(spec.inputs)
     total = sum(file.size_bytes for file in files)
-    splits = plan_splits(files, spec.split_bytes or even_split_bytes(total, workers))
+    cut = CutWhereItMay()
+    splits = plan_splits(files, spec.split_bytes or even_split_bytes(total, workers), cut)
     output.reserve()
-    return splits
+    return splits, cut.whole

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "records": {"errors", "model", "bigint"},
     "backoff": set(),
     "plan": {"errors", "model", "backoff", "bigint"},
-    "storage": {"errors", "failpoints", "model"},
+    "storage": {"errors", "failpoints", "model", "records"},
     "job": {"errors", "model", "records"},
     "interfaces": {"errors", "model"},
     "net": {"errors", "failpoints", "model", "bigint", "interfaces", *PURE},

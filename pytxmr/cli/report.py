@@ -12,6 +12,7 @@ from pytxmr.errors import PytxmrError
 from pytxmr.model import BAD_RECORDS, CHANGED_MAPS
 
 _LINE_SECONDS = 10.0
+UNCUT = "large files cannot be cut, as they are compressed: one map each"
 
 
 class ProgressShown:
@@ -100,6 +101,8 @@ def show_summary(status: dict[str, Any], stream: TextIO | None = None) -> None:
     phases = ("mapping", "reducing", "committing")
     times = [f"{name} {status['phase_seconds'].get(name, 0.0):.2f} s" for name in phases]
     print(f"  time      {', '.join(times)}", file=out)
+    if status["uncut"]:
+        print(f"  note      {status['uncut']:>14,} {UNCUT}", file=out)
     if count(BAD_RECORDS):
         place = os.path.join(status["output"], "_bad")
         print(f"  set aside {count(BAD_RECORDS):>14,} bad records, in {place}", file=out)

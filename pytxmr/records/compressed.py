@@ -56,6 +56,8 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = b"\x2a\x4d\x18"
 
 _READ_BYTES = 1 << 18
+#: Of what is looked at for its headers alone.
+_HEADER_BYTES = 64
 #: Large enough for the reader of lines to find no more than a few pieces in what it reads.
 _PIECE_BYTES = 1 << 18
 #: What a decoder may take; ``xz -9`` needs 65 MiB, and zstd refuses more than 128 by itself.
@@ -132,28 +134,25 @@ def pieces_of(kind: str, file: Any, path: str, start: int, end: int, size: int) 
 class _Source:
     """The bytes of a compressed file, one after the other. ``offset``: of the next."""
 
-    def __init__(self, file: Any, path: str, kind: str) -> None:
-        self._file = file
-        self._path = path
-        self._kind = kind
+    def __init__(self, file: Any, path: str, kind: str, read_bytes: int = 0) -> None:
+        self.file = file
+        self.path = path
+        self.kind = kind
+        self._read_bytes = read_bytes or _READ_BYTES
         self._data = b""
         self._at = 0
         self.offset = 0
 
     def seek(self, offset: int) -> None:
-        ahead = offset - self.offset
-        if 0 <= ahead <= len(self._data) - self._at:
-            self._at += ahead
-        else:
-            self._file.seek(offset)
-            self._data, self._at = b"", 0
+        self.file.seek(offset)
+        self._data, self._at = b"", 0
         self.offset = offset
 
     def some(self) -> bytes:
         """The next bytes; none at the end."""
         data, self._data = self._data[self._at :], b""
         self._at = 0
-        data = data or self._file.read(_READ_BYTES)
+        data = data or self.file.read(self._read_bytes)
         self.offset += len(data)
         return data
 
@@ -162,7 +161,7 @@ class _Source:
         if len(self._data) - self._at < size:
             pieces = [self._data[self._at :]]
             lacking = size - len(pieces[0])
-            while lacking > 0 and (more := self._file.read(max(lacking, _READ_BYTES))):
+            while lacking > 0 and (more := self.file.read(max(lacking, self._read_bytes))):
                 pieces.append(more)
                 lacking -= len(more)
             self._data, self._at = b"".join(pieces), 0
@@ -183,9 +182,9 @@ class _Source:
 
     def damaged(self, begun: int, reason: object) -> AttemptFailed:
         return AttemptFailed(
-            f"{self._path}: what is compressed with {self._kind} from byte {begun} on cannot be "
+            f"{self.path}: what is compressed with {self.kind} from byte {begun} on cannot be "
             f"decompressed, near byte {self.offset}: {reason}",
-            where=f"{self._path}, compressed byte {begun}",
+            where=f"{self.path}, compressed byte {begun}",
             final=True,
         )
 
@@ -249,12 +248,13 @@ class _Gzip:
 
 
 def _frames(source: _Source, library: Any, decode: Any, start: int, end: int) -> Pieces:
-    kind = "lz4" if decode is _lz4_frame else "zstd"
+    kind = source.kind
     if start:
         # Whoever cut the file knew where its frames begin; if not, that is to be found.
         source.seek(start)
         if not _is_frame(kind, source.up_to(4)):
-            start = next((at for at in _walk(source, kind) if at >= start), end)
+            starts = frame_starts(source.file, source.path, source.kind)
+            start = next((at for at in starts if at >= start), end)
         if start >= end:
             return
         source.seek(start)
@@ -286,10 +286,7 @@ def frame_starts(file: Any, path: str, kind: str) -> Iterator[int]:
 
     Reads a few bytes a block. Ends where the file is damaged: whoever reads it will say so.
     """
-    return _walk(_Source(file, path, kind), kind)
-
-
-def _walk(source: _Source, kind: str) -> Iterator[int]:
+    source = _Source(file, path, kind, _HEADER_BYTES)
     offset = 0
     while True:
         source.seek(offset)

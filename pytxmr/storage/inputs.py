@@ -1,7 +1,8 @@
 """From what the user names as input to the splits that map tasks read.
 
-Planning looks only at names and sizes. Where exactly a line ends is found by whoever reads the
-split (see `records.readers`), so a plan costs no reading, and any size of split is right.
+Planning looks at names and sizes, by one listing of each directory, and into a file only if it is
+to be cut, for whether it is compressed. Where exactly a line ends is found by whoever reads the
+split (see `records.readers`), so a plan costs hardly any reading, and any size of split is right.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import fnmatch
 import glob
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
-from pytxmr.errors import BadInput
+from pytxmr.errors import AttemptFailed, BadInput
 from pytxmr.model import FileRange, InputSplit
+from pytxmr.records.compressed import CUT, MAGIC_BYTES, format_of, frame_starts
 
 SPLIT_BYTES = 48 << 20
 #: Evening out stops here: smaller tasks cost more than they spread.
@@ -38,7 +42,8 @@ def list_inputs(paths: Iterable[str]) -> list[InputFile]:
     directories that match; ``**`` matches at any depth. Names that begin with ``.`` or ``_``, such
     as _SUCCESS, are left out unless named, or matched by a part of a glob that begins likewise.
 
-    Raises `BadInput` for what is missing, unreadable or not a file.
+    Raises `BadInput` for what is missing or not a file, and for a directory, or a file that was
+    named itself, that is unreadable.
     """
     return [file for path in paths for file in _expand(path)]
 
@@ -49,7 +54,7 @@ def _expand(path: str) -> Iterator[InputFile]:
     elif os.path.isdir(path):
         yield from _directory(path)
     else:
-        yield _file(path)
+        yield _named(path)
 
 
 def _matching(pattern: str) -> Iterator[InputFile]:
@@ -68,7 +73,9 @@ def _matching(pattern: str) -> Iterator[InputFile]:
     # By path, since ``**`` matches directories and also what is in them.
     files: dict[str, InputFile] = {}
     for name in found:
-        below = _directory(name) if os.path.isdir(name) else [_file(name)]
+        status = _status(name, partial(os.stat, name))
+        is_directory = stat.S_ISDIR(status.st_mode)
+        below = _directory(name) if is_directory else [_checked(name, status)]
         files.update((file.path, file) for file in below)
     yield from files.values()
 
@@ -76,31 +83,48 @@ def _matching(pattern: str) -> Iterator[InputFile]:
 def _directory(path: str) -> Iterator[InputFile]:
     try:
         with os.scandir(path) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
+            found = sorted(entries, key=lambda entry: entry.name, reverse=True)
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from error
-    for entry in found:
+    while found:
+        entry = found.pop()  # what it remembers of a file goes with it
         if entry.name.startswith((".", "_")):
             continue
         if entry.is_dir():
             yield from _directory(entry.path)
         else:
-            yield _file(entry.path)
+            yield _checked(entry.path, _status(entry.path, entry.stat))
 
 
-def _file(path: str) -> InputFile:
-    # Paths travel as text: over the wire, and into messages.
-    if "\0" in path or not _is_unicode(path):
-        raise BadInput(f"cannot read {path!a}: rename it, without NUL and in UTF-8")
+def _named(path: str) -> InputFile:
+    """Opened, which is the one check of readability that is right for every user and filesystem. Of
+    files that were found in directories there may be very many: whoever reads them will see."""
+    _check_name(path)
     try:
-        # Opening is the one check of readability that is right for every user and filesystem.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from error
     try:
-        status = os.fstat(fd)
+        return _checked(path, os.fstat(fd))
     finally:
         os.close(fd)
+
+
+def _status(path: str, ask: Callable[[], os.stat_result]) -> os.stat_result:
+    _check_name(path)
+    try:
+        return ask()
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from error
+
+
+def _check_name(path: str) -> None:
+    # Paths travel as text: over the wire, and into messages.
+    if "\0" in path or not _is_unicode(path):
+        raise BadInput(f"cannot read {path!a}: rename it, without NUL and in UTF-8")
+
+
+def _checked(path: str, status: os.stat_result) -> InputFile:
     if not stat.S_ISREG(status.st_mode):
         raise BadInput(f"cannot read {path}: not a file")
     return InputFile(path, status.st_size)
@@ -122,8 +146,58 @@ def even_split_bytes(total_bytes: int, workers: int) -> int:
     return max(FEWEST_SPLIT_BYTES, -(-total_bytes // (rounds * max(1, workers))))
 
 
-def plan_splits(files: Iterable[InputFile], split_bytes: int) -> list[InputSplit]:
-    """Cut large files into even pieces of at most ``split_bytes``; let small ones share a split.
+#: ``cut(file, pieces)``: the offsets at which a file may be cut into about so many pieces, its
+#: beginning and its end included.
+Cut = Callable[[InputFile, int], list[int]]
+
+
+def cut_evenly(file: InputFile, pieces: int) -> list[int]:
+    return [file.size_bytes * piece // pieces for piece in range(pieces + 1)]
+
+
+class CutWhereItMay:
+    """Looks into the files that are to be cut: some that are compressed may be cut at some places,
+    others nowhere. ``whole`` counts those that are large, and stay whole.
+    """
+
+    def __init__(self) -> None:
+        self.whole = 0
+
+    def __call__(self, file: InputFile, pieces: int) -> list[int]:
+        """Raises `BadInput` if the file cannot be read, or is not what its name says."""
+        even = cut_evenly(file, pieces)
+        try:
+            with open(file.path, "rb", buffering=0) as opened:
+                kind = format_of(file.path, opened.read(MAGIC_BYTES))
+                if kind in (None, "bzip2"):  # bzip2: whoever reads a range finds the blocks in it
+                    return even
+                starts = frame_starts(opened, file.path, kind) if kind in CUT else iter(())
+                cuts = [0, *_first_after(even[1:-1], starts), file.size_bytes]
+        except OSError as error:
+            raise BadInput(f"cannot read {file.path}: {error.strerror}") from error
+        except AttemptFailed as error:
+            raise BadInput(f"cannot read {error.message}") from error
+        self.whole += len(cuts) == 2
+        return cuts
+
+
+def _first_after(wanted: list[int], starts: Iterator[int]) -> Iterator[int]:
+    """Of the rising ``starts`` the first at or after each of those ``wanted``, none twice."""
+    place = -1
+    for offset in wanted:
+        if place >= offset:
+            continue
+        place = next((start for start in starts if start >= offset), -1)
+        if place < 0:
+            return
+        yield place
+
+
+def plan_splits(
+    files: Iterable[InputFile], split_bytes: int, cut: Cut = cut_evenly
+) -> list[InputSplit]:
+    """Cut large files into even pieces of at most ``split_bytes``, or where ``cut`` says; let small
+    ones share a split.
 
     Raises `BadInput` if that makes more than `MOST_SPLITS`.
     """
@@ -147,8 +221,7 @@ def plan_splits(files: Iterable[InputFile], split_bytes: int) -> list[InputSplit
             small.append(FileRange(file.path, 0, file.size_bytes))
             small_bytes += file.size_bytes
             continue
-        cuts = [file.size_bytes * piece // pieces for piece in range(pieces + 1)]
-        for start, end in zip(cuts, cuts[1:], strict=False):
+        for start, end in pairwise(cut(file, pieces)):
             splits.append(InputSplit((FileRange(file.path, start, end),)))
     if small:
         splits.append(InputSplit(tuple(small)))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import itertools
+import lzma
 import os
+import random
 import socket
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +19,13 @@ from pytxmr.errors import BadInput
 from pytxmr.model import FileRange, InputSplit
 from pytxmr.records.readers import line_blocks, split_lines
 from pytxmr.storage import inputs
-from pytxmr.storage.inputs import InputFile, even_split_bytes, list_inputs, plan_splits
+from pytxmr.storage.inputs import (
+    CutWhereItMay,
+    InputFile,
+    even_split_bytes,
+    list_inputs,
+    plan_splits,
+)
 
 
 @pytest.fixture
@@ -125,7 +136,7 @@ def test_an_empty_directory_and_an_empty_file_are_no_error(tree):
         ("a/b", "cannot read a/b: Not a directory"),
         ("no*", r"no file matches no\*"),
         ("fifo", "cannot read fifo: not a file"),
-        ("in", "cannot read in/socket: No such device or address"),
+        ("in", "cannot read in/socket: not a file"),
         ("/dev/null", "cannot read /dev/null: not a file"),
         ("dangling", "cannot read dangling: No such file or directory"),
         ("loop", "cannot read loop: Too many levels of symbolic links"),
@@ -266,6 +277,87 @@ def test_a_job_that_names_no_split_size_has_its_maps_in_whole_rounds_of_the_work
             assert len(plan_splits([InputFile("f", total)], split_bytes)) % workers == 0
     assert even_split_bytes(0, 4) == even_split_bytes(1000, 4) == inputs.FEWEST_SPLIT_BYTES
     assert even_split_bytes(1 << 20, 0) == 1 << 20
+
+
+# ---- files that are not to be cut everywhere
+
+
+def test_what_is_found_is_not_opened_and_each_directory_is_listed_once(tree, monkeypatch):
+    tree(*(f"in/{n % 7}/{n}.txt" for n in range(300)))
+    calls = Counter()
+
+    def counting(name):
+        real = getattr(os, name)
+
+        def call(*args, **options):
+            calls[name] += 1
+            return real(*args, **options)
+
+        monkeypatch.setattr(inputs.os, name, call)
+
+    for name in ("open", "stat", "lstat", "scandir"):
+        counting(name)
+    files = list_inputs(["in"])
+    assert len(plan_splits(files, 1 << 20, CutWhereItMay())) == 1
+    assert calls["scandir"] == 8
+    assert calls["open"] == 0
+    assert calls["stat"] + calls["lstat"] < 8
+    calls.clear()
+    assert len(list_inputs(["in/*/*.txt"])) == 300
+    assert calls["scandir"] < 3 * 8
+    assert calls["open"] == 0
+    assert calls["stat"] < 300 + 3 * 8
+
+
+COMPRESS = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+@pytest.mark.parametrize("name", ["in{}", "in.txt"])
+def test_large_files_that_are_compressed_are_cut_only_if_they_can_be(tree, suffix, name):
+    path = str(tree() / name.format(suffix))
+    content = COMPRESS[suffix](random.Random(1).randbytes(1000))
+    with open(path, "wb") as file:
+        file.write(content)
+    cut = CutWhereItMay()
+    splits = plan_splits(list_inputs([path]), 500, cut)
+    assert [(len(split.ranges), split.ranges[0].start) for split in splits][0] == (1, 0)
+    assert (len(splits) > 2) == (suffix == ".bz2")
+    assert cut.whole == (suffix != ".bz2")
+    assert sum(split.size_bytes for split in splits) == len(content)
+
+
+@pytest.mark.parametrize("kind", ["lz4", "zstd"])
+def test_large_files_of_frames_are_cut_where_frames_begin(tree, kind):
+    if kind == "lz4":
+        compress = pytest.importorskip("lz4.frame").compress
+    else:
+        compress = pytest.importorskip("zstandard").ZstdCompressor().compress
+    frames = [compress(random.Random(n).randbytes(100)) for n in range(9)]
+    path = str(tree() / "in")
+    starts = [0, *itertools.accumulate(map(len, frames))]
+    with open(path, "wb") as file:
+        file.write(b"".join(frames))
+    size = starts[-1]
+    for split_bytes in (1, 90, 250, 500, size - 1):
+        splits = plan_splits(list_inputs([path]), split_bytes, CutWhereItMay())
+        ranges = [split.ranges[0] for split in splits]
+        assert [part.end for part in ranges] == [part.start for part in ranges[1:]] + [size]
+        assert ranges[0].start == 0
+        assert set(starts).issuperset(part.start for part in ranges)
+        assert len(ranges) == min(9, -(-size // split_bytes))
+    cut = CutWhereItMay()
+    with open(path, "wb") as file:
+        file.write(frames[0])
+    assert len(plan_splits(list_inputs([path]), 50, cut)) == cut.whole == 1
+
+
+def test_a_file_that_is_to_be_cut_is_looked_into_before_anything_runs(tree, monkeypatch):
+    tree("text.gz", "gone")
+    with pytest.raises(BadInput, match=r"cannot read text.gz: it is named as gzip"):
+        plan_splits(list_inputs(["text.gz"]), 2, CutWhereItMay())
+    with pytest.raises(BadInput, match=r"cannot read gone.txt: No such file"):
+        plan_splits([InputFile("gone.txt", 10)], 2, CutWhereItMay())
 
 
 # ---- splits, read
