@@ -24,7 +24,7 @@ from pytxmr.records.columns import Groups
 from pytxmr.records.combine import is_pair
 from pytxmr.records.folds import Fold
 from pytxmr.records.quarantine import Quarantine, checked
-from pytxmr.records.readers import TEXT_CHUNK_BYTES, line_blocks, split_lines, split_text
+from pytxmr.records.readers import TEXT_CHUNK_BYTES, Reading, line_blocks, split_lines, split_text
 from pytxmr.records.sortbuffer import SortBuffer
 
 
@@ -76,6 +76,7 @@ class _Records:
         self._rest: Iterator[Any] = iter(())
         self._record: tuple[Any, Any] | None = None
         self._ended = False
+        self.reading = Reading()
         self.bytes_done = 0
         self.count = 0
 
@@ -95,7 +96,7 @@ class _Records:
         size = BUFFER_BYTES if self.form == "buffer" else 0
         for part in self._split.ranges:
             self._part = part
-            for offset, data in line_blocks(part, size):
+            for offset, data in line_blocks(part, size, self.reading):
                 self._offset = offset
                 if self.form == "buffer":
                     self.count += data.count(b"\n") + (not data.endswith(b"\n"))
@@ -113,7 +114,7 @@ class _Records:
         records: Iterable[Any]
         for part in self._split.ranges:
             self._part = part
-            for offset, data in line_blocks(part):
+            for offset, data in line_blocks(part, 0, self.reading):
                 offsets, lines = split(offset, data)
                 records = ([line] for line in lines)
                 if self.form == "buffer":
@@ -126,7 +127,7 @@ class _Records:
     def _text_batches(self) -> Iterator[Iterator[Iterable[Any]]]:
         for part in self._split.ranges:
             self._part = part
-            for offset, data in line_blocks(part, TEXT_CHUNK_BYTES):
+            for offset, data in line_blocks(part, TEXT_CHUNK_BYTES, self.reading):
                 self._offset, self._data = offset, data
                 offsets, self._lines = split_text(offset, data)
                 self._rest = iter(self._lines)
@@ -147,7 +148,7 @@ class _Records:
                 raise self._stopped()
 
     def _raw_lines(self) -> Iterator[tuple[int, bytes]]:
-        for offset, data in line_blocks(self._part):
+        for offset, data in line_blocks(self._part, 0, self.reading):
             self._offset = offset
             yield from zip(*split_lines(offset, data), strict=False)
             self.bytes_done += len(data)
@@ -241,11 +242,11 @@ def _run_map(
         if records.form is None:
             stream = records.mapped()
             while buffer.fill(stream):
-                progress(min(1.0, records.bytes_done / total))
+                progress(min(1.0, records.reading.done / total))
         else:
             for columns in as_columns(records.mapped_batches(), "mapper"):
                 buffer.add(columns.keys, columns.values)
-                progress(min(1.0, records.bytes_done / total))
+                progress(min(1.0, records.reading.done / total))
         ranges = buffer.finish()
     except Uncarryable as error:
         buffer.abort()

@@ -56,6 +56,9 @@ class RangeFile(Protocol):
     def seek(self, position: int, /) -> int:
         """In a compressed file, only back into what the last ``read`` gave."""
 
+    def stored_at(self) -> int:
+        """How far in the file, as it is stored, it has been read."""
+
 
 @contextmanager
 def open_range(part: FileRange) -> Iterator[RangeFile]:
@@ -81,6 +84,8 @@ class _Plain(FileIO):
         super().__init__(part.path)
         self.start, self.end = part.start, part.end
 
+    stored_at = FileIO.tell
+
     def head(self) -> bytes:
         return os.pread(self.fileno(), MAGIC_BYTES, 0)
 
@@ -98,6 +103,7 @@ class _Compressed:
 
     def __init__(self, kind: str, file: Any, part: FileRange) -> None:
         self._pieces = pieces_of(kind, file, part.path, part.start, part.end, file.size())
+        self.stored_at = file.stored_at
         self.start = min(part.start, 1)
         self.end = sys.maxsize
         self.key_base = part.start << KEY_BITS
@@ -142,11 +148,24 @@ class _Compressed:
         return position
 
 
-def line_blocks(part: FileRange, chunk_bytes: int = 0) -> Iterator[tuple[int, bytes]]:
+class Reading:
+    """How far the reading of a split is: bytes of its ranges, as they are stored."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+
+def line_blocks(
+    part: FileRange, chunk_bytes: int = 0, reading: Reading | None = None
+) -> Iterator[tuple[int, bytes]]:
     """``(key, whole lines)`` of a range, about ``chunk_bytes``, or `CHUNK_BYTES`, at a time. The
     key is the first line's; those of the others follow from it by their lengths."""
     with open_range(part) as file:
-        yield from _line_blocks(file, chunk_bytes or CHUNK_BYTES)
+        before = reading.done if reading else 0
+        for block in _line_blocks(file, chunk_bytes or CHUNK_BYTES):
+            if reading:
+                reading.done = before + max(0, min(file.stored_at(), part.end) - part.start)
+            yield block
 
 
 def _line_blocks(file: RangeFile, chunk_bytes: int) -> Iterator[tuple[int, bytes]]:

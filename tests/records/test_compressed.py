@@ -7,6 +7,7 @@ import gzip
 import lzma
 import random
 import sys
+from itertools import pairwise
 
 import pytest
 
@@ -14,7 +15,7 @@ from pytxmr.errors import AttemptFailed
 from pytxmr.model import FileRange
 from pytxmr.records import compressed, readers
 from pytxmr.records.compressed import CUT, LIBRARIES, format_of, frame_starts
-from pytxmr.records.readers import KEY_BITS, line_blocks, open_range, split_lines
+from pytxmr.records.readers import KEY_BITS, Reading, line_blocks, open_range, split_lines
 
 SUFFIX = {"gzip": ".gz", "bzip2": ".bz2", "xz": ".xz", "lz4": ".lz4", "zstd": ".zst"}
 KINDS = list(LIBRARIES)
@@ -61,11 +62,7 @@ def lines(path, start, end, chunk_bytes=0):
 
 def in_order(path, cuts, chunk_bytes=0):
     """All lines of a file that is cut at these offsets; asserts that their keys rise."""
-    found = [
-        line
-        for start, end in zip(cuts, cuts[1:], strict=False)
-        for line in lines(path, start, end, chunk_bytes)
-    ]
+    found = [line for start, end in pairwise(cuts) for line in lines(path, start, end, chunk_bytes)]
     keys = [key for key, _ in found]
     assert keys == sorted(set(keys))
     return [line for _, line in found]
@@ -355,3 +352,20 @@ def test_what_fails_while_a_file_is_open_names_it(stored):
 
 def test_reading_plain_text_asks_the_file_for_nothing_more_than_its_bytes():
     assert readers._Plain.read is readers.FileIO.read
+
+
+@pytest.mark.parametrize("kind", [None, *KINDS])
+def test_how_far_the_reading_is_counts_bytes_as_they_are_stored(stored, kind, monkeypatch):
+    monkeypatch.setattr(compressed, "_READ_BYTES", 10_000)
+    data = many_lines()
+    content = data if kind is None else members(kind, data, 50_000)
+    path = stored(kind, content)
+    for cuts in ([0, len(content)], [0, len(content) // 2, len(content)]):
+        reading = Reading()
+        seen = [0]
+        for start, end in pairwise(cuts):
+            for _ in line_blocks(FileRange(path, start, end), 10_000, reading):
+                seen.append(reading.done)
+        assert seen == sorted(seen)
+        assert 0.9 * len(content) <= seen[-1] <= len(content)
+        assert len(set(seen)) >= 3
