@@ -20,6 +20,7 @@ from pytxmr.net.login import log_in
 from pytxmr.net.remote import CALL_SECONDS, Peer, answering
 from pytxmr.records.codec import pack_column
 from pytxmr.records.compression import missing
+from pytxmr.records.formats import Reader
 from pytxmr.records.mapping import sample_keys
 from pytxmr.records.order import sort_key
 from pytxmr.records.partition import RangePartitioner
@@ -92,6 +93,7 @@ def make_spec(options: JobOptions) -> JobSpec:
         task_timeout=options.task_timeout,
         codec=options.codec,
         skip_bad_records=options.skip_bad_records,
+        whole_files=isinstance(functions.reader, Reader) and functions.reader.whole_files,
         key_sample=sample,
     )
 

@@ -59,6 +59,12 @@ class Uncarryable(AttemptFailed):
     code = "uncarryable"
 
 
+class Undecodable(AttemptFailed):
+    """A record of the input that a ready-made reader cannot decode. Trying again cannot help."""
+
+    code = "undecodable"
+
+
 class WorkerDied(AttemptFailed):
     """The worker process ended while it ran the attempt; the message names signal or status."""
 

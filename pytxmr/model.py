@@ -156,6 +156,8 @@ class JobSpec:
     codec: str = "none"
     #: How many records at which the mapper raises may be set aside.
     skip_bad_records: int = 0
+    #: Whether the reader can only read files from their beginning to their end.
+    whole_files: bool = False
     #: Sorted keys of a sample of the input, packed, for a `RangePartitioner`.
     key_sample: bytes | None = None
 
@@ -180,6 +182,7 @@ class JobSpec:
             task_timeout=take(plain, "task_timeout", int),
             codec=take(plain, "codec", str),
             skip_bad_records=take(plain, "skip_bad_records", int),
+            whole_files=take(plain, "whole_files", bool),
             key_sample=take(plain, "key_sample", (bytes, type(None))),
         )
         if (

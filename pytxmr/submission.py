@@ -7,7 +7,13 @@ from typing import Any, Self
 
 from pytxmr.model import InputSplit, JobSpec, job_id, take
 from pytxmr.plan.events import JobSubmitted
-from pytxmr.storage.inputs import CutWhereItMay, even_split_bytes, list_inputs, plan_splits
+from pytxmr.storage.inputs import (
+    CutWhereItMay,
+    cut_nowhere,
+    even_split_bytes,
+    list_inputs,
+    plan_splits,
+)
 from pytxmr.storage.output import OutputDirectory
 
 
@@ -70,7 +76,8 @@ def plan_job(spec: JobSpec, output: OutputDirectory, workers: int) -> tuple[list
     cut and cannot be. Raises `BadInput`."""
     files = list_inputs(spec.inputs)
     total = sum(file.size_bytes for file in files)
+    split_bytes = spec.split_bytes or even_split_bytes(total, workers)
     cut = CutWhereItMay()
-    splits = plan_splits(files, spec.split_bytes or even_split_bytes(total, workers), cut)
+    splits = plan_splits(files, split_bytes, cut_nowhere if spec.whole_files else cut)
     output.reserve()
     return splits, cut.whole

@@ -23,6 +23,7 @@ from pytxmr.records.codec import check_key
 from pytxmr.records.columns import Groups
 from pytxmr.records.combine import is_pair
 from pytxmr.records.folds import Fold
+from pytxmr.records.formats import Block, Reader, as_they_are, decoded, decoded_record
 from pytxmr.records.quarantine import Quarantine, checked
 from pytxmr.records.readers import TEXT_CHUNK_BYTES, Reading, line_blocks, split_lines, split_text
 from pytxmr.records.sortbuffer import SortBuffer
@@ -61,6 +62,13 @@ class _Records:
         self._split = split
         self._reader = functions.reader
         self._mapper = functions.mapper
+        self._ready: Reader | None = None
+        self._block = Block((), [], 0, as_they_are)
+        self._one_by_one = bad is not None
+        if isinstance(self._reader, Reader):
+            self._ready, self._reader = self._reader, None
+            if self._one_by_one:
+                self._mapper = self._decoding(self._mapper)
         self.form = batch_form(functions.mapper)
         self._part = split.ranges[0]
         self._line_by_line = False
@@ -82,7 +90,10 @@ class _Records:
 
     def mapped(self) -> Iterator[Any]:
         """What the mapper yields for all records, one after the other."""
-        batches = self._read_batches() if self._reader else self._text_batches()
+        if self._ready is not None:
+            batches = self._ready_batches(self._ready)
+        else:
+            batches = self._read_batches() if self._reader else self._text_batches()
         return chain.from_iterable(chain.from_iterable(batches))
 
     def mapped_batches(self) -> Iterator[Any]:
@@ -138,6 +149,34 @@ class _Records:
                 self.count += len(self._lines)
                 self.bytes_done += len(data)
 
+    def _ready_batches(self, reader: Reader) -> Iterator[Iterator[Iterable[Any]]]:
+        for part in self._split.ranges:
+            self._part = part
+            for block in reader.blocks(part):
+                self._block = block
+                keys, values = block.places, block.raw
+                self._rest = iter(())
+                if not self._one_by_one:
+                    keys, values = decoded(reader, part, block)
+                self._rest = iter(values)
+                # There is a key more than values, as there is with lines.
+                more = chain(keys, (None,))
+                yield map(self._mapper, more, self._rest)
+                if next(more, self) is not self:
+                    raise self._stopped()
+                self.count += len(block.raw)
+                self.bytes_done += block.size
+
+    def _decoding(self, mapper: Any) -> Any:
+        """The mapper as one that takes records as they lie in the file."""
+
+        def decode_and_map(place: int, raw: Any) -> Any:
+            assert self._ready is not None
+            record = decoded_record(self._ready, self._part, self._block, place, raw)
+            return mapper(*record)
+
+        return decode_and_map
+
     def _read_batches(self) -> Iterator[Iterator[Iterable[Any]]]:
         assert self._reader is not None
         for part in self._split.ranges:
@@ -172,6 +211,12 @@ class _Records:
         """File, offset and content of the record that the mapper was last called with."""
         if self._record is not None:
             return f"{self._part.path}, record {self._record!r:.400}"
+        if self._ready is not None:
+            block = self._block
+            at = max(0, len(block.raw) - length_hint(self._rest) - 1)
+            if not block.raw:
+                return self._part.path
+            return self._ready.where(self._part, block.places[at], block.raw[at])
         at = len(self._lines) - length_hint(self._rest) - 1
         if at < 0:
             return f"{self._part.path}, offset {self._offset}"

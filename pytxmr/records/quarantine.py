@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
-from pytxmr.errors import AttemptFailed, Uncarryable
+from pytxmr.errors import AttemptFailed, Uncarryable, Undecodable
 from pytxmr.records.attempt import pair_problem
 from pytxmr.records.batch import as_columns
 from pytxmr.records.columns import Columns
@@ -161,6 +161,9 @@ class Quarantine:
             try:
                 result = mapper(key, value)
                 return _pairs(result) if form is None else _columns(result)
+            except Undecodable as error:
+                self._set_aside(*place, error.message, None)
+                return []
             except (Exception, SystemExit) as error:
                 self._code.restore_counters(counters)
                 reason = (

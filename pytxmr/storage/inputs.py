@@ -155,6 +155,10 @@ def cut_evenly(file: InputFile, pieces: int) -> list[int]:
     return [file.size_bytes * piece // pieces for piece in range(pieces + 1)]
 
 
+def cut_nowhere(file: InputFile, pieces: int) -> list[int]:
+    return [0, file.size_bytes]
+
+
 class CutWhereItMay:
     """Looks into the files that are to be cut: some that are compressed may be cut at some places,
     others nowhere. ``whole`` counts those that are large, and stay whole.
