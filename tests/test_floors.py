@@ -36,7 +36,9 @@ MAY_IMPORT = {
     "backoff": set(),
     "plan": {"errors", "model", "backoff", "bigint"},
     "storage": {"errors", "failpoints", "model", "records"},
-    "job": {"errors", "model", "records"},
+    "readers": {"records"},
+    "writers": {"records"},
+    "job": {"errors", "model", "records", "readers", "writers"},
     "interfaces": {"errors", "model"},
     "net": {"errors", "failpoints", "model", "bigint", "interfaces", *PURE},
     "store": {"errors", "model", "interfaces", *PURE, "net"},
@@ -53,6 +55,8 @@ WITHOUT_TWISTED = (
         "records",
         "plan",
         "storage",
+        "readers",
+        "writers",
         "job",
         "worker",
     ),
@@ -153,7 +157,8 @@ def test_no_module_imports_the_reactor_when_it_is_imported(module):
 def test_importing_what_a_worker_needs_loads_no_twisted():
     code = """
 import sys
-import pytxmr, pytxmr.model, pytxmr.job.loading, pytxmr.records.attempt
+import pytxmr, pytxmr.readers, pytxmr.writers
+import pytxmr.model, pytxmr.job.loading, pytxmr.records.attempt
 print([name for name in sys.modules if name.partition(".")[0] == "twisted"])
 """
     done = subprocess.run(

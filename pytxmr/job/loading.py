@@ -6,7 +6,6 @@ traceback on any machine shows the user's own file, line and text.
 
 from __future__ import annotations
 
-import difflib
 import linecache
 import sys
 import traceback
@@ -17,6 +16,7 @@ from typing import Any
 from pytxmr.errors import BadJob
 from pytxmr.job.context import begin_job
 from pytxmr.job.mapreduce import MapReduce
+from pytxmr.job.readymade import FORMATS, nearest, ready_made, ready_made_names, usable
 from pytxmr.model import JobCode, JobFunctions
 from pytxmr.records.batch import batch_form
 from pytxmr.records.folds import Fold
@@ -112,6 +112,8 @@ def bind(module: ModuleType, code: JobCode, params: dict[str, Any]) -> JobFuncti
         raise BadJob(f"{code.filename}: folds.{combiner.name} combines nothing; leave it out")
     if batch_form(combiner) is not None:
         raise BadJob(f"{code.filename}: a combiner takes one group at a time, without @batch")
+    for role in FORMATS:
+        found[role] = usable(found[role], role, code.filename)
     if found["reader"] is not None and batch_form(found["mapper"]) is not None:
         raise BadJob(
             f"{code.filename}: a batch mapper reads the input itself; leave out the reader"
@@ -135,7 +137,10 @@ def _method(instance: Any, code: JobCode, role: str) -> Any:
     inherited = getattr(MapReduce, name, None)
     if found is None or getattr(found, "__func__", None) is inherited is not None:
         if required or role in code.names:
-            raise BadJob(f"{code.filename}: class {code.class_name} has no method {name}")
+            if role in FORMATS and (made := ready_made(role, name)) is not None:
+                return made
+            hint = nearest(name, [*vars(type(instance)), *ready_made_names(role)])
+            raise BadJob(f"{code.filename}: class {code.class_name} has no method {name}{hint}")
         return None
     return _callable(found, code, name)
 
@@ -144,9 +149,14 @@ def _function(module: ModuleType, code: JobCode, role: str) -> Any:
     required, _ = ROLES[role]
     name = code.names.get(role, role)
     found = getattr(module, name, None)
+    if isinstance(found, ModuleType):  # `import json` does not hide `--reader json`
+        found = None
+    if found is None and role in FORMATS and role in code.names:
+        found = ready_made(role, name)
     if found is None:
         if required or role in code.names:
-            hint = nearest(name, [n for n, v in vars(module).items() if callable(v)])
+            known = [n for n, v in vars(module).items() if callable(v)]
+            hint = nearest(name, [*known, *ready_made_names(role)])
             option = "" if role in code.names else f", or name another with --{role}"
             raise BadJob(f"{code.filename} has no {name}(){hint}{option}")
         return None
@@ -157,12 +167,6 @@ def _callable(found: Any, code: JobCode, name: str) -> Any:
     if not callable(found):
         raise BadJob(f"{code.filename}: {name} is {type(found).__name__}, not a function")
     return found
-
-
-def nearest(name: str, known: Any) -> str:
-    """``; did you mean X?`` for the closest known name, or nothing."""
-    close = difflib.get_close_matches(name, [n for n in known if not n.startswith("_")], n=1)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def user_traceback(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pytxmr.errors import AttemptFailed
 from pytxmr.records.columns import Columns
+from pytxmr.records.formats import Writer
 
 #: Some pairs of the output.
 Chunk = Columns | list[tuple[Any, Any]]
@@ -32,7 +33,7 @@ def text(value: Any) -> str:
     if kind in (int, float, bool) or value is None:
         return str(value)
     try:
-        return _to_json(value)
+        return to_json(value)
     except TypeError:  # a dict with keys that JSON does not know
         return repr(value)
 
@@ -45,7 +46,7 @@ def _jsonable(value: Any) -> Any:
     return str(value)
 
 
-_to_json = json.JSONEncoder(ensure_ascii=False, default=_jsonable).encode
+to_json = json.JSONEncoder(ensure_ascii=False, default=_jsonable).encode
 
 
 def _lines_of_pairs(pairs: Iterable[tuple[Any, Any]]) -> str:
@@ -83,23 +84,27 @@ def encoded(
     if writer is None:
         for chunk in chunks:
             if isinstance(chunk, Columns):
-                yield _encode(_lines_of_columns(chunk))
+                yield encode(_lines_of_columns(chunk))
             else:
-                yield _encode(_lines_of_pairs(chunk))
+                yield encode(_lines_of_pairs(chunk))
+        return
+    if isinstance(writer, Writer):
+        yield from writer.pieces(chunks)
         return
     pairs = (chunk.pairs() if isinstance(chunk, Columns) else chunk for chunk in chunks)
     for piece in writer(chain.from_iterable(pairs)):
         if isinstance(piece, bytes):
             yield piece
         elif isinstance(piece, str):
-            yield _encode(piece)
+            yield encode(piece)
         else:
             raise AttemptFailed(
                 f"the writer yielded {type(piece).__name__}: it must yield str or bytes", final=True
             )
 
 
-def _encode(piece: str) -> bytes:
+def encode(piece: str) -> bytes:
+    """Text as the bytes of a file; what `surrogateescape` has decoded becomes what it was."""
     try:
         return piece.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
