@@ -13,6 +13,7 @@ reader                key                  value
 ``text``              byte offset          a line, as str; the default
 ``bytes``             byte offset          a line, as bytes
 ``pairs``             text up to a tab     the rest of the line, as str; None without a tab
+``msgpack``           a key as it was      its value, from the output of ``writers.msgpack``
 ``json``              byte offset          what the JSON of a line says
 ``csv``, ``tsv``      byte offset          a row: a list, or a dict if there is a header
 ``delimited(end)``    byte offset          what ends in ``end``: bytes, or str if that is str
@@ -25,12 +26,14 @@ They run without a Python call per record. A record that cannot be decoded is an
 file, offset and record, and counts as a bad record where these may be skipped.
 """
 
+from pytxmr.records.pairfile import PairReader
 from pytxmr.records.rawreaders import Delimited, Fixed, Whole
 from pytxmr.records.textreaders import Csv, Json, Lines, Pairs, Text
 
 text = Text()
 bytes = Lines()
 pairs = Pairs()
+msgpack = PairReader()
 json = Json()
 csv = Csv()
 tsv = Csv(delimiter="\t", name="readers.tsv")

@@ -14,9 +14,11 @@ writer              a part file
 ``values``          a line a value, without keys
 ``json``            a line of JSON a pair: ``[key, value]``; the value alone if the key is None
 ``csv``, ``tsv``    a row a pair: the columns of the key, then those of the value
+``msgpack``         pairs with their exact types, which ``readers.msgpack`` reads
 ==================  ==============================================================================
 """
 
+from pytxmr.records.pairfile import PairWriter
 from pytxmr.records.textwriters import Csv, Json, Text, Values
 
 text = Text()
@@ -24,3 +26,4 @@ values = Values()
 json = Json()
 csv = Csv()
 tsv = Csv(delimiter="\t", name="writers.tsv")
+msgpack = PairWriter()

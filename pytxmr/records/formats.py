@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pytxmr.errors import Undecodable
+from pytxmr.errors import AttemptFailed, Undecodable
 from pytxmr.model import FileRange
 from pytxmr.records.columns import Columns
 from pytxmr.records.readers import RangeFile, open_range
@@ -26,6 +26,8 @@ from pytxmr.records.readers import RangeFile, open_range
 #: values. Raises any exception if it cannot.
 Decode = Callable[[Sequence[int], list[Any]], tuple[Sequence[Any], list[Any]]]
 
+
+Pair = tuple[Any, Any]
 
 #: Behind the end of any file.
 _END = 1 << 62
@@ -83,9 +85,45 @@ class Writer:
     #: Does it do what is done without one?
     is_default = False
 
-    def pieces(self, chunks: Iterable[Columns | list[tuple[Any, Any]]]) -> Iterator[bytes]:
+    def pieces(self, chunks: Iterable[Columns | list[Pair]]) -> Iterator[bytes]:
         """The bytes of a part file. Raises `AttemptFailed` for a pair that cannot be written."""
+        if head := self.head():
+            yield head
+        for chunk in chunks:
+            pairs = list(chunk.pairs()) if isinstance(chunk, Columns) else chunk
+            try:
+                made = self.made_of(pairs)
+            except Exception:
+                self._find(pairs)
+                raise
+            yield made
+        if tail := self.tail():
+            yield tail
+
+    def head(self) -> bytes:
+        """What every file begins with."""
+        return b""
+
+    def made_of(self, pairs: list[Pair]) -> bytes:
+        """What is written of some pairs. Raises any exception if one of them cannot be."""
         raise NotImplementedError
+
+    def tail(self) -> bytes:
+        """What every file ends with."""
+        return b""
+
+    def _find(self, pairs: list[Pair]) -> None:
+        """Raise `AttemptFailed` for the pair that cannot be written."""
+        for pair in pairs:
+            try:
+                self.made_of([pair])
+            except Exception as error:
+                raise AttemptFailed(
+                    f"{self.name} cannot write the value {pair[1]!r:.200}: {error}",
+                    where=f"key {pair[0]!r:.400}",
+                    traceback="",
+                    final=True,
+                ) from error
 
     def check(self) -> None:
         """Raise `BadJob` if it cannot be used as it is, or not here."""

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pytxmr.errors import AttemptFailed
-from pytxmr.records.columns import Columns
-from pytxmr.records.formats import Writer
-from pytxmr.records.writers import Chunk, encode, text, to_json
-
-Pair = tuple[Any, Any]
+from pytxmr.records.formats import Pair, Writer
+from pytxmr.records.writers import encode, text, to_json
 
 
 class Text(Writer):
@@ -22,69 +18,27 @@ class Text(Writer):
     is_default = True
 
 
-class _Lines(Writer):
-    """Writes text pair by pair; ``lines`` makes the text of some pairs."""
-
-    def pieces(self, chunks: Iterable[Chunk]) -> Iterator[bytes]:
-        head = self.head()
-        if head:
-            yield encode(head)
-        for chunk in chunks:
-            pairs = list(chunk.pairs()) if isinstance(chunk, Columns) else chunk
-            try:
-                lines = self.lines(pairs)
-            except Exception:
-                self._find(pairs)
-                raise
-            yield encode(lines)
-
-    def head(self) -> str:
-        """What every file begins with."""
-        return ""
-
-    def lines(self, pairs: list[Pair]) -> str:
-        raise NotImplementedError
-
-    def _find(self, pairs: list[Pair]) -> None:
-        """Raise `AttemptFailed` for the pair that cannot be written."""
-        for pair in pairs:
-            try:
-                self.lines([pair])
-            except Exception as error:
-                raise AttemptFailed(
-                    f"{self.name} cannot write the value {pair[1]!r:.200}: {error}",
-                    where=f"key {pair[0]!r:.400}",
-                    traceback="",
-                    final=True,
-                ) from error
-
-
-class Values(_Lines):
+class Values(Writer):
     """A value a line, as the default writer shows it, without its key."""
 
     name = "writers.values"
 
-    def lines(self, pairs: list[Pair]) -> str:
-        return "".join([f"{text(value)}\n" for _, value in pairs])
+    def made_of(self, pairs: list[Pair]) -> bytes:
+        return encode("".join([f"{text(value)}\n" for _, value in pairs]))
 
 
-class Json(_Lines):
+class Json(Writer):
     """A line of JSON a pair: ``[key, value]``; of a key that is None, the value alone."""
 
     name = "writers.json"
 
-    def lines(self, pairs: list[Pair]) -> str:
-        return "".join(
-            [
-                to_json(value if key is None else pair) + "\n"
-                for pair in pairs
-                for key, value in (pair,)
-            ]
-        )
+    def made_of(self, pairs: list[Pair]) -> bytes:
+        lines = [to_json(pair[1] if pair[0] is None else pair) for pair in pairs]
+        return encode("\n".join([*lines, ""]))
 
 
 @dataclass(frozen=True)
-class Csv(_Lines):
+class Csv(Writer):
     """Rows: the columns of the key, then those of the value.
 
     A tuple or a list is as many columns as it has items; None none, and anything else one, as the
@@ -120,13 +74,13 @@ class Csv(_Lines):
             raise ValueError(str(error)) from None
         return made
 
-    def head(self) -> str:
+    def head(self) -> bytes:
         return self._rows([self.header] if self.header else [])
 
-    def lines(self, pairs: list[Pair]) -> str:
+    def made_of(self, pairs: list[Pair]) -> bytes:
         return self._rows([self._row(key, value) for key, value in pairs])
 
-    def _rows(self, rows: Iterable[Sequence[Any]]) -> str:
+    def _rows(self, rows: Iterable[Sequence[Any]]) -> bytes:
         written: list[str] = []
         # With CRLF, unlike with LF, all of Python's versions put quotes around either in a field.
         csv.writer(
@@ -135,7 +89,7 @@ class Csv(_Lines):
             quoting=csv.QUOTE_NONNUMERIC if self.quote_all else csv.QUOTE_MINIMAL,
             lineterminator="\r\n",
         ).writerows(rows)
-        return "".join([f"{row[:-2]}\n" for row in written])
+        return encode("".join([f"{row[:-2]}\n" for row in written]))
 
     def _row(self, key: Any, value: Any) -> list[Any]:
         row = _columns(key)
