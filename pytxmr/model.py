@@ -122,7 +122,10 @@ class JobCode:
 
 @dataclass(frozen=True, slots=True)
 class JobFunctions:
-    """What a job does, bound and ready to call. None means that the default is used."""
+    """What a job does, bound and ready to call. None means that the default is used.
+
+    ``renew`` makes the same functions over a new instance; None if one instance does for all.
+    """
 
     mapper: Callable[..., Any]
     reducer: Callable[..., Any]
@@ -130,6 +133,15 @@ class JobFunctions:
     partitioner: Callable[[Any, int], int]
     reader: Callable[..., Any] | None
     writer: Callable[..., Any] | None
+    map_init: Callable[[], Any] | None = None
+    map_final: Callable[[], Any] | None = None
+    reduce_init: Callable[[], Any] | None = None
+    reduce_final: Callable[[], Any] | None = None
+    renew: Callable[[], JobFunctions] | None = None
+
+    def fresh(self) -> JobFunctions:
+        """The functions as an attempt begins with them: what another has kept is not there."""
+        return self if self.renew is None else self.renew()
 
 
 @dataclass(frozen=True, slots=True)

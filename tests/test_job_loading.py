@@ -204,6 +204,78 @@ def test_a_form_that_there_is_not_shows_where_it_was_asked_for():
     assert 'File "jobs/words.py", line 2' in error.details["traceback"]
 
 
+# Hooks
+
+HOOKS = ("map_init", "map_final", "reduce_init", "reduce_final")
+
+
+def test_a_job_has_the_hooks_that_it_defines():
+    hooks = "\n".join(f"def {hook}(): return [{hook!r}]" for hook in HOOKS)
+    job = load(code(f"{MODULE}\n{hooks}\n"), {})
+    assert [getattr(job, hook)() for hook in HOOKS] == [[hook] for hook in HOOKS]
+    methods = "\n".join(f"    def {hook}(self): return self.params, {hook!r}" for hook in HOOKS)
+    job = load(code(f"{CLASS}\n{methods}\n", "Words"), {"least": 7})
+    for form in (job, job.fresh()):
+        assert [getattr(form, hook)() for hook in HOOKS] == [({"least": 7}, h) for h in HOOKS]
+
+
+@pytest.mark.parametrize(("source", "class_name"), [(MODULE, None), (CLASS, "Words")])
+def test_a_job_without_hooks_has_none_and_one_instance_for_all_attempts(source, class_name):
+    job = load(code(source, class_name), {"least": 1})
+    assert [getattr(job, hook) for hook in HOOKS] == [None] * 4
+    assert job.fresh() is job
+
+
+def test_a_class_with_a_hook_begins_with_a_new_instance():
+    method = "    def map_init(self): pass\n"
+    job = load(code(CLASS + method, "Words"), {"least": 1})
+    forms = [job, job.fresh(), job.fresh()]
+    assert len({id(form.mapper.__self__) for form in forms}) == 3
+    for form in forms:
+        assert form.map_init.__self__ is form.mapper.__self__ is form.reducer.__self__
+
+
+def test_a_range_partitioner_keeps_its_sample_when_there_is_a_new_instance():
+    methods = """
+        def map_init(self): pass
+        def __init__(self): self.partition = pytxmr.RangePartitioner()
+    """
+    job = load(code(CLASS + dedent(methods).replace("\n", "\n    "), "Words"), {"least": 1})
+    job.partitioner.bind(["a", "m", "z"])
+    assert job.fresh().partitioner is job.partitioner
+
+
+def test_an_error_of_a_new_instance_is_the_jobs():
+    methods = """
+        def map_init(self): pass
+        made = []
+        def __init__(self):
+            self.made.append(1)
+            assert len(self.made) < 2, "no more"
+    """
+    job = load(code(CLASS + dedent(methods).replace("\n", "\n    "), "Words"), {"least": 1})
+    with pytest.raises(BadJob, match="no more") as caught:
+        job.fresh()
+    assert "len(self.made) < 2" in caught.value.details["traceback"]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_hook_that_wants_an_argument_is_refused(hook):
+    error = refused(f"{MODULE}\ndef {hook}(self): ...")
+    assert error.message.startswith(f"jobs/words.py: {hook}() is called without arguments: ")
+    error = refused(f"{CLASS}\n    def {hook}(self, key): ...", "Words")
+    assert error.message.startswith(f"jobs/words.py: {hook}() is called without arguments: ")
+    assert f"{hook} is int, not a function" in refused(f"{MODULE}\n{hook} = 3").message
+
+
+@pytest.mark.parametrize("kind", ["map", "reduce"])
+def test_a_module_that_ends_attempts_has_to_begin_them_too(kind):
+    error = refused(f"{MODULE}\ndef {kind}_final(): ...")
+    assert f"has {kind}_final(), but no {kind}_init()" in error.message
+    load(code(f"{MODULE}\ndef {kind}_init(): ..."), {})
+    load(code(f"{CLASS}\n    def {kind}_final(self): ...", "Words"), {"least": 1})
+
+
 # What is wrong with a module
 
 
@@ -275,8 +347,8 @@ def test_a_class_gives_its_methods():
     assert job.partitioner is stable_partition
 
 
-def test_a_class_may_define_every_hook():
-    hooks = dedent(
+def test_a_class_may_define_every_role():
+    roles = dedent(
         """
             combine = reduce
             def partition(self, key, partitions): return self.params["least"] % partitions
@@ -284,7 +356,7 @@ def test_a_class_may_define_every_hook():
             def write(self, pairs): yield repr(list(pairs))
         """
     )
-    job = load(code(CLASS + hooks.replace("\n", "\n    "), "Words"), {"least": 8})
+    job = load(code(CLASS + roles.replace("\n", "\n    "), "Words"), {"least": 8})
     assert list(job.combiner("k", [1, 2])) == [("k", 3)]
     assert job.partitioner("k", 5) == 3
     assert list(job.reader([1])) == [1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import linecache
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import PurePath
 from types import ModuleType
 from typing import Any
@@ -20,7 +21,7 @@ from pytxmr.job.readymade import FORMATS, nearest, ready_made, ready_made_names,
 from pytxmr.model import JobCode, JobFunctions
 from pytxmr.records.batch import batch_form
 from pytxmr.records.folds import Fold
-from pytxmr.records.partition import stable_partition
+from pytxmr.records.partition import RangePartitioner, stable_partition
 
 #: role -> (is it required, the method's name in a class)
 ROLES = {
@@ -31,6 +32,8 @@ ROLES = {
     "reader": (False, "read"),
     "writer": (False, "write"),
 }
+#: Called before the first record or key of an attempt, and after the last. Both forms name them so.
+HOOKS = ("map_init", "map_final", "reduce_init", "reduce_final")
 
 
 def load(code: JobCode, params: dict[str, Any]) -> JobFunctions:
@@ -102,8 +105,11 @@ def bind(module: ModuleType, code: JobCode, params: dict[str, Any]) -> JobFuncti
             ) from error
         instance.params = dict(params)
         found = {role: _method(instance, code, role) for role in ROLES}
+        found |= {hook: _hook(_own(instance, hook), code, hook) for hook in HOOKS}
     else:
         found = {role: _function(module, code, role) for role in ROLES}
+        found |= {hook: _hook(getattr(module, hook, None), code, hook) for hook in HOOKS}
+        _check_reset(found, code)
     found["partitioner"] = found["partitioner"] or stable_partition
     reducer, combiner = found["reducer"], found["combiner"]
     if combiner is None and isinstance(reducer, Fold) and reducer.combines:
@@ -118,7 +124,14 @@ def bind(module: ModuleType, code: JobCode, params: dict[str, Any]) -> JobFuncti
         raise BadJob(
             f"{code.filename}: a batch mapper reads the input itself; leave out the reader"
         )
-    return JobFunctions(**found)
+    if not code.class_name or not any(found[hook] for hook in HOOKS):
+        return JobFunctions(**found)
+
+    def renew() -> JobFunctions:
+        again, kept = bind(module, code, params), found["partitioner"]
+        return replace(again, partitioner=kept) if isinstance(kept, RangePartitioner) else again
+
+    return JobFunctions(**found, renew=renew)
 
 
 def _job_class(module: ModuleType, code: JobCode) -> type[Any]:
@@ -133,9 +146,8 @@ def _job_class(module: ModuleType, code: JobCode) -> type[Any]:
 def _method(instance: Any, code: JobCode, role: str) -> Any:
     required, method = ROLES[role]
     name = code.names.get(role, method)
-    found = getattr(instance, name, None)
-    inherited = getattr(MapReduce, name, None)
-    if found is None or getattr(found, "__func__", None) is inherited is not None:
+    found = _own(instance, name)
+    if found is None:
         if required or role in code.names:
             if role in FORMATS and (made := ready_made(role, name)) is not None:
                 return made
@@ -143,6 +155,38 @@ def _method(instance: Any, code: JobCode, role: str) -> Any:
             raise BadJob(f"{code.filename}: class {code.class_name} has no method {name}{hint}")
         return None
     return _callable(found, code, name)
+
+
+def _own(instance: Any, name: str) -> Any:
+    """The attribute, unless it is what `MapReduce` has by that name."""
+    found = getattr(instance, name, None)
+    inherited = getattr(MapReduce, name, None)
+    return None if getattr(found, "__func__", None) is inherited is not None else found
+
+
+def _hook(found: Any, code: JobCode, name: str) -> Any:
+    if found is None:
+        return None
+    # Not at the top: a worker's start would be longer by it, and few jobs have hooks.
+    from inspect import signature
+
+    try:
+        signature(_callable(found, code, name)).bind()
+    except TypeError as error:
+        raise BadJob(f"{code.filename}: {name}() is called without arguments: {error}") from error
+    except ValueError:
+        pass  # of some functions that are written in C nothing is known
+    return found
+
+
+def _check_reset(found: dict[str, Any], code: JobCode) -> None:
+    """What a module keeps outlives the attempt, so that the next one would add to it unnoticed."""
+    for before, after in (("map_init", "map_final"), ("reduce_init", "reduce_final")):
+        if found[after] is not None and found[before] is None:
+            raise BadJob(
+                f"{code.filename} has {after}(), but no {before}(): a worker runs several tasks in "
+                f"one process, so define {before}() to begin each with nothing kept of the last"
+            )
 
 
 def _function(module: ModuleType, code: JobCode, role: str) -> Any:

@@ -11,10 +11,13 @@ Pair = tuple[Any, Any]
 class MapReduce:
     """A job as a class: define ``map`` and ``reduce``, and ``combine`` if it helps.
 
-    One instance is made per worker process. ``params`` of the class declares the parameters with
-    their defaults; ``self.params`` has the values of this run. ``combine``, ``partition``,
-    ``read`` and ``write`` may be left undefined; they are what ``combiner``, ``partitioner``,
-    ``reader`` and ``writer`` are to the module form.
+    ``params`` of the class declares the parameters with their defaults; ``self.params`` has the
+    values of this run. ``combine``, ``partition``, ``read`` and ``write`` may be left undefined;
+    they are what ``combiner``, ``partitioner``, ``reader`` and ``writer`` are to the module form.
+
+    One instance is made per worker process; of a class with hooks (``map_init``, ``map_final``,
+    ``reduce_init``, ``reduce_final``) one per attempt, so that what an attempt keeps in ``self``
+    is its own.
     """
 
     params: dict[str, Any] = {}
@@ -26,3 +29,15 @@ class MapReduce:
     def reduce(self, key: Any, values: Iterator[Any]) -> Iterable[Pair]:
         """Yield pairs for one key; ``values`` is an iterator that can be read once."""
         raise NotImplementedError(f"{type(self).__name__} defines no reduce(self, key, values)")
+
+    def map_init(self) -> Iterable[Pair] | None:
+        """Called once before an attempt's first record. May yield pairs, as ``map`` does."""
+
+    def map_final(self) -> Iterable[Pair] | None:
+        """Called once after an attempt's last record. May yield pairs, as ``map`` does."""
+
+    def reduce_init(self) -> Iterable[Pair] | None:
+        """Called once before an attempt's first key. May yield pairs, as ``reduce`` does."""
+
+    def reduce_final(self) -> Iterable[Pair] | None:
+        """Called once after an attempt's last key. May yield pairs, as ``reduce`` does."""

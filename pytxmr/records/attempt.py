@@ -74,10 +74,10 @@ _HERE = os.path.dirname(__file__)
 _CALLED_BY_USERS = frozenset({"columns.py", "folds.py"})
 
 
-def pair_problem(pair: Any, role: str) -> Uncarryable | None:
-    """What is wrong with something that a mapper or reducer yielded, if anything."""
+def pair_problem(pair: Any, who: str) -> Uncarryable | None:
+    """What is wrong with something that ``who``, as "the mapper", yielded, if anything."""
     if not is_pair(pair):
-        return Uncarryable(f"the {role} yielded {pair!r:.200}: not a pair (key, value)", final=True)
+        return Uncarryable(f"{who} yielded {pair!r:.200}: not a pair (key, value)", final=True)
     key, value = pair
     try:
         check_key(key)

@@ -59,8 +59,8 @@ def batch_form(function: Any) -> str | None:
     return getattr(function, _MARK, None)
 
 
-def as_columns(items: Iterable[Any], role: str) -> Iterator[Columns]:
-    """What a batch function yields, as columns. Raises `Uncarryable` for anything else."""
+def as_columns(items: Iterable[Any], who: str) -> Iterator[Columns]:
+    """What a batch function, ``who``, yields, as columns. Raises `Uncarryable` for other things."""
     keys: list[Any] = []
     values: list[Any] = []
     for item in items:
@@ -78,7 +78,7 @@ def as_columns(items: Iterable[Any], role: str) -> Iterator[Columns]:
             yield Columns(list(item), list(item.values()))
         elif not is_pair(item):
             raise Uncarryable(
-                f"the {role} yielded {item!r:.200}: not a pair (key, value), a mapping or "
+                f"{who} yielded {item!r:.200}: not a pair (key, value), a mapping or "
                 f"pytxmr.columns(keys, values)",
                 final=True,
             )

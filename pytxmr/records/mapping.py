@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from itertools import chain, islice, starmap
 from operator import length_hint
@@ -28,6 +28,8 @@ from pytxmr.records.quarantine import Quarantine, checked
 from pytxmr.records.readers import TEXT_CHUNK_BYTES, Reading, line_blocks, split_lines, split_text
 from pytxmr.records.sortbuffer import SortBuffer
 
+MAPPER = "the mapper"
+
 
 def sample_keys(functions: JobFunctions, split: InputSplit, most: int) -> list[Any]:
     """The first ``most`` keys at the most that the mapper yields for a split, up to an error.
@@ -36,7 +38,7 @@ def sample_keys(functions: JobFunctions, split: InputSplit, most: int) -> list[A
     """
     keys: list[Any] = []
     try:
-        for pair in islice(_pairs(_Records(split, functions)), most):
+        for pair in islice(_pairs(_Records(split, functions.fresh())), most):
             if is_pair(pair):
                 check_key(pair[0])
                 keys.append(pair[0])
@@ -49,7 +51,7 @@ def _pairs(records: _Records) -> Iterator[Any]:
     """What the mapper yields, pair by pair, also if it is a batch mapper."""
     if records.form is None:
         return records.mapped()
-    found = as_columns(records.mapped_batches(), "mapper")
+    found = as_columns(records.mapped(), MAPPER)
     return chain.from_iterable(columns.pairs() for columns in found)
 
 
@@ -60,6 +62,7 @@ class _Records:
         self, split: InputSplit, functions: JobFunctions, bad: Quarantine | None = None
     ) -> None:
         self._split = split
+        self._bad = bad
         self._reader = functions.reader
         self._mapper = functions.mapper
         self._ready: Reader | None = None
@@ -69,6 +72,7 @@ class _Records:
             self._ready, self._reader = self._reader, None
             if self._one_by_one:
                 self._mapper = self._decoding(self._mapper)
+        self._init, self._final = functions.map_init, functions.map_final
         self.form = batch_form(functions.mapper)
         self._part = split.ranges[0]
         self._line_by_line = False
@@ -87,20 +91,41 @@ class _Records:
         self.reading = Reading()
         self.bytes_done = 0
         self.count = 0
+        #: Whose code is running, as messages name it: the mapper, or one of its hooks.
+        self.at_work = MAPPER
 
     def mapped(self) -> Iterator[Any]:
         """What the mapper yields for all records, one after the other."""
-        if self._ready is not None:
-            batches = self._ready_batches(self._ready)
+        return chain.from_iterable(self.results())
+
+    def results(self) -> Iterator[Any]:
+        """What each call of the mapper returns, and before and after them those of its hooks."""
+        if self.form is not None:
+            results = self._batch_results()
         else:
-            batches = self._read_batches() if self._reader else self._text_batches()
-        return chain.from_iterable(chain.from_iterable(batches))
+            results = chain.from_iterable(self._batches())
+        if self._init is None and self._final is None:
+            return results
+        first = self._result_of("map_init()", self._init)
+        return chain(first, results, self._result_of("map_final()", self._final))
 
-    def mapped_batches(self) -> Iterator[Any]:
-        """What a batch mapper yields for all of them, one after the other."""
-        return chain.from_iterable(self.batch_results())
+    def _batches(self) -> Iterator[Iterator[Any]]:
+        if self._ready is not None:
+            return self._ready_batches(self._ready)
+        return self._read_batches() if self._reader else self._text_batches()
 
-    def batch_results(self) -> Iterator[Iterable[Any]]:
+    def _result_of(self, name: str, hook: Callable[[], Any] | None) -> Iterator[Any]:
+        if hook is None:
+            return
+        if self._bad is not None:
+            self._bad.none_at_hand()
+        self.at_work = name
+        result = hook()
+        if result is not None:
+            yield result
+        self.at_work = MAPPER
+
+    def _batch_results(self) -> Iterator[Any]:
         if self._line_by_line:
             yield from self._line_results()
             return
@@ -208,7 +233,10 @@ class _Records:
         return AttemptFailed("the mapper raised StopIteration", where=self.where())
 
     def where(self) -> str:
-        """File, offset and content of the record that the mapper was last called with."""
+        """File, offset and content of the record that the mapper was last called with; nothing if
+        one of its hooks is at work."""
+        if self.at_work != MAPPER:
+            return ""
         if self._record is not None:
             return f"{self._part.path}, record {self._record!r:.400}"
         if self._ready is not None:
@@ -276,6 +304,7 @@ def _run_map(
     watch: Watch,
     bad: Quarantine | None = None,
 ) -> Outcome:
+    functions = functions.fresh()
     combiner = functions.combiner
     buffer = SortBuffer(
         spill_path, partitions, buffer_bytes, functions.partitioner, combiner, codec
@@ -289,7 +318,7 @@ def _run_map(
             while buffer.fill(stream):
                 progress(min(1.0, records.reading.done / total))
         else:
-            for columns in as_columns(records.mapped_batches(), "mapper"):
+            for columns in as_columns(records.mapped(), MAPPER):
                 buffer.add(columns.keys, columns.values)
                 progress(min(1.0, records.reading.done / total))
         ranges = buffer.finish()
@@ -303,15 +332,15 @@ def _run_map(
         raise
     except BaseException as error:
         buffer.abort()
-        message = f"the mapper raised {type(error).__name__}: {error}"
+        message = f"{records.at_work} raised {type(error).__name__}: {error}"
         if not in_user_code(error):
             if isinstance(error, OSError):
                 raise AttemptFailed(f"{spill_path}: {error.strerror}") from error
             _Careful(functions, split, bad).explain()
             if records.form is not None and isinstance(error, TypeError):
                 raise AttemptFailed(
-                    f"the mapper cannot be called, or returned no pairs ({error}); lacks it a "
-                    f"yield?",
+                    f"{records.at_work} cannot be called, or returned no pairs ({error}); lacks "
+                    f"it a yield?",
                     where=records.where(),
                     final=True,
                 ) from error
@@ -338,6 +367,7 @@ class _Careful:
         self._functions = functions
         self._split = split
         self._bad = bad
+        self._records: _Records
         self._partials: dict[Any, Any] = {}
 
     def explain(self) -> None:
@@ -348,20 +378,12 @@ class _Careful:
         """
         if self._bad is not None:
             self._bad.begin()
-        records = _Records(self._split, self._functions, self._bad)
+        self._records = records = _Records(self._split, self._functions.fresh(), self._bad)
         if records.form is not None:
             return self._explain_batches(records)
-        mapper = records._mapper
-        found: list[Any] = []
-
-        def keep(key: Any, value: Any) -> list[Any]:
-            found[:] = [mapper(key, value)]
-            return found
-
-        records._mapper = keep
         try:
-            for result in records.mapped():
-                for _ in checked(result, self._problem):
+            for result in records.results():
+                for _ in checked(result, self._problem, records.at_work):
                     pass
         except AttemptFailed as error:
             error.details.setdefault("where", records.where())
@@ -369,14 +391,14 @@ class _Careful:
         except PytxmrError:
             raise
         except BaseException as error:
-            message = f"the mapper raised {type(error).__name__}: {error}"
+            message = f"{records.at_work} raised {type(error).__name__}: {error}"
             raise AttemptFailed(message, where=records.where()) from error
 
     def _explain_batches(self, records: _Records) -> None:
         try:
             # Batch by batch: those after the one at fault must not be read before it is found.
-            for result in records.batch_results():
-                for columns in as_columns(result, "mapper"):
+            for result in records.results():
+                for columns in as_columns(result, records.at_work):
                     for pair in columns.pairs():
                         problem = self._problem(pair)
                         if problem is not None:
@@ -388,7 +410,7 @@ class _Careful:
             return  # the first run's error is the one to tell
 
     def _problem(self, pair: Any) -> AttemptFailed | None:
-        return pair_problem(pair, "mapper") or self._fold_problem(*pair)
+        return pair_problem(pair, self._records.at_work) or self._fold_problem(*pair)
 
     def _fold_problem(self, key: Any, value: Any) -> AttemptFailed | None:
         """Can the job's fold, if it has one, take this value, too?"""

@@ -30,6 +30,7 @@ from pytxmr.records.columns import Columns
 
 NOTE_BYTES = 8192
 _NOTE = struct.Struct("<QI")
+_MAPPER = "the mapper"
 #: Characters of a record that a message shows.
 _SHOWN = 400
 
@@ -169,17 +170,20 @@ class Quarantine:
                 reason = (
                     error.message
                     if isinstance(error, Uncarryable)
-                    else f"the mapper raised {type(error).__name__}: {error}"
+                    else f"{_MAPPER} raised {type(error).__name__}: {error}"
                 )
                 self._set_aside(*place, reason, error)
                 return []
             finally:
-                # What kills the process between two records is not the mapper.
-                self._write_note(0, b"")
+                self.none_at_hand()
 
         return guarded if self.most else noted
 
     # ---- one record
+
+    def none_at_hand(self) -> None:
+        """What kills the process from now on is no record."""
+        self._write_note(0, b"")
 
     def _at_hand(self, path: str, offset: int, record: Any) -> None:
         self._number += 1
@@ -234,8 +238,8 @@ def _place(path: str, offset: int, record: Any) -> str:
     return f"{path}, offset {offset}, record {shown!r:.{_SHOWN}}"
 
 
-def checked(result: Any, problem: Callable[[Any], AttemptFailed | None]) -> Iterator[Any]:
-    """The pairs of what a mapper returned, up to one that has a problem, which is raised.
+def checked(result: Any, problem: Callable[[Any], AttemptFailed | None], who: str) -> Iterator[Any]:
+    """The pairs of what ``who``, the mapper, returned, up to one with a problem, which is raised.
 
     It is thrown into the mapper at its ``yield``, so the traceback shows the user's line.
     """
@@ -244,7 +248,7 @@ def checked(result: Any, problem: Callable[[Any], AttemptFailed | None]) -> Iter
     except TypeError:
         hint = "; does it lack a yield?" if result is None else ""
         raise Uncarryable(
-            f"the mapper returned {type(result).__name__}, not an iterable of pairs{hint}",
+            f"{who} returned {type(result).__name__}, not an iterable of pairs{hint}",
             final=True,
         ) from None
     throw = getattr(result, "throw", None)
@@ -262,15 +266,15 @@ def checked(result: Any, problem: Callable[[Any], AttemptFailed | None]) -> Iter
 
 
 def _problem(pair: Any) -> AttemptFailed | None:
-    return pair_problem(pair, "mapper")
+    return pair_problem(pair, _MAPPER)
 
 
 def _pairs(result: Any) -> list[Any]:
-    return list(checked(result, _problem))
+    return list(checked(result, _problem, _MAPPER))
 
 
 def _columns(result: Any) -> list[Columns]:
-    found = list(as_columns(result, "mapper"))
+    found = list(as_columns(result, _MAPPER))
     for columns in found:
         for pair in columns.pairs():
             problem = _problem(pair)

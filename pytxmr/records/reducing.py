@@ -24,6 +24,7 @@ from pytxmr.records.folds import Fold, Identity
 from pytxmr.records.merge import SegmentMerge
 from pytxmr.records.writers import Chunk, encoded
 
+_REDUCER, _WRITER = "the reducer", "the writer"
 #: Pairs that a reducer yields are handed on so many at a time.
 _CHUNK_PAIRS = 1024
 #: Partials of one key, from one batch each, are merged when there are so many.
@@ -42,22 +43,28 @@ def run_reduce(
 
     Raises `AttemptFailed` with ``where`` naming the key, or `SpillDamaged`; then no file is left.
     """
+    functions = functions.fresh()
     merged = SegmentMerge(segments, scratch)
     reducing = _reducing(functions, merged)
     hasher = hashlib.sha256()
     size = pairs = 0
-    at_work = "writer"  # it pulls what the reducer makes
+    at_work = _WRITER  # it pulls what the reducer makes
 
     def counted() -> Iterator[Chunk]:
         nonlocal pairs, at_work
-        at_work = "reducer"
-        for chunk in reducing.chunks():
-            pairs += len(chunk)
-            progress(0.5)
-            at_work = "writer"
-            yield chunk
-            at_work = "reducer"
-        at_work = "writer"
+        for who, chunks in (
+            ("reduce_init()", _hook_chunks("reduce_init()", functions.reduce_init)),
+            (_REDUCER, reducing.chunks()),
+            ("reduce_final()", _hook_chunks("reduce_final()", functions.reduce_final)),
+        ):
+            at_work = who
+            for chunk in chunks:
+                pairs += len(chunk)
+                progress(0.5)
+                at_work = _WRITER
+                yield chunk
+                at_work = who
+        at_work = _WRITER
 
     watch(lambda: (merged.batches, size, *reducing.signs()))
     try:
@@ -71,22 +78,21 @@ def run_reduce(
     except BaseException as error:
         if os.path.exists(output_path):
             os.unlink(output_path)
-        details = {"where": reducing.where()} if at_work == "reducer" else {}
-        if isinstance(error, Uncarryable):
+        details = {"where": reducing.where()} if at_work == _REDUCER else {}
+        if isinstance(error, Uncarryable) and at_work == _REDUCER:
             error.details.setdefault("where", reducing.where())
         if isinstance(error, PytxmrError):
             raise
         if isinstance(error, OSError) and not in_user_code(error):
             raise AttemptFailed(f"{output_path}: {error.strerror}") from error
         if isinstance(error, TypeError) and not in_user_code(error):
-            made = "pairs" if at_work == "reducer" else "text"
+            made = "text" if at_work == _WRITER else "pairs"
             raise AttemptFailed(
-                f"the {at_work} cannot be called, or returned no {made} ({error}); lacks it a "
-                f"yield?",
+                f"{at_work} cannot be called, or returned no {made} ({error}); lacks it a yield?",
                 final=True,
                 **details,
             ) from error
-        message = f"the {at_work} raised {type(error).__name__}: {error}"
+        message = f"{at_work} raised {type(error).__name__}: {error}"
         raise AttemptFailed(message, **details) from error
     finally:
         merged.close()
@@ -99,6 +105,13 @@ def run_reduce(
         size_bytes=size,
         digest=hasher.hexdigest(),
     )
+
+
+def _hook_chunks(name: str, hook: Callable[[], Any] | None) -> Iterator[Chunk]:
+    """What a hook yields, if there is one and it yields anything."""
+    result = hook() if hook is not None else None
+    if result is not None:
+        yield from as_columns(result, name)
 
 
 def _reducing(functions: JobFunctions, merged: Iterable[Groups]) -> _Reducing:
@@ -206,7 +219,7 @@ class _Batched(_Reducing):
         self._keys: list[Any] = []
 
     def chunks(self) -> Iterator[Chunk]:
-        return as_columns(chain.from_iterable(self._results()), "reducer")
+        return as_columns(chain.from_iterable(self._results()), _REDUCER)
 
     def _results(self) -> Iterator[Iterable[Any]]:
         for groups in whole(self._merged):

@@ -113,6 +113,75 @@ def reducer(key, values):
         assert site.parts(output) == [b"a\t300\nb\t100\n"]
 
 
+@pytest.mark.parametrize("form", ["Words", ""], ids=["class", "module"])
+def test_words_that_are_counted_in_the_mapper_are_counted_once_by_few_workers(
+    site: Site, form: str
+) -> None:
+    site.write("in.txt", TEXT * 3)
+    source = """\
+from collections import Counter
+import pytxmr
+
+class Words(pytxmr.MapReduce):
+    def map_init(self):
+        self.counts = Counter()
+
+    def map(self, key, value):
+        self.counts.update(value.split())
+        return ()
+
+    def map_final(self):
+        yield from self.counts.items()
+
+    def reduce_init(self):
+        self.keys = 0
+
+    def reduce(self, key, values):
+        self.keys += 1
+        yield key, sum(values)
+
+    def reduce_final(self):
+        pytxmr.counter("keys", self.keys)
+
+job = Words()
+map_init, mapper, map_final = job.map_init, job.map, job.map_final
+reduce_init, reducer, reduce_final = job.reduce_init, job.reduce, job.reduce_final
+"""
+    job = site.write("job.py", source)
+    words = ["--workers", 1, "--split-size", 8, "--reducers", 2]
+    done = site.run(f"{job}:{form}" if form else job, "in.txt", *words)
+    assert done.status == 0, done.err
+    assert re.search(r"[5-9] maps, 2 reduces", done.out)
+    assert word_counts(site.parts()) == Counter(TEXT.split() * 3)
+    assert re.search(r"^  counter +keys: 4$", done.out, re.M)
+
+
+def test_error_in_a_hook_fails_the_job_with_its_line_also_where_records_may_be_skipped(
+    site: Site,
+) -> None:
+    site.write("in.txt", TEXT)
+    job = site.write(
+        "job.py",
+        """def mapper(key, value):
+    yield value, 1
+
+def map_init():
+    pass
+
+def map_final():
+    yield "rate", 1 / 0  # of nothing
+
+def reducer(key, values):
+    yield key, sum(values)
+""",
+    )
+    done = site.run(job, "in.txt", "--skip-bad-records", 5)
+    assert done.status == 1
+    assert 'yield "rate", 1 / 0  # of nothing' in done.err
+    assert "map_final() raised ZeroDivisionError: division by zero" in done.err
+    assert "pytxmr/" not in done.err.split("ZeroDivisionError")[0]
+
+
 def test_pairs_arrive_as_they_were_yielded(site: Site) -> None:
     site.write("in.txt", "any\n")
     job = site.write(

@@ -66,7 +66,7 @@ def got_by(form, splits, chunk_bytes=1 << 20, buffer_bytes=1 << 25):
         patch.setattr(mapping, "BUFFER_BYTES", buffer_bytes)
         for split in splits:
             records = mapping._Records(split, made)
-            assert list(records.mapped_batches()) == []
+            assert list(records.mapped()) == []
             yield records, calls[:]
             calls.clear()
 
@@ -196,7 +196,7 @@ def test_pairs_mappings_and_columns_are_taken(tmp_path, monkeypatch, way, most, 
 
 def test_what_is_yielded_keeps_its_order():
     items = [("a", 1), ["b", 2], {"c": 3, "d": 4}, ("e", 5), columns(["f", "g"]), ("h", 6)]
-    pairs = [pair for some in as_columns(items, "mapper") for pair in some.pairs()]
+    pairs = [pair for some in as_columns(items, "the mapper") for pair in some.pairs()]
     assert pairs == [*zip("abcde", range(1, 6), strict=True), ("f", None), ("g", None), ("h", 6)]
 
 
@@ -208,7 +208,7 @@ def test_single_pairs_are_handed_on_before_they_are_too_many():
             pulled[0] += 1
             yield "key", pulled[0]
 
-    found = list(islice(as_columns(many(), "mapper"), 3))
+    found = list(islice(as_columns(many(), "the mapper"), 3))
     assert pulled[0] == 3 * batches._PAIRS
     assert [value for some in found for value in some.values] == list(range(1, pulled[0] + 1))
 
@@ -524,6 +524,6 @@ def test_what_the_reducer_calls_of_ours_raises_in_its_name(tmp_path, reducer):
 
 
 def test_as_columns_says_whose_fault_it_is():
-    for role in ("mapper", "reducer"):
-        with pytest.raises(AttemptFailed, match=f"the {role} yielded 7: not a pair"):
+    for role in ("the mapper", "the reducer"):
+        with pytest.raises(AttemptFailed, match=f"{role} yielded 7: not a pair"):
             list(as_columns([Columns([1], [2]), 7], role))
