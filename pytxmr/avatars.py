@@ -57,8 +57,9 @@ def _as_event(tracker: str, fact: Any) -> ev.Event:
                 raise PeerBroke("partition_bytes are not numbers")
             counters = _counters(fact)
             first_bad = take(fact, "first_bad", (dict, type(None))) or {}
-            digest = take(fact, "digest", str)
-            return ev.MapSucceeded(job, tracker, attempt, sizes, counters, first_bad, digest)
+            size = take(fact, "size_bytes", (int, type(None))) or 0
+            written = take(fact, "digest", str), size
+            return ev.MapSucceeded(job, tracker, attempt, sizes, counters, first_bad, *written)
         case "reduce-succeeded":
             size, digest = take(fact, "size_bytes", int), take(fact, "digest", str)
             counters = _counters(fact)

@@ -76,8 +76,15 @@ def make_spec(options: JobOptions) -> JobSpec:
     output = os.path.abspath(options.output)
     if os.path.lexists(output):
         raise BadInput(f"the output directory {output} exists already; remove it or name another")
+    reducers = options.reducers
+    if functions.reducer is None:
+        if reducers:
+            raise BadJob(
+                f"--reducers {reducers}: {code.filename} has no reducer; say 0, or nothing"
+            )
+        reducers = 0
     sample = None
-    if isinstance(functions.partitioner, RangePartitioner):
+    if reducers != 0 and isinstance(functions.partitioner, RangePartitioner):
         sample = _sample(functions, list_inputs(inputs))
     return JobSpec(
         name=os.path.basename(options.job),
@@ -85,7 +92,7 @@ def make_spec(options: JobOptions) -> JobSpec:
         inputs=inputs,
         output=output,
         params=params,
-        reducers=options.reducers,
+        reducers=reducers,
         split_bytes=options.split_bytes,
         keep=options.keep,
         speculate=options.speculate,

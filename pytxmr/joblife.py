@@ -149,11 +149,16 @@ class JobLife:
                 "attempt": str(order.attempt),
                 "split": self.splits[order.attempt.task.index].to_plain(),
                 "partitions": order.partitions,
+                "output_path": self._part_path(order),
                 "bad": self._bad(order),
             }
             for order in orders
         ]
         return self._call(tracker, "executeMap", self.job, tasks)
+
+    def _part_path(self, order: ev.LaunchMap) -> str | None:
+        """Where the attempt shall write a part of the output; None if it shall spill."""
+        return None if order.partitions else self.output.attempt_path(str(order.attempt))
 
     def _bad(self, order: ev.LaunchMap) -> dict[str, Any] | None:
         """What the attempt shall do about bad records; None if nothing."""
@@ -161,7 +166,7 @@ class JobLife:
             return None
         return {
             "most": self.spec.skip_bad_records,
-            "path": self.output.attempt_path(str(order.attempt)),
+            "path": self.output.bad_path(str(order.attempt)),
             "careful": order.careful,
             "skip": [list(record) for record in order.skip],
         }

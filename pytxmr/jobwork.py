@@ -128,14 +128,19 @@ class JobWork:
                 self._means.report(fact | {"job": self.id, "attempt": str(attempt)})
 
     def execute_map(self, attempt: AttemptId, task: dict[str, Any]) -> None:
-        """Start a map attempt; its end is reported."""
+        """Start a map attempt, which writes a spill, or a part of the output if the task names
+        where; its end is reported."""
         split = InputSplit.from_plain(take(task, "split", list))
         message = {
             "do": "map",
             "split": split.to_plain(),
             "partitions": take(task, "partitions", int),
-            "spill_path": self._means.store.spill_path(self.id, attempt),
         }
+        output_path = take(task, "output_path", (str, type(None)))
+        if output_path is None:
+            message["spill_path"] = self._means.store.spill_path(self.id, attempt)
+        else:
+            message["output_path"] = output_path
         bad = task.get("bad")
         if bad is not None:
             message["bad"] = take(task, "bad", dict) | {
@@ -143,14 +148,17 @@ class JobWork:
                 "note_path": self._note_path(attempt),
             }
         fail_point("map-started")
-        self._start(attempt, message, lambda done: self._map_done(attempt, done))
+        spills = output_path is None
+        self._start(attempt, message, lambda done: self._map_done(attempt, spills, done))
 
-    def _map_done(self, attempt: AttemptId, done: dict[str, Any]) -> dict[str, Any]:
-        self._means.store.add_spill(self.id, attempt)
+    def _map_done(self, attempt: AttemptId, spills: bool, done: dict[str, Any]) -> dict[str, Any]:
+        if spills:
+            self._means.store.add_spill(self.id, attempt)
         fail_point("map-spilled")
         return {
             "fact": "map-succeeded",
             "partition_bytes": done["partition_bytes"],
+            "size_bytes": done["size_bytes"],
             "digest": done["digest"],
             "first_bad": done["first_bad"],
         }

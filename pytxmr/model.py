@@ -122,13 +122,14 @@ class JobCode:
 
 @dataclass(frozen=True, slots=True)
 class JobFunctions:
-    """What a job does, bound and ready to call. None means that the default is used.
+    """What a job does, bound and ready to call. None means that the default is used; without a
+    reducer, what maps put out is the job's output.
 
     ``renew`` makes the same functions over a new instance; None if one instance does for all.
     """
 
     mapper: Callable[..., Any]
-    reducer: Callable[..., Any]
+    reducer: Callable[..., Any] | None
     combiner: Callable[..., Any] | None
     partitioner: Callable[[Any, int], int]
     reader: Callable[..., Any] | None
@@ -153,6 +154,7 @@ class JobSpec:
     inputs: tuple[str, ...]
     output: str
     params: dict[str, Any] = field(default_factory=dict)
+    #: None: as many as the cluster has workers; 0: what maps put out is the job's output.
     reducers: int | None = None
     #: None: 48 MiB at the most, evened out over the workers.
     split_bytes: int | None = None
@@ -199,7 +201,7 @@ class JobSpec:
         )
         if (
             not all(isinstance(path, str) for path in spec.inputs)
-            or (spec.reducers is not None and not 1 <= spec.reducers <= 100_000)
+            or (spec.reducers is not None and not 0 <= spec.reducers <= 100_000)
             or (spec.split_bytes is not None and spec.split_bytes < 1)
             or (spec.memory_bytes is not None and spec.memory_bytes < 1)
             or not 0 <= spec.task_timeout <= 10_000_000

@@ -33,7 +33,7 @@ from pytxmr.job.loading import load, user_traceback
 from pytxmr.model import InputSplit, JobCode, JobFunctions, Segment
 from pytxmr.records.attempt import Outcome, Signs, bind_sample
 from pytxmr.records.codec import unpack_column
-from pytxmr.records.mapping import run_map
+from pytxmr.records.mapping import map_to_part, run_map
 from pytxmr.records.quarantine import Quarantine, UserCode
 from pytxmr.records.reducing import run_reduce
 
@@ -178,17 +178,7 @@ class Worker:
         """Do what a task's message says."""
         if message["do"] == "map":
             fail_point("worker-map-started")
-            outcome = run_map(
-                functions,
-                InputSplit.from_plain(message["split"]),
-                message["spill_path"],
-                message["partitions"],
-                _buffer_bytes(self._job["memory_bytes"]),
-                self._progress,
-                self._job["codec"],
-                _quarantine(message["bad"]) if message.get("bad") else None,
-                self._watch,
-            )
+            outcome = self._map(functions, message)
             fail_point("worker-map-spilled")
             return outcome
         fail_point("worker-reduce-started")
@@ -203,6 +193,24 @@ class Worker:
         )
         fail_point("worker-reduce-written")
         return outcome
+
+    def _map(self, functions: JobFunctions, message: dict[str, Any]) -> Outcome:
+        split = InputSplit.from_plain(message["split"])
+        bad = _quarantine(message["bad"]) if message.get("bad") else None
+        if "output_path" in message:
+            path = message["output_path"]
+            return map_to_part(functions, split, path, self._progress, bad, self._watch)
+        return run_map(
+            functions,
+            split,
+            message["spill_path"],
+            message["partitions"],
+            _buffer_bytes(self._job["memory_bytes"]),
+            self._progress,
+            self._job["codec"],
+            bad,
+            self._watch,
+        )
 
     def explained(self, error: BaseException) -> PytxmrError:
         """The error as the tracker gets it: the user's own exception with its traceback."""

@@ -204,6 +204,28 @@ def test_a_form_that_there_is_not_shows_where_it_was_asked_for():
     assert 'File "jobs/words.py", line 2' in error.details["traceback"]
 
 
+# Without a reducer
+
+
+WITHOUT = MODULE.partition("def reducer")[0]
+CLASS_WITHOUT = CLASS.partition("    def reduce")[0]
+
+
+def test_a_job_needs_no_reducer():
+    for job in (load(code(WITHOUT), {}), load(code(CLASS_WITHOUT, "Words"), {"least": 1})):
+        assert (job.reducer, job.combiner) == (None, None)
+
+
+@pytest.mark.parametrize("role", ["combiner", "partitioner", "reduce_init", "reduce_final"])
+def test_what_comes_before_a_reducer_is_refused_where_there_is_none(role):
+    if role != "reduce_final":  # which a module has only together with reduce_init
+        error = refused(f"{WITHOUT}\ndef {role}(): ...\n")
+        assert error.message.startswith(f"jobs/words.py has {role}(), but no reducer(): ")
+    method = {"combiner": "combine", "partitioner": "partition"}.get(role, role)
+    error = refused(f"{CLASS_WITHOUT}\n    def {method}(self): ...\n", "Words")
+    assert error.message.startswith(f"jobs/words.py has {method}(), but no reduce(): ")
+
+
 # Hooks
 
 HOOKS = ("map_init", "map_final", "reduce_init", "reduce_final")
@@ -313,7 +335,6 @@ def test_a_module_whose_top_level_raises_is_refused(top):
     ("missing", "written", "message"),
     [
         ("mapper", "mappre", "no mapper(); did you mean mappre?, or name another with --mapper"),
-        ("reducer", "reduce", "no reducer(); did you mean reduce?, or name another with --reducer"),
         ("mapper", "zzz", "jobs/words.py has no mapper(), or name another with --mapper"),
     ],
 )
@@ -387,10 +408,9 @@ def test_an_instance_has_its_own_parameters():
         (CLASS, "Zzz", "jobs/words.py has no class Zzz"),
         (MODULE, "mapper", "jobs/words.py has no class mapper"),
         (CLASS.replace("def map(", "def mapp("), "Words", "class Words has no method map"),
-        (CLASS.replace("def reduce(", "def reduced("), "Words", "class Words has no method reduce"),
         (CLASS + "    combine = 3\n", "Words", "combine is int, not a function"),
     ],
-    ids=["near", "far", "no class", "no map", "no reduce", "no function"],
+    ids=["near", "far", "no class", "no map", "no function"],
 )
 def test_what_is_wrong_with_a_class_is_named(source, class_name, message):
     assert message in refused(source, class_name).message

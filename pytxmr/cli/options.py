@@ -40,6 +40,12 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def number(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,6}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 up")
+    return int(text)
+
+
 def seconds(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,7}", text, re.ASCII):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds; 0 means no limit")
@@ -112,8 +118,9 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
         "--output", "-o", metavar="DIR", required=True, help="made by the job; must not exist"
     )
     parser.add_argument(
-        "--reducers", type=positive, metavar="N",
-        help="reduce tasks, and so part files (default: the cluster's workers)",
+        "--reducers", type=number, metavar="N",
+        help="reduce tasks, and so part files; 0: none, what each map puts out is a part file, in "
+        "the order of the input (default: the cluster's workers; 0 for a job without a reducer)",
     )  # fmt: skip
     parser.add_argument(
         "--split-size", type=size, metavar="SIZE",

@@ -57,14 +57,20 @@ def fraction_done(status: dict[str, Any]) -> float:
     reduces = status["reduces_done"] + status["fraction_reducing"]
     mapped = min(1.0, maps / status["maps"]) if status["maps"] else 1.0
     reduced = min(1.0, reduces / status["reduces"]) if status["reduces"] else 0.0
+    if map_only(status):
+        return mapped
     return float(2 * mapped + reduced) / 3
 
 
+def map_only(status: dict[str, Any]) -> bool:
+    """Is it a job without reduces? Until it starts, that is not known of any."""
+    return not status["reduces"] and status["phase"] != "queued"
+
+
 def _progress_text(status: dict[str, Any]) -> str:
-    text = (
-        f"{status['phase']}: map {status['maps_done']}/{status['maps']}, "
-        f"reduce {status['reduces_done']}/{status['reduces']}"
-    )
+    text = f"{status['phase']}: map {status['maps_done']}/{status['maps']}"
+    if not map_only(status):
+        text += f", reduce {status['reduces_done']}/{status['reduces']}"
     return text + (f", {status['failures']} failed" if status["failures"] else "")
 
 
@@ -83,9 +89,10 @@ def show_summary(status: dict[str, Any], stream: TextIO | None = None) -> None:
     """What an ended job did: records, bytes, time per phase, counters."""
     out = stream or sys.stdout
     count = status["counters"].get
+    direct = map_only(status)
     print(
-        f"{status['job']} {status['outcome']} in {status['seconds']:.2f} s: "
-        f"{status['maps']} maps, {status['reduces']} reduces"
+        f"{status['job']} {status['outcome']} in {status['seconds']:.2f} s: {status['maps']} maps"
+        + ("" if direct else f", {status['reduces']} reduces")
         + (f", {status['failures']} attempts failed" if status["failures"] else ""),
         file=out,
     )
@@ -95,10 +102,12 @@ def show_summary(status: dict[str, Any], stream: TextIO | None = None) -> None:
         ("spilled", "spilled records", "map output bytes"),
         ("output", "reduce output records", "reduce output bytes"),
     ]
+    if direct:
+        rows = [rows[0], ("output", "map output records", "map output bytes")]
     for name, records, octets in rows:
         text = f"  {name:<9} {count(records, 0):>14,} records"
         print(text + (f" {count(octets, 0):>16,} bytes" if octets else ""), file=out)
-    phases = ("mapping", "reducing", "committing")
+    phases = ("mapping", "committing") if direct else ("mapping", "reducing", "committing")
     times = [f"{name} {status['phase_seconds'].get(name, 0.0):.2f} s" for name in phases]
     print(f"  time      {', '.join(times)}", file=out)
     if status["uncut"]:

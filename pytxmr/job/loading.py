@@ -26,7 +26,7 @@ from pytxmr.records.partition import RangePartitioner, stable_partition
 #: role -> (is it required, the method's name in a class)
 ROLES = {
     "mapper": (True, "map"),
-    "reducer": (True, "reduce"),
+    "reducer": (False, "reduce"),
     "combiner": (False, "combine"),
     "partitioner": (False, "partition"),
     "reader": (False, "read"),
@@ -110,8 +110,9 @@ def bind(module: ModuleType, code: JobCode, params: dict[str, Any]) -> JobFuncti
         found = {role: _function(module, code, role) for role in ROLES}
         found |= {hook: _hook(getattr(module, hook, None), code, hook) for hook in HOOKS}
         _check_reset(found, code)
-    found["partitioner"] = found["partitioner"] or stable_partition
     reducer, combiner = found["reducer"], found["combiner"]
+    if reducer is None:
+        _check_map_only(found, code)
     if combiner is None and isinstance(reducer, Fold) and reducer.combines:
         found["combiner"] = reducer
     if isinstance(combiner, Fold) and not combiner.combines:
@@ -124,6 +125,7 @@ def bind(module: ModuleType, code: JobCode, params: dict[str, Any]) -> JobFuncti
         raise BadJob(
             f"{code.filename}: a batch mapper reads the input itself; leave out the reader"
         )
+    found["partitioner"] = found["partitioner"] or stable_partition
     if not code.class_name or not any(found[hook] for hook in HOOKS):
         return JobFunctions(**found)
 
@@ -177,6 +179,18 @@ def _hook(found: Any, code: JobCode, name: str) -> Any:
     except ValueError:
         pass  # of some functions that are written in C nothing is known
     return found
+
+
+def _check_map_only(found: dict[str, Any], code: JobCode) -> None:
+    """Without a reducer, nothing can come before it."""
+    names = {role: method if code.class_name else role for role, (_, method) in ROLES.items()}
+    for name in ("combiner", "partitioner", "reduce_init", "reduce_final"):
+        if found[name] is not None:
+            raise BadJob(
+                f"{code.filename} has {names.get(name, name)}(), but no {names['reducer']}(): "
+                f"without one, what a map puts out is a part of the output as it is; define one, "
+                f"or leave {names.get(name, name)}() out"
+            )
 
 
 def _check_reset(found: dict[str, Any], code: JobCode) -> None:

@@ -68,7 +68,8 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class JobSubmitted:
-    """``reducers`` None: as many as the cluster has workers when the job starts."""
+    """``reducers`` None: as many as the cluster has workers when the job starts; 0: each map
+    writes a part of the output."""
 
     job: str
     maps: int
@@ -122,7 +123,8 @@ class InitFailed:
 @dataclass(frozen=True, slots=True)
 class MapSucceeded:
     """``first_bad``: ``where``, ``message`` and ``traceback`` of the first record set aside.
-    ``digest``: the same for all attempts of the map that put out the same."""
+    ``digest``: the same for all attempts of the map that put out the same. ``size_bytes``: of the
+    part that it wrote, of a job without reduces."""
 
     job: str
     tracker: str
@@ -131,6 +133,7 @@ class MapSucceeded:
     counters: dict[str, int] = field(default_factory=dict)
     first_bad: dict[str, Any] = field(default_factory=dict)
     digest: str = ""
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +211,8 @@ class InitJob:
 
 @dataclass(frozen=True, slots=True)
 class LaunchMap:
-    """``careful``: record by record, noting each. ``skip``: the numbers of records to set aside
-    without a try, each with the reason."""
+    """``partitions`` 0: the map writes a part of the output. ``careful``: record by record, noting
+    each. ``skip``: the numbers of records to set aside without a try, each with the reason."""
 
     job: str
     tracker: str
@@ -252,7 +255,7 @@ class KillAttempt:
 
 @dataclass(frozen=True, slots=True)
 class CommitJob:
-    """``winners``: of each partition the attempt that counts, its bytes and its SHA-256; ``bad``:
+    """``winners``: of each part the attempt that counts, its bytes and its SHA-256; ``bad``:
     the map attempts that count and have set records aside."""
 
     job: str

@@ -26,6 +26,7 @@ The life of a job::
   so does, once, one that lags far behind the others in being gathered.
 - Reports of attempts that are not running any more are ignored, so each may come twice or late.
 - A tracker that cannot initialise the job is not used, unless it is the last one left.
+- A job without reduces commits what its maps have written; no map that is done runs again.
 - A commit is not disturbed: a job that is killed while it commits ends as killed thereafter.
 
 Which attempt goes where is chosen by `plan.launching`; it starts as that is handled, as an event.
@@ -239,9 +240,11 @@ class JobState:
     # ---- where the job can run
 
     def _start(self, workers: int) -> list[ev.Instruction]:
-        self.tasks.add_reduces(self._reducers or max(1, workers))
+        self.tasks.add_reduces(max(1, workers) if self._reducers is None else self._reducers)
         self._shuffle = ShufflePlan(len(self.maps), len(self.reduces))
-        self.phase = Phase.MAPPING if self.maps else Phase.REDUCING
+        self.phase = Phase.MAPPING if self.maps else self._after_mapping
+        if self.phase is Phase.COMMITTING:
+            return self.own_orders()
         return [ev.InitJob(self.job, tracker) for tracker in self._initialising]
 
     def _tracker_joined(self, event: ev.TrackerJoined) -> list[ev.Instruction]:
@@ -331,6 +334,9 @@ class JobState:
         task.first_bad = event.first_bad
         if self.tasks.counters.get(BAD_RECORDS, 0) > self._skip_bad_records:
             return self._too_many_bad_records()
+        if not self.reduces:
+            task.size_bytes = event.size_bytes
+            return orders + self.own_orders()
         address = self._addresses[event.tracker]
         self._shuffle.add(MapOutput(event.attempt, event.tracker, address, event.partition_bytes))
         if changed:
@@ -344,8 +350,12 @@ class JobState:
         outrun = self._won(task, attempt, counters, now)
         self._maps_to_do -= 1
         if not self._maps_to_do:
-            self.phase = Phase.REDUCING
+            self.phase = self._after_mapping
         return outrun
+
+    @property
+    def _after_mapping(self) -> Phase:
+        return Phase.REDUCING if self.reduces else Phase.COMMITTING
 
     def _won(
         self, task: Task, attempt: AttemptId, counters: dict[str, int], now: float
@@ -625,9 +635,9 @@ class JobState:
         """What the jobtracker itself is to do or to be doing: to commit, or to clean up."""
         if self.phase is Phase.COMMITTING:
             winners = tuple(
-                (reduce.winner, reduce.size_bytes, reduce.digest)
-                for reduce in self.reduces
-                if reduce.winner
+                (task.winner, task.size_bytes, task.digest)
+                for task in self.reduces or self.maps
+                if task.winner
             )
             bad = tuple(task.bad_attempt for task in self.maps if task.bad_attempt is not None)
             return [ev.CommitJob(self.job, winners, self.counters(), bad)]

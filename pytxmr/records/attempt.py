@@ -74,10 +74,21 @@ _HERE = os.path.dirname(__file__)
 _CALLED_BY_USERS = frozenset({"columns.py", "folds.py"})
 
 
+#: What is wrong with something that somebody, as "the mapper", yielded, if anything.
+Problem = Callable[[Any, str], Uncarryable | None]
+
+
+def shape_problem(pair: Any, who: str) -> Uncarryable | None:
+    """It must be a pair."""
+    if is_pair(pair):
+        return None
+    return Uncarryable(f"{who} yielded {pair!r:.200}: not a pair (key, value)", final=True)
+
+
 def pair_problem(pair: Any, who: str) -> Uncarryable | None:
-    """What is wrong with something that ``who``, as "the mapper", yielded, if anything."""
+    """It must be a pair, of a key and a value that can be carried to a reducer."""
     if not is_pair(pair):
-        return Uncarryable(f"{who} yielded {pair!r:.200}: not a pair (key, value)", final=True)
+        return shape_problem(pair, who)
     key, value = pair
     try:
         check_key(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from io import BytesIO
 from itertools import chain, islice, starmap
 from operator import length_hint
@@ -12,10 +13,12 @@ from pytxmr.errors import AttemptFailed, PytxmrError, Uncarryable
 from pytxmr.model import BAD_RECORDS, InputSplit, JobFunctions
 from pytxmr.records.attempt import (
     Outcome,
+    Problem,
     Progress,
     Watch,
     in_user_code,
     pair_problem,
+    shape_problem,
     unwatched,
 )
 from pytxmr.records.batch import BUFFER_BYTES, as_columns, batch_form
@@ -27,8 +30,11 @@ from pytxmr.records.formats import Block, Reader, as_they_are, decoded, decoded_
 from pytxmr.records.quarantine import Quarantine, checked
 from pytxmr.records.readers import TEXT_CHUNK_BYTES, Reading, line_blocks, split_lines, split_text
 from pytxmr.records.sortbuffer import SortBuffer
+from pytxmr.records.writers import WRITER, Chunk, PartFile, encoded
 
 MAPPER = "the mapper"
+#: Pairs that go to a writer are handed on so many at a time.
+_CHUNK_PAIRS = 1024
 
 
 def sample_keys(functions: JobFunctions, split: InputSplit, most: int) -> list[Any]:
@@ -59,7 +65,11 @@ class _Records:
     """The records of a split, as batches for `map`, remembering which one is at hand."""
 
     def __init__(
-        self, split: InputSplit, functions: JobFunctions, bad: Quarantine | None = None
+        self,
+        split: InputSplit,
+        functions: JobFunctions,
+        bad: Quarantine | None = None,
+        problem: Problem = pair_problem,
     ) -> None:
         self._split = split
         self._bad = bad
@@ -78,7 +88,7 @@ class _Records:
         self._line_by_line = False
         if bad is not None:
             self._mapper = bad.mapper(
-                self._mapper, self.form, self._reader is not None, lambda: self._part.path
+                self._mapper, self.form, self._reader is not None, lambda: self._part.path, problem
             )
             self._reader = self._reader and bad.reader(self._reader)
             self._line_by_line = bad.most > 0
@@ -91,12 +101,31 @@ class _Records:
         self.reading = Reading()
         self.bytes_done = 0
         self.count = 0
-        #: Whose code is running, as messages name it: the mapper, or one of its hooks.
+        self._chunk: list[Any] = []
+        #: Whose code is running, as messages name it: the mapper, one of its hooks, the writer.
         self.at_work = MAPPER
 
     def mapped(self) -> Iterator[Any]:
         """What the mapper yields for all records, one after the other."""
         return chain.from_iterable(self.results())
+
+    def chunks(self) -> Iterator[Chunk]:
+        """What it yields, for a writer. Raises `TypeError` for what is not a pair."""
+        stream = self.mapped()
+        if self.form is not None:
+            yield from as_columns(stream, MAPPER)
+            return
+        while True:
+            # The list grows while the mapper yields, so that it shows how far that is.
+            chunk = self._chunk = []
+            chunk += islice(stream, _CHUNK_PAIRS)
+            if not chunk:
+                return
+            if (set(map(type, chunk)) != {tuple} or set(map(len, chunk)) != {2}) and not all(
+                map(is_pair, chunk)
+            ):
+                raise TypeError("something in the stream is not a pair")
+            yield chunk
 
     def results(self) -> Iterator[Any]:
         """What each call of the mapper returns, and before and after them those of its hooks."""
@@ -226,7 +255,7 @@ class _Records:
 
     def signs(self) -> tuple[int, ...]:
         """Differs whenever one more record, or batch of them, has been read."""
-        return (self.bytes_done, self.count, length_hint(self._rest))
+        return (self.bytes_done, self.count, length_hint(self._rest), len(self._chunk))
 
     def _stopped(self) -> AttemptFailed:
         """`map` takes a StopIteration out of the mapper for the end of its input; it is not."""
@@ -270,16 +299,37 @@ def run_map(
     ``bad``, records at which the mapper raises are set aside there, as long as they are few enough.
     """
     rest = (functions, split, spill_path, partitions, buffer_bytes, progress, codec, watch)
+    return _setting_aside(lambda bad: _run_map(*rest, bad), bad)
+
+
+def map_to_part(
+    functions: JobFunctions,
+    split: InputSplit,
+    output_path: str,
+    progress: Progress,
+    bad: Quarantine | None = None,
+    watch: Watch = unwatched,
+) -> Outcome:
+    """Map a split into a part file, which is fsynced, at ``output_path``: no reducer follows.
+
+    What the mapper yields goes to the writer in the order in which it comes, and need not be what
+    can be carried. Raises as `run_map` does, and ``bad`` is what it is there.
+    """
+    rest = (functions, split, output_path, progress, watch)
+    return _setting_aside(lambda bad: _map_to_part(*rest, bad), bad)
+
+
+def _setting_aside(run: Callable[[Quarantine | None], Outcome], bad: Quarantine | None) -> Outcome:
     if bad is None:
-        return _run_map(*rest)
+        return run(None)
     if not bad.careful:
         try:
-            return _run_map(*rest)
+            return run(None)
         except AttemptFailed:
             pass  # Which record it was, or that it was none, shows when it comes again.
     try:
         bad.begin()
-        outcome = _run_map(*rest, bad)
+        outcome = run(bad)
         bad.finish()
     except OSError as error:
         bad.discard()
@@ -302,7 +352,7 @@ def _run_map(
     progress: Progress,
     codec: str,
     watch: Watch,
-    bad: Quarantine | None = None,
+    bad: Quarantine | None,
 ) -> Outcome:
     functions = functions.fresh()
     combiner = functions.combiner
@@ -322,29 +372,10 @@ def _run_map(
                 buffer.add(columns.keys, columns.values)
                 progress(min(1.0, records.reading.done / total))
         ranges = buffer.finish()
-    except Uncarryable as error:
-        buffer.abort()
-        _Careful(functions, split, bad).explain()
-        error.details.setdefault("where", records.where())
-        raise
-    except PytxmrError:
-        buffer.abort()
-        raise
     except BaseException as error:
         buffer.abort()
-        message = f"{records.at_work} raised {type(error).__name__}: {error}"
-        if not in_user_code(error):
-            if isinstance(error, OSError):
-                raise AttemptFailed(f"{spill_path}: {error.strerror}") from error
-            _Careful(functions, split, bad).explain()
-            if records.form is not None and isinstance(error, TypeError):
-                raise AttemptFailed(
-                    f"{records.at_work} cannot be called, or returned no pairs ({error}); lacks "
-                    f"it a yield?",
-                    where=records.where(),
-                    final=True,
-                ) from error
-        raise AttemptFailed(message, where=records.where()) from error
+        _tell(error, records, _Careful(functions, split, bad), spill_path)
+        raise
     return Outcome(
         counters={
             "map input records": records.count,
@@ -358,15 +389,90 @@ def _run_map(
     )
 
 
+def _map_to_part(
+    functions: JobFunctions,
+    split: InputSplit,
+    output_path: str,
+    progress: Progress,
+    watch: Watch,
+    bad: Quarantine | None,
+) -> Outcome:
+    functions = functions.fresh()
+    records = _Records(split, functions, bad, shape_problem)
+    part = PartFile(output_path)
+    pairs = 0
+    total = max(1, split.size_bytes)
+
+    def counted() -> Iterator[Chunk]:
+        nonlocal pairs
+        records.at_work = MAPPER
+        for chunk in records.chunks():
+            pairs += len(chunk)
+            progress(min(1.0, records.bytes_done / total))
+            mapping, records.at_work = records.at_work, WRITER
+            yield chunk
+            records.at_work = mapping
+        records.at_work = WRITER
+
+    watch(lambda: (*records.signs(), pairs, part.size_bytes))
+    records.at_work = WRITER  # it pulls what the mapper makes
+    try:
+        part.write(encoded(counted(), functions.writer))
+    except BaseException as error:
+        careful = _Careful(replace(functions, combiner=None), split, bad, shape_problem)
+        _tell(error, records, careful, output_path)
+        raise
+    return Outcome(
+        counters={
+            "map input records": records.count,
+            "map input bytes": records.bytes_done,
+            "map output records": pairs,
+            "map output bytes": part.size_bytes,
+        },
+        size_bytes=part.size_bytes,
+        digest=part.digest,
+    )
+
+
+def _tell(error: BaseException, records: _Records, careful: _Careful, path: str) -> None:
+    """Raise what says more of an error that came up while a map was writing to ``path``; return
+    if the error itself says all."""
+    who, where = records.at_work, records.where()
+    if isinstance(error, PytxmrError):
+        if isinstance(error, Uncarryable):
+            careful.explain()
+            error.details.setdefault("where", where)
+        return
+    if not in_user_code(error):
+        if isinstance(error, OSError):
+            raise AttemptFailed(f"{path}: {error.strerror}") from error
+        if who != WRITER:
+            careful.explain()
+        if isinstance(error, TypeError) and (who == WRITER or records.form is not None):
+            made = "text" if who == WRITER else "pairs"
+            raise AttemptFailed(
+                f"{who} cannot be called, or returned no {made} ({error}); lacks it a yield?",
+                where=where,
+                final=True,
+            ) from error
+    raise AttemptFailed(f"{who} raised {type(error).__name__}: {error}", where=where) from error
+
+
 class _Careful:
     """Reads a split record by record to find the one that yields what cannot be used."""
 
     def __init__(
-        self, functions: JobFunctions, split: InputSplit, bad: Quarantine | None = None
+        self,
+        functions: JobFunctions,
+        split: InputSplit,
+        bad: Quarantine | None,
+        problem: Problem = pair_problem,
     ) -> None:
         self._functions = functions
+        self._combiner = functions.combiner
         self._split = split
         self._bad = bad
+        self._pair_problem = problem
         self._records: _Records
         self._partials: dict[Any, Any] = {}
 
@@ -378,7 +484,8 @@ class _Careful:
         """
         if self._bad is not None:
             self._bad.begin()
-        self._records = records = _Records(self._split, self._functions.fresh(), self._bad)
+        functions = self._functions.fresh()
+        self._records = records = _Records(self._split, functions, self._bad, self._pair_problem)
         if records.form is not None:
             return self._explain_batches(records)
         try:
@@ -410,11 +517,12 @@ class _Careful:
             return  # the first run's error is the one to tell
 
     def _problem(self, pair: Any) -> AttemptFailed | None:
-        return pair_problem(pair, self._records.at_work) or self._fold_problem(*pair)
+        found = self._pair_problem(pair, self._records.at_work)
+        return found or self._fold_problem(*pair)
 
     def _fold_problem(self, key: Any, value: Any) -> AttemptFailed | None:
         """Can the job's fold, if it has one, take this value, too?"""
-        fold = self._functions.combiner
+        fold = self._combiner
         if not isinstance(fold, Fold):
             return None
         try:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from pytxmr.errors import AttemptFailed, Uncarryable, Undecodable
-from pytxmr.records.attempt import pair_problem
+from pytxmr.records.attempt import Problem, pair_problem
 from pytxmr.records.batch import as_columns
 from pytxmr.records.columns import Columns
 
@@ -139,8 +139,10 @@ class Quarantine:
         form: str | None,
         own_reader: bool,
         file: Callable[[], str],
+        problem: Problem = pair_problem,
     ) -> Callable[[Any, Any], Iterable[Any]]:
-        """The user's mapper in careful mode. ``file`` gives the path that is being read."""
+        """The user's mapper in careful mode. ``file`` gives the path that is being read.
+        What the mapper yields is set aside if it has a ``problem``."""
 
         def where(key: Any, value: Any) -> tuple[str, int, Any]:
             if own_reader:
@@ -161,7 +163,7 @@ class Quarantine:
             counters = self._code.save_counters()
             try:
                 result = mapper(key, value)
-                return _pairs(result) if form is None else _columns(result)
+                return (_pairs if form is None else _columns)(result, problem)
             except Undecodable as error:
                 self._set_aside(*place, error.message, None)
                 return []
@@ -265,19 +267,15 @@ def checked(result: Any, problem: Callable[[Any], AttemptFailed | None], who: st
         raise found
 
 
-def _problem(pair: Any) -> AttemptFailed | None:
-    return pair_problem(pair, _MAPPER)
+def _pairs(result: Any, problem: Problem) -> list[Any]:
+    return list(checked(result, lambda pair: problem(pair, _MAPPER), _MAPPER))
 
 
-def _pairs(result: Any) -> list[Any]:
-    return list(checked(result, _problem, _MAPPER))
-
-
-def _columns(result: Any) -> list[Columns]:
+def _columns(result: Any, problem: Problem) -> list[Columns]:
     found = list(as_columns(result, _MAPPER))
     for columns in found:
         for pair in columns.pairs():
-            problem = _problem(pair)
-            if problem is not None:
-                raise problem
+            error = problem(pair, _MAPPER)
+            if error is not None:
+                raise error
     return found

@@ -7,8 +7,6 @@ chunks, lists of pairs or `Columns`, which the writer takes as a whole.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from operator import length_hint
@@ -22,9 +20,9 @@ from pytxmr.records.columns import Columns, Groups, whole
 from pytxmr.records.combine import is_pair
 from pytxmr.records.folds import Fold, Identity
 from pytxmr.records.merge import SegmentMerge
-from pytxmr.records.writers import Chunk, encoded
+from pytxmr.records.writers import WRITER, Chunk, PartFile, encoded
 
-_REDUCER, _WRITER = "the reducer", "the writer"
+_REDUCER = "the reducer"
 #: Pairs that a reducer yields are handed on so many at a time.
 _CHUNK_PAIRS = 1024
 #: Partials of one key, from one batch each, are merged when there are so many.
@@ -46,9 +44,9 @@ def run_reduce(
     functions = functions.fresh()
     merged = SegmentMerge(segments, scratch)
     reducing = _reducing(functions, merged)
-    hasher = hashlib.sha256()
-    size = pairs = 0
-    at_work = _WRITER  # it pulls what the reducer makes
+    part = PartFile(output_path)
+    pairs = 0
+    at_work = WRITER  # it pulls what the reducer makes
 
     def counted() -> Iterator[Chunk]:
         nonlocal pairs, at_work
@@ -61,23 +59,15 @@ def run_reduce(
             for chunk in chunks:
                 pairs += len(chunk)
                 progress(0.5)
-                at_work = _WRITER
+                at_work = WRITER
                 yield chunk
                 at_work = who
-        at_work = _WRITER
+        at_work = WRITER
 
-    watch(lambda: (merged.batches, size, *reducing.signs()))
+    watch(lambda: (merged.batches, part.size_bytes, *reducing.signs()))
     try:
-        with open(output_path, "wb", buffering=1 << 18) as file:
-            for piece in encoded(counted(), functions.writer):
-                hasher.update(piece)
-                size += len(piece)
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
+        part.write(encoded(counted(), functions.writer))
     except BaseException as error:
-        if os.path.exists(output_path):
-            os.unlink(output_path)
         details = {"where": reducing.where()} if at_work == _REDUCER else {}
         if isinstance(error, Uncarryable) and at_work == _REDUCER:
             error.details.setdefault("where", reducing.where())
@@ -86,7 +76,7 @@ def run_reduce(
         if isinstance(error, OSError) and not in_user_code(error):
             raise AttemptFailed(f"{output_path}: {error.strerror}") from error
         if isinstance(error, TypeError) and not in_user_code(error):
-            made = "text" if at_work == _WRITER else "pairs"
+            made = "text" if at_work == WRITER else "pairs"
             raise AttemptFailed(
                 f"{at_work} cannot be called, or returned no {made} ({error}); lacks it a yield?",
                 final=True,
@@ -100,10 +90,10 @@ def run_reduce(
         counters={
             "reduce input groups": reducing.groups_in,
             "reduce output records": pairs,
-            "reduce output bytes": size,
+            "reduce output bytes": part.size_bytes,
         },
-        size_bytes=size,
-        digest=hasher.hexdigest(),
+        size_bytes=part.size_bytes,
+        digest=part.digest,
     )
 
 

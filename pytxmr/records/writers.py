@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -12,6 +14,8 @@ from pytxmr.errors import AttemptFailed
 from pytxmr.records.columns import Columns
 from pytxmr.records.formats import Writer
 
+#: As messages name it.
+WRITER = "the writer"
 #: Some pairs of the output.
 Chunk = Columns | list[tuple[Any, Any]]
 
@@ -99,8 +103,36 @@ def encoded(
             yield encode(piece)
         else:
             raise AttemptFailed(
-                f"the writer yielded {type(piece).__name__}: it must yield str or bytes", final=True
+                f"{WRITER} yielded {type(piece).__name__}: it must yield str or bytes", final=True
             )
+
+
+class PartFile:
+    """A part file of the output. ``size_bytes``: what is written of it so far."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.size_bytes = 0
+        self._hasher = hashlib.sha256()
+
+    def write(self, pieces: Iterable[bytes]) -> None:
+        """Write all of it, and fsync. No file is left if that fails."""
+        try:
+            with open(self.path, "wb", buffering=1 << 18) as file:
+                for piece in pieces:
+                    self._hasher.update(piece)
+                    self.size_bytes += len(piece)
+                    file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            if os.path.exists(self.path):
+                os.unlink(self.path)
+            raise
+
+    @property
+    def digest(self) -> str:
+        return self._hasher.hexdigest()
 
 
 def encode(piece: str) -> bytes:

@@ -4,9 +4,10 @@
 
     DIR/_temporary/OWNER/              OWNER names the submission that writes here
     DIR/_temporary/OWNER/Reduce000.0   what attempt 0 of reduce 0 writes, and fsyncs
-    DIR/_temporary/OWNER/Map001.0      the bad records that attempt 0 of map 1 has set aside, if any
+    DIR/_temporary/OWNER/Map001.0      the same of map 1, in a job without reduces
+    DIR/_temporary/OWNER/Map001.0.bad  the records that attempt 0 of map 1 has set aside, if any
     DIR/_bad/Map001.jsonl              those of the attempt that counts
-    DIR/part-00000                     the winner, renamed when every reduce is done
+    DIR/part-00000                     the winner, renamed when all are there
     DIR/_temporary/OWNER/_SUCCESS      a manifest in JSON, fsynced
     DIR/_SUCCESS                       the same, linked last, exclusively
 
@@ -74,6 +75,10 @@ class OutputDirectory:
 
     def attempt_path(self, attempt: str) -> str:
         return os.path.join(self._own, attempt)
+
+    def bad_path(self, attempt: str) -> str:
+        """Where an attempt sets bad records aside."""
+        return self.attempt_path(f"{attempt}.bad")
 
     def commit(
         self,
@@ -147,7 +152,7 @@ class OutputDirectory:
     def _place_bad(self, attempt: str, task: str) -> dict[str, Any]:
         os.makedirs(os.path.join(self.path, BAD), exist_ok=True)
         name = f"{BAD}/{task}.jsonl"
-        source, target = self.attempt_path(attempt), os.path.join(self.path, name)
+        source, target = self.bad_path(attempt), os.path.join(self.path, name)
         if os.path.lexists(source) or not os.path.lexists(target):
             os.rename(source, target)
         return {"name": name, "bytes": os.path.getsize(target)}
