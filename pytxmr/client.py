@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -15,6 +15,7 @@ from twisted.spread import pb
 
 from pytxmr.errors import BadConfiguration, BadInput, BadJob, PytxmrError, Unreachable
 from pytxmr.job import loading
+from pytxmr.job.shipping import Beside, read_py_files
 from pytxmr.model import FileRange, InputSplit, JobCode, JobFunctions, JobSpec
 from pytxmr.net.login import log_in
 from pytxmr.net.remote import CALL_SECONDS, Peer, answering
@@ -57,6 +58,7 @@ class JobOptions:
     task_timeout: int = 600
     codec: str = "none"
     skip_bad_records: int = 0
+    py_files: tuple[str, ...] = ()
 
 
 def make_spec(options: JobOptions) -> JobSpec:
@@ -66,7 +68,12 @@ def make_spec(options: JobOptions) -> JobSpec:
     keys are to be sampled: the jobtracker, which plans it, refuses what cannot be read.
     """
     code = _read_code(options)
-    module = loading.import_source(code)
+    modules = Beside(os.path.dirname(code.filename), read_py_files(options.py_files))
+    modules.complete(code.source, code.filename)
+    module = loading.import_source(code, modules)
+    # Again: what was imported by a name that was put together imports more.
+    modules.complete(code.source, code.filename)
+    code = replace(code, modules=modules.shipped())
     params = loading.convert_params(loading.declared_params(module, code), options.params)
     loading.begin_job(params)
     functions = loading.bind(module, code, params)

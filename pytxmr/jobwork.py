@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgpack
 from twisted.logger import Logger
 
 from pytxmr.attemptlogs import LOG_TAIL_BYTES, AttemptLogs
@@ -70,11 +71,13 @@ class JobWork:
             take(setup, "memory_bytes", (int, type(None))) or means.memory_bytes,
         )
         means.store.add_job(job, key)
-        plain = {name: value for name, value in code.to_plain().items() if name != "source"}
+        plain = code.to_plain()
+        del plain["source"], plain["modules"]
         self._setup = Setup(
             {
                 "directory": os.path.join(directory, "files"),
                 "source_path": os.path.join(directory, "source.py"),
+                "modules_path": os.path.join(directory, "modules") if code.modules else None,
                 "code": plain,
                 "params": take(setup, "params", dict),
                 "key_sample": take(setup, "key_sample", (bytes, type(None))),
@@ -103,6 +106,9 @@ class JobWork:
             self._means.logs.begin(self.id)
             with open(os.path.join(directory, "source.py"), "wb") as file:
                 file.write(code.source)
+            if code.modules:
+                with open(os.path.join(directory, "modules"), "wb") as file:
+                    file.write(msgpack.packb(code.modules))
         except OSError as error:
             # The job is not noted here, so nobody might say that it is over.
             shutil.rmtree(directory, ignore_errors=True)
@@ -243,4 +249,5 @@ class JobWork:
 
 def kept_job_leaves(directory: str) -> list[str]:
     """What is to be removed of a job's directory when it has ended, if its spills are kept."""
-    return [os.path.join(directory, name) for name in ("files", "fetched", "scratch", "source.py")]
+    leaves = ("files", "fetched", "scratch", "source.py", "modules")
+    return [os.path.join(directory, name) for name in leaves]

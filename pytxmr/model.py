@@ -92,16 +92,24 @@ class AttemptId:
 
 @dataclass(frozen=True, slots=True)
 class JobCode:
-    """A job module as it is shipped: its source, the path the user typed, the names in it."""
+    """A job module as it is shipped: its source, the path the user typed, the names in it, and its
+    own modules: by the path that they are imported by, the client's path and the source of each.
+    """
 
     filename: str
     source: bytes = field(repr=False)
     class_name: str | None = None
     names: dict[str, str] = field(default_factory=dict)
+    modules: dict[str, tuple[str, bytes]] = field(default_factory=dict, repr=False)
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(self.source).hexdigest()
+        """Of the source, if it has no modules; else of all that is shipped."""
+        digest = hashlib.sha256(self.source)
+        for path, (_, source) in sorted(self.modules.items()):
+            name = path.encode("utf-8", "surrogateescape")
+            digest.update(b"\0%b\0%b" % (name, hashlib.sha256(source).digest()))
+        return digest.hexdigest()
 
     def to_plain(self) -> dict[str, Any]:
         return asdict(self) | {"digest": self.digest}
@@ -114,10 +122,22 @@ class JobCode:
             source=take(plain, "source", bytes),
             class_name=take(plain, "class_name", (str, type(None))),
             names=take(plain, "names", dict),
+            modules=_modules(take(plain, "modules", dict)),
         )
         if code.digest != take(plain, "digest", str):
             raise PeerBroke(f"the source of {code.filename} does not match its digest")
         return code
+
+
+def _modules(plain: dict[Any, Any]) -> dict[str, tuple[str, bytes]]:
+    modules = {}
+    for path, module in plain.items():
+        match path, module:
+            case (str(), [str(filename), bytes(source)]):
+                modules[path] = (filename, source)
+            case _:
+                raise PeerBroke("a module of the job is not a path, a file's name and bytes")
+    return modules
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,8 +162,11 @@ class Worker:
         _limit_data(job["data_bytes"])
         os.chdir(job["directory"])
         with open(job["source_path"], "rb") as file:
-            source = file.read()
-        code = JobCode.from_plain({**job["code"], "source": source})
+            shipped = {"source": file.read(), "modules": {}}
+        if job["modules_path"] is not None:
+            with open(job["modules_path"], "rb") as file:
+                shipped["modules"] = msgpack.unpackb(file.read())
+        code = JobCode.from_plain({**job["code"], **shipped})
         try:
             functions = load(code, job["params"])
         except BadJob as error:

@@ -305,6 +305,7 @@ def _job_options(options: argparse.Namespace) -> JobOptions:
         task_timeout=options.task_timeout,
         codec=options.codec,
         skip_bad_records=options.skip_bad_records,
+        py_files=tuple(options.py_files),
     )
 
 

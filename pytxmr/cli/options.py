@@ -59,6 +59,10 @@ def definition(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _paths(text: str) -> list[str]:
+    return [path for path in text.split(",") if path]
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pytxmr",
@@ -161,6 +165,11 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-D", dest="params", metavar="NAME=VALUE", type=definition, action="append", default=[],
         help="set a parameter that the job declares",
+    )  # fmt: skip
+    parser.add_argument(
+        "--py-files", metavar="PATH,...", type=_paths, action="extend", default=[],
+        help="modules (FILE.py), packages (DIR) and zips of both that the job imports; what lies "
+        "next to it is found without",
     )  # fmt: skip
     for role in ("mapper", "reducer", "combiner", "partitioner", "reader", "writer"):
         parser.add_argument(

@@ -6,7 +6,6 @@ traceback on any machine shows the user's own file, line and text.
 
 from __future__ import annotations
 
-import linecache
 import sys
 import traceback
 from dataclasses import replace
@@ -18,6 +17,7 @@ from pytxmr.errors import BadJob
 from pytxmr.job.context import begin_job
 from pytxmr.job.mapreduce import MapReduce
 from pytxmr.job.readymade import FORMATS, nearest, ready_made, ready_made_names, usable
+from pytxmr.job.shipping import Beside, Modules, importing, remember_lines
 from pytxmr.model import JobCode, JobFunctions
 from pytxmr.records.batch import batch_form
 from pytxmr.records.folds import Fold
@@ -42,23 +42,29 @@ def load(code: JobCode, params: dict[str, Any]) -> JobFunctions:
     return bind(import_source(code), code, params)
 
 
-def import_source(code: JobCode) -> ModuleType:
-    """Run the module's top level. Raises `BadJob` if it does not compile or raises."""
-    text = code.source.decode("utf-8", "replace")
-    linecache.cache[code.filename] = (len(text), None, text.splitlines(True), code.filename)
+def import_source(code: JobCode, modules: Modules | None = None) -> ModuleType:
+    """Run the module's top level. Raises `BadJob` if it does not compile or raises.
+
+    ``modules``: where its own imports are found, if that is not what was shipped with it.
+    """
+    remember_lines(code.filename, code.source)
     module = ModuleType(f"pytxmr_job_{PurePath(code.filename).stem}")
     module.__file__ = code.filename
     sys.modules[module.__name__] = module
     try:
-        exec(compile(code.source, code.filename, "exec"), module.__dict__)
-    except SyntaxError as error:
-        raise BadJob(
-            f"{code.filename}, line {error.lineno}: {error.msg}",
-            traceback="".join(traceback.format_exception_only(error)),
-        ) from error
+        with importing(code.modules if modules is None else modules):
+            exec(compile(code.source, code.filename, "exec", dont_inherit=True), module.__dict__)
     except (Exception, SystemExit) as error:
+        if isinstance(error, SyntaxError) and error.filename == code.filename:
+            raise BadJob(
+                f"{code.filename}, line {error.lineno}: {error.msg}",
+                traceback="".join(traceback.format_exception_only(error)),
+            ) from error
+        hint = ""
+        if isinstance(error, ModuleNotFoundError) and isinstance(modules, Beside):
+            hint = nearest(str(error.name), modules.names())
         raise BadJob(
-            f"{code.filename} cannot be imported: {type(error).__name__}: {error}",
+            f"{code.filename} cannot be imported: {type(error).__name__}: {error}{hint}",
             traceback=user_traceback(error),
         ) from error
     return module
@@ -243,4 +249,4 @@ _PACKAGE = PurePath(__file__).parent.parent
 
 
 def _is_ours(filename: str) -> bool:
-    return _PACKAGE in PurePath(filename).parents
+    return filename.startswith("<frozen importlib") or _PACKAGE in PurePath(filename).parents

@@ -82,7 +82,8 @@ class Site:
         return {
             "directory": str(directory),
             "source_path": str(directory / "source.py"),
-            "code": {k: v for k, v in code.to_plain().items() if k != "source"},
+            "modules_path": None,
+            "code": {k: v for k, v in code.to_plain().items() if k not in ("source", "modules")},
             "params": params,
             "key_sample": None,
             "memory_bytes": 1 << 26,

@@ -1,0 +1,277 @@
+"""A job's own modules: which of them are found and shipped, and how they are imported."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from pytxmr.client import JobOptions, make_spec
+from pytxmr.errors import BadJob, PeerBroke
+from pytxmr.job import context, shipping
+from pytxmr.job.loading import load
+from pytxmr.model import JobCode, JobSpec
+
+JOB = """
+{imports}
+
+def mapper(key, value):
+    {lazily}
+    yield {said}, 1
+
+def reducer(key, values):
+    yield key, sum(values)
+"""
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    modules, finders, params = set(sys.modules), list(sys.meta_path), dict(context.params)
+    yield
+    context.begin_job(params)
+    with shipping.importing({}):
+        pass
+    sys.meta_path[:] = finders
+    left = set(sys.modules) - modules
+    for name in left:
+        if name.startswith("pytxmr_job_"):
+            del sys.modules[name]
+    assert not left & {"helpers", "lib", "lib.text"}
+
+
+def write(directory: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(dedent(text))
+
+
+def spec_of(directory: Path, *py_files: str, job: str = "job.py") -> JobSpec:
+    output = directory / "out"
+    return make_spec(JobOptions(str(directory / job), ("in",), str(output), py_files=py_files))
+
+
+def job(imports: str = "", lazily: str = "pass", said: str = "1") -> str:
+    return JOB.format(imports=imports, lazily=lazily, said=said)
+
+
+def says(code: JobCode) -> object:
+    """What the job's mapper yields as its key, loaded as a worker does it."""
+    functions = load(JobCode.from_plain(code.to_plain()), {})
+    ((key, _),) = functions.mapper(0, "")
+    return key
+
+
+@pytest.mark.parametrize(
+    ("imports", "said"),
+    [
+        ("import helpers", "helpers.NAME"),
+        ("import helpers as other", "other.NAME"),
+        ("from helpers import NAME", "NAME"),
+        ("import lib.text", "lib.text.NAME"),
+        ("from lib import text", "text.NAME"),
+        ("from lib.text import NAME", "NAME"),
+        ("import lib", "lib.NAME"),
+        ("from lib import NAME", "NAME"),
+        ("import bare.text", "bare.text.NAME"),
+        ("from bare import text", "text.NAME"),
+    ],
+)
+@pytest.mark.parametrize("where", ["imports", "lazily"])
+def test_what_a_job_imports_is_shipped_and_imported_where_its_files_are_not(
+    tmp_path: Path, imports: str, said: str, where: str
+) -> None:
+    there = tmp_path / "there"
+    files = {
+        "helpers.py": "from deeper import NAME",
+        "deeper.py": "NAME = 'mine'",
+        "lib/__init__.py": "from .text import NAME",
+        "lib/text.py": "from . import names; NAME = names.NAME",
+        "lib/names.py": "NAME = 'mine'",
+        "bare/text.py": "from .names import NAME",
+        "bare/names.py": "NAME = 'mine'",
+        "unwanted.py": "raise SystemExit",
+        "job.py": job(**{where: imports}, said=said),
+    }
+    write(there, files)
+    code = spec_of(there).code
+    there.rename(tmp_path / "moved")
+    assert says(code) == "mine"
+    assert "unwanted.py" not in code.modules
+    assert not any(str(tmp_path) in place for place in sys.path)
+
+
+@pytest.mark.parametrize(
+    ("imports", "said"),
+    [
+        ("from helpers import *", "NAME"),
+        ("import importlib; h = importlib.import_module('hel' + 'pers')", "h.NAME"),
+    ],
+)
+def test_what_the_job_imports_by_a_name_that_no_import_shows_is_shipped_as_well(
+    tmp_path: Path, imports: str, said: str
+) -> None:
+    files = {"helpers.py": "from deeper import NAME", "deeper.py": "NAME = 'mine'"}
+    write(tmp_path / "there", files | {"job.py": job(imports, said=said)})
+    code = spec_of(tmp_path / "there").code
+    (tmp_path / "there").rename(tmp_path / "moved")
+    assert says(code) == "mine"
+
+
+def test_modules_of_the_standard_library_are_not_looked_for_beside_the_job(tmp_path: Path) -> None:
+    write(tmp_path, {"json.py": "x = 1", "pytxmr.py": "x = 1"})
+    write(tmp_path, {"job.py": job("import json, pytxmr", said="json.dumps(pytxmr.params)")})
+    code = spec_of(tmp_path).code
+    assert code.modules == {}
+    assert says(code) == "{}"
+
+
+def test_jobs_with_modules_of_one_name_do_not_meet(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        write(tmp_path / name, {"helpers.py": f"NAME = {name!r}"})
+        write(tmp_path / name, {"job.py": job("import helpers", "import helpers", "helpers.NAME")})
+    codes = [spec_of(tmp_path / name).code for name in ("first", "second")]
+    assert [says(code) for code in codes] == ["first", "second"]
+
+
+def test_what_the_process_has_imported_under_a_name_is_there_again_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "helpers", pytest)
+    write(tmp_path, {"helpers.py": "NAME = 'mine'"})
+    write(tmp_path, {"job.py": job("from helpers import NAME", said="NAME")})
+    assert says(spec_of(tmp_path).code) == "mine"
+    assert sys.modules["helpers"] is pytest
+
+
+def test_a_traceback_shows_the_users_file_and_line_of_a_module(tmp_path: Path) -> None:
+    write(tmp_path, {"lib/text.py": "def shout(text):\n    return text.uper()\n"})
+    write(tmp_path, {"job.py": job("from lib import text", said="text.shout('a')")})
+    code = spec_of(tmp_path).code
+    (tmp_path / "lib" / "text.py").unlink()
+    functions = load(JobCode.from_plain(code.to_plain()), {})
+    with pytest.raises(AttributeError) as caught:
+        list(functions.mapper(0, ""))
+    last = caught.traceback[-1]
+    assert (str(last.path), last.lineno + 1) == (str(tmp_path / "lib" / "text.py"), 2)
+    assert str(last.statement).strip() == "return text.uper()"
+
+
+def refused(tmp_path: Path, *py_files: str) -> BadJob:
+    with pytest.raises(BadJob) as caught:
+        spec_of(tmp_path, *py_files)
+    return caught.value
+
+
+def test_a_module_that_is_missing_is_refused_with_the_users_traceback(tmp_path: Path) -> None:
+    write(tmp_path, {"helpers.py": "import lib", "lib/__init__.py": "import helprs"})
+    write(tmp_path, {"job.py": job("import helpers")})
+    error = refused(tmp_path)
+    assert error.message.endswith("No module named 'helprs'; did you mean helpers?")
+    shown = error.details["traceback"]
+    files = [f'File "{tmp_path / name}"' for name in ("job.py", "helpers.py", "lib/__init__.py")]
+    assert [shown.index(name) for name in files] == sorted(shown.index(name) for name in files)
+    assert shown.count("File ") == 3
+
+
+def test_an_error_in_a_module_is_the_users_own(tmp_path: Path) -> None:
+    write(tmp_path, {"helpers.py": "x = 1\nx += None\n", "job.py": job("import helpers")})
+    error = refused(tmp_path)
+    assert "cannot be imported: TypeError" in error.message
+    assert error.details["traceback"].count("File ") == 2
+    assert f'File "{tmp_path / "helpers.py"}", line 2' in error.details["traceback"]
+    write(tmp_path, {"helpers.py": "x = = 1\n"})
+    error = refused(tmp_path)
+    assert f'File "{tmp_path / "helpers.py"}", line 1' in error.details["traceback"]
+
+
+def test_a_module_of_the_jobs_own_package_that_a_function_would_miss_is_refused(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, {"lib/__init__.py": "", "lib/text.py": ""})
+    write(tmp_path, {"job.py": job(lazily="import lib.txet")})
+    error = refused(tmp_path)
+    assert error.message == f"{tmp_path / 'job.py'}, line 5: there is no module lib.txet"
+    assert "import lib.txet" in error.details["traceback"]
+
+
+@pytest.mark.parametrize(
+    "lazily",
+    ["try: import lib.txet\n    except ImportError: pass", "import txet", "import os.txet"],
+)
+def test_what_a_function_may_do_without_or_find_elsewhere_is_not_missed(
+    tmp_path: Path, lazily: str
+) -> None:
+    write(tmp_path, {"lib/__init__.py": "", "job.py": job(lazily=lazily)})
+    assert set(spec_of(tmp_path).code.modules) <= {"lib/__init__.py"}
+
+
+def test_py_files_are_modules_packages_and_zips_of_them(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write(other, {"alone.py": "NAME = 1", "pack/__init__.py": "", "pack/in/text.py": "NAME = 2"})
+    with zipfile.ZipFile(other / "many.zip", "w") as archive:
+        archive.writestr("zipped.py", "NAME = 3")
+        archive.writestr("README", "not shipped")
+    imports = "import alone, zipped\nimport importlib\n"
+    imports += "text = importlib.import_module('pack.in.text')"
+    said = "(alone.NAME, text.NAME, zipped.NAME)"
+    write(tmp_path / "jobs", {"job.py": job(imports, said=said), "alone.py": "NAME = 9"})
+    given = [str(other / name) for name in ("alone.py", "pack", "many.zip")]
+    code = spec_of(tmp_path / "jobs", *given).code
+    assert says(code) == (1, 2, 3)
+    assert set(code.modules) == {"alone.py", "pack/__init__.py", "pack/in/text.py", "zipped.py"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("absent.py", None, "No such file or directory"),
+        ("absent.zip", None, "No such file or directory"),
+        ("words.txt", "", "neither a .py file, a directory nor a zip"),
+        ("json.py", "", "json is taken"),
+    ],
+)
+def test_py_files_that_cannot_be_shipped_are_refused(
+    tmp_path: Path, name: str, text: str | None, said: str
+) -> None:
+    write(tmp_path, {"job.py": job()} | ({} if text is None else {name: text}))
+    assert said in refused(tmp_path, str(tmp_path / name)).message
+
+
+def test_modules_larger_than_the_most_that_is_shipped_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipping, "MOST_MODULE_BYTES", 3 << 20)
+    text = "x = 1\n" + "#" * (2 << 20)
+    write(tmp_path, {"one.py": text, "two.py": text, "job.py": job("import one, two")})
+    error = refused(tmp_path)
+    assert "larger than 3 MiB" in error.message
+    write(tmp_path, {"job.py": job("import one")})
+    assert set(spec_of(tmp_path).code.modules) == {"one.py"}
+
+
+def test_modules_that_were_changed_on_the_way_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, {"helpers.py": "x = 1", "job.py": job("import helpers")})
+    code = spec_of(tmp_path).code
+    assert JobCode.from_plain(code.to_plain()) == code
+    changed = replace(code, modules={"helpers.py": ("helpers.py", b"x = 2")})
+    with pytest.raises(PeerBroke, match="digest"):
+        JobCode.from_plain(changed.to_plain() | {"digest": code.digest})
+    with pytest.raises(PeerBroke):
+        JobCode.from_plain(code.to_plain() | {"modules": {"helpers.py": ["x"]}})
+
+
+def test_annotations_mean_in_a_job_what_its_own_imports_say(tmp_path: Path) -> None:
+    write(tmp_path, {"helpers.py": "def f(x: int): pass"})
+    write(
+        tmp_path,
+        {"job.py": job("import helpers", said="(helpers.f.__annotations__, f.__annotations__)")},
+    )
+    with open(tmp_path / "job.py", "a") as file:
+        file.write("\ndef f(x: int): pass\n")
+    assert says(spec_of(tmp_path).code) == ({"x": int}, {"x": int})
