@@ -6,6 +6,7 @@ process next to nothing:
 - ``pytxmr.params["name"]``: the job's parameters, declared by ``params = {...}`` in the module
 - ``pytxmr.counter("bad lines")``: count something, summed over the whole job
 - ``pytxmr.status("...")``: say what this attempt is doing
+- ``pytxmr.side_file("NAME")``: the path of a file that was sent along with the job
 - ``pytxmr.MapReduce``: the base of jobs written as a class
 - ``pytxmr.RangePartitioner()``: a partitioner that makes the parts, in order, globally sorted
 - ``pytxmr.folds``: ready-made combiners and reducers, such as ``folds.sum``
@@ -14,7 +15,7 @@ process next to nothing:
   records at a time
 """
 
-from pytxmr.job.context import counter, params, status
+from pytxmr.job.context import counter, params, side_file, status
 from pytxmr.job.mapreduce import MapReduce
 from pytxmr.records import folds
 from pytxmr.records.batch import batch
@@ -32,6 +33,7 @@ __all__ = [
     "folds",
     "identity",
     "params",
+    "side_file",
     "status",
 ]
 __version__ = "0.1.0"

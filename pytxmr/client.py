@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,8 +18,9 @@ from twisted.spread import pb
 
 from pytxmr.errors import BadConfiguration, BadInput, BadJob, PytxmrError, Unreachable
 from pytxmr.job import loading
+from pytxmr.job.context import begin_side_files
 from pytxmr.job.shipping import Beside, read_py_files
-from pytxmr.model import FileRange, InputSplit, JobCode, JobFunctions, JobSpec
+from pytxmr.model import FileRange, InputSplit, JobCode, JobFunctions, JobSpec, SideFile
 from pytxmr.net.login import log_in
 from pytxmr.net.remote import CALL_SECONDS, Peer, answering
 from pytxmr.records.codec import pack_column
@@ -59,6 +63,9 @@ class JobOptions:
     codec: str = "none"
     skip_bad_records: int = 0
     py_files: tuple[str, ...] = ()
+    #: Each ``PATH`` or ``PATH#NAME``.
+    files: tuple[str, ...] = ()
+    archives: tuple[str, ...] = ()
 
 
 def make_spec(options: JobOptions) -> JobSpec:
@@ -70,6 +77,8 @@ def make_spec(options: JobOptions) -> JobSpec:
     code = _read_code(options)
     modules = Beside(os.path.dirname(code.filename), read_py_files(options.py_files))
     modules.complete(code.source, code.filename)
+    files = _read_side_files(options)
+    modules.check_side_files({file.name for file in files}, code.source, code.filename)
     module = loading.import_source(code, modules)
     # Again: what was imported by a name that was put together imports more.
     modules.complete(code.source, code.filename)
@@ -109,6 +118,7 @@ def make_spec(options: JobOptions) -> JobSpec:
         skip_bad_records=options.skip_bad_records,
         whole_files=isinstance(functions.reader, Reader) and functions.reader.whole_files,
         key_sample=sample,
+        files=files,
     )
 
 
@@ -123,6 +133,40 @@ def _read_code(options: JobOptions) -> JobCode:
     if len(source) > MOST_SOURCE_BYTES:
         raise BadJob(f"{path} is larger than {MOST_SOURCE_BYTES} bytes, the most that is shipped")
     return JobCode(os.path.abspath(path), source, class_name or None, dict(options.names))
+
+
+def _read_side_files(options: JobOptions) -> tuple[SideFile, ...]:
+    """Read what is sent along, and let the job have it, here as well."""
+    _remove_unpacked()
+    files: list[SideFile] = []
+    paths: dict[str, str] = {}
+    if options.files or options.archives:
+        from pytxmr.storage.sidefiles import lay_down, read_side_files
+
+        found = read_side_files(options.files, options.archives)
+        files = [file for _, file in found]
+        paths = {file.name: os.path.abspath(path) for path, file in found}
+        archives = [file for file in files if file.is_archive]
+        if archives:
+            _UNPACKED.append(tempfile.mkdtemp(prefix="pytxmr-archives-"))
+            directory = os.path.join(_UNPACKED[-1], "files")
+            try:
+                lay_down(archives, directory)
+            except OSError as error:
+                raise BadJob(f"cannot unpack in {directory}: {error.strerror}") from error
+            paths |= {file.name: os.path.join(directory, file.name) for file in archives}
+    begin_side_files(paths)
+    return tuple(files)
+
+
+#: Directories with the archives of the job that was made last: its module may read them.
+_UNPACKED: list[str] = []
+
+
+@atexit.register
+def _remove_unpacked() -> None:
+    while _UNPACKED:
+        shutil.rmtree(_UNPACKED.pop(), ignore_errors=True)
 
 
 def _sample(functions: JobFunctions, files: Iterable[InputFile]) -> bytes:

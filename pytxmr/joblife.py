@@ -129,6 +129,7 @@ class JobLife:
             "memory_bytes": self.spec.memory_bytes,
             "task_timeout": self.spec.task_timeout,
             "codec": self.spec.codec,
+            "files": [file.to_plain() for file in self.spec.files],
             "key": self._key,
         }
         return self._call(order.tracker, "initJob", self.job, setup).addCallbacks(
@@ -261,6 +262,7 @@ class JobLife:
         _log.info("{job} is {phase}", job=self.job, phase=phase.value)
         if phase is Phase.ENDED:
             self.progress.clear()
+            self.spec = self.spec.without_cargo()
             self.ended.callback(None)
 
     def status(self) -> dict[str, Any]:

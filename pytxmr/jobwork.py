@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import msgpack
+from twisted.internet.defer import DeferredLock
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from pytxmr.attemptlogs import LOG_TAIL_BYTES, AttemptLogs
-from pytxmr.errors import PytxmrError, SpillDamaged, TooLarge, WorkerDied
+from pytxmr.errors import PytxmrError, SpillDamaged, Stale, TooLarge, WorkerDied
 from pytxmr.failpoints import fail_point
-from pytxmr.model import AttemptId, InputSplit, JobCode, take
+from pytxmr.model import AttemptId, InputSplit, JobCode, SideFile, take
 from pytxmr.net.fetch import Fetcher
 from pytxmr.net.limits import Limits
 from pytxmr.net.remote import pack, sendable_error
@@ -51,7 +54,9 @@ class Means:
 
 
 class JobWork:
-    """``running``: what runs here, how far it is and what it says of itself."""
+    """``running``: what runs here, how far it is and what it says of itself. ``files``: side files
+    that are yet to be laid down, before anything is started.
+    """
 
     def __init__(self, job: str, directory: str, setup: dict[str, Any], means: Means) -> None:
         """Store the source, make the job's directories, let the store take its spills. Raises
@@ -65,6 +70,8 @@ class JobWork:
         self._started: set[str] = set()
         code = JobCode.from_plain(take(setup, "code", dict))
         key = take(setup, "key", bytes)
+        self.files = tuple(map(SideFile.from_plain, take(setup, "files", list)))
+        self._laying = DeferredLock()
         self._prepare(code)
         limits = Limits(
             take(setup, "task_timeout", int),
@@ -79,6 +86,9 @@ class JobWork:
                 "source_path": os.path.join(directory, "source.py"),
                 "modules_path": os.path.join(directory, "modules") if code.modules else None,
                 "code": plain,
+                "side_files": {
+                    file.name: os.path.join(directory, "side", file.name) for file in self.files
+                },
                 "params": take(setup, "params", dict),
                 "key_sample": take(setup, "key_sample", (bytes, type(None))),
                 "memory_bytes": limits.memory_bytes,
@@ -114,6 +124,35 @@ class JobWork:
             shutil.rmtree(directory, ignore_errors=True)
             text = f"cannot prepare {self.id} in {directory}: {error.strerror}"
             raise PytxmrError(text) from error
+
+    async def lay_down_files(self) -> None:
+        """Write the side files, unless that is done; a call that is under way is waited for. Fails
+        with `PytxmrError`; then none is there.
+        """
+        await self._laying.acquire()
+        try:
+            if self.files and not self.ended:
+                # Beside the job's directory, which may go meanwhile, and another be in its place.
+                aside = await self._in_thread(_lay_aside, self.files, f"{self._directory}.side-")
+                if not self.ended:
+                    os.rename(os.path.join(aside, "side"), os.path.join(self._directory, "side"))
+                    self.files = ()
+                await self._in_thread(shutil.rmtree, aside, True)
+        except OSError as error:
+            raise PytxmrError(f"cannot write the side files of {self.id}: {error}") from error
+        finally:
+            self._laying.release()
+        if self.ended:
+            raise Stale(f"{self.id} has ended")
+
+    async def at_rest(self) -> None:
+        """Wait until no thread is at work on the job's files."""
+        await self._laying.acquire()
+        self._laying.release()
+
+    def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        reactor = self._means.reactor
+        return deferToThreadPool(reactor, reactor.getThreadPool(), function, *args)
 
     def end(self) -> None:
         """From now on nothing of it is reported."""
@@ -247,7 +286,20 @@ class JobWork:
         self._segments.gather(wanted, here)
 
 
+def _lay_aside(files: tuple[SideFile, ...], prefix: str) -> str:
+    """Lay the files down in a directory ``side`` of a new one, which is returned."""
+    from pytxmr.storage.sidefiles import lay_down  # few jobs have any
+
+    aside = tempfile.mkdtemp(prefix=os.path.basename(prefix), dir=os.path.dirname(prefix))
+    try:
+        lay_down(files, os.path.join(aside, "side"))
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return aside
+
+
 def kept_job_leaves(directory: str) -> list[str]:
     """What is to be removed of a job's directory when it has ended, if its spills are kept."""
-    leaves = ("files", "fetched", "scratch", "source.py", "modules")
+    leaves = ("files", "side", "fetched", "scratch", "source.py", "modules")
     return [os.path.join(directory, name) for name in leaves]

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from pytxmr.errors import NotFound, PeerBroke
@@ -129,6 +129,43 @@ class JobCode:
         return code
 
 
+@dataclass(frozen=True, slots=True)
+class SideFile:
+    """A file that travels with a job; an archive is unpacked where it arrives.
+
+    ``name`` is what the job calls it. Raises `ValueError` for one that is no name of a file.
+    """
+
+    name: str
+    content: bytes = field(repr=False)
+    is_archive: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name in ("", ".", "..") or len(self.name) > 200 or re.search(r"[/\0]", self.name):
+            raise ValueError(f"{self.name!r:.80} is not a name for a file")
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
+    def to_plain(self) -> list[Any]:
+        return [self.name, self.content, self.is_archive, self.digest]
+
+    @classmethod
+    def from_plain(cls, plain: Any) -> Self:
+        """Raises `PeerBroke`, also if the content does not match its digest."""
+        match plain:
+            case [str(name), bytes(content), bool(is_archive), str(digest)]:
+                try:
+                    file = cls(name, content, is_archive)
+                except ValueError as error:
+                    raise PeerBroke(str(error)) from error
+                if file.digest != digest:
+                    raise PeerBroke(f"the side file {name!r} does not match its digest")
+                return file
+        raise PeerBroke("a side file is not a name, bytes, whether it is an archive and a digest")
+
+
 def _modules(plain: dict[Any, Any]) -> dict[str, tuple[str, bytes]]:
     modules = {}
     for path, module in plain.items():
@@ -194,10 +231,21 @@ class JobSpec:
     whole_files: bool = False
     #: Sorted keys of a sample of the input, packed, for a `RangePartitioner`.
     key_sample: bytes | None = None
+    #: What travels with it for its functions to read.
+    files: tuple[SideFile, ...] = ()
+
+    def without_cargo(self) -> Self:
+        """The same for one who only tells of the job."""
+        return replace(self, code=replace(self.code, modules={}), files=())
 
     def to_plain(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in self.__slots__}
-        return plain | {"code": self.code.to_plain(), "inputs": list(self.inputs)}
+        files = [file.to_plain() for file in self.files]
+        return plain | {
+            "code": self.code.to_plain(),
+            "inputs": list(self.inputs),
+            "files": files,
+        }
 
     @classmethod
     def from_plain(cls, plain: Any) -> Self:
@@ -218,6 +266,7 @@ class JobSpec:
             skip_bad_records=take(plain, "skip_bad_records", int),
             whole_files=take(plain, "whole_files", bool),
             key_sample=take(plain, "key_sample", (bytes, type(None))),
+            files=tuple(map(SideFile.from_plain, take(plain, "files", list))),
         )
         if (
             not all(isinstance(path, str) for path in spec.inputs)

@@ -257,6 +257,7 @@ class TaskTracker(Service):
             peer.disconnect()
         for job in self._jobs.values():
             job.end()
+            await job.at_rest()
         self._fetcher.close()
         await self.pool.stop()
         if self.kv_port is not None:
@@ -296,10 +297,21 @@ class TaskTracker(Service):
 
     # ---- the five verbs
 
-    def init_job(self, job: str, setup: dict[str, Any]) -> None:
-        """Prepare to work for a job. Raises `PytxmrError`."""
+    def init_job(self, job: str, setup: dict[str, Any]) -> Deferred[None] | None:
+        """Prepare to work for a job: when this has returned or, if it has side files, the Deferred
+        fires. Raises, or fails with, `PytxmrError`.
+        """
         if job not in self._jobs:
             self._jobs[job] = JobWork(job, self._directory(job), setup, self._means)
+        work = self._jobs[job]
+        if not work.files:
+            return None
+        return Deferred.fromCoroutine(work.lay_down_files()).addErrback(self._not_laid_down, work)
+
+    def _not_laid_down(self, failure: Any, work: JobWork) -> Any:
+        if self._jobs.get(work.id) is work:
+            self._drop_job(work.id, False)
+        return failure
 
     def execute_map(self, job: str, tasks: list[dict[str, Any]]) -> None:
         work = self._job(job)
@@ -358,9 +370,9 @@ class TaskTrackerVerbs(pb.Referenceable):
             raise Stale("the call is for another incarnation of this tracker")
 
     @answering
-    def remote_initJob(self, who: Any, job: Any, setup: Any) -> None:
+    def remote_initJob(self, who: Any, job: Any, setup: Any) -> Deferred[None] | None:
         self._check(who)
-        self._tracker.init_job(checked_job_id(job), setup)
+        return self._tracker.init_job(checked_job_id(job), setup)
 
     @answering
     def remote_executeMap(self, who: Any, job: Any, tasks: Any) -> None:

@@ -167,6 +167,7 @@ class Worker:
             with open(job["modules_path"], "rb") as file:
                 shipped["modules"] = msgpack.unpackb(file.read())
         code = JobCode.from_plain({**job["code"], **shipped})
+        context.begin_side_files(job["side_files"])
         try:
             functions = load(code, job["params"])
         except BadJob as error:

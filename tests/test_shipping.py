@@ -34,6 +34,7 @@ def nothing_left_behind() -> Iterator[None]:
     modules, finders, params = set(sys.modules), list(sys.meta_path), dict(context.params)
     yield
     context.begin_job(params)
+    context.begin_side_files({})
     with shipping.importing({}):
         pass
     sys.meta_path[:] = finders
@@ -264,6 +265,62 @@ def test_modules_that_were_changed_on_the_way_are_refused(tmp_path: Path) -> Non
         JobCode.from_plain(changed.to_plain() | {"digest": code.digest})
     with pytest.raises(PeerBroke):
         JobCode.from_plain(code.to_plain() | {"modules": {"helpers.py": ["x"]}})
+
+
+def with_files(
+    directory: Path, files: tuple[str, ...] = (), archives: tuple[str, ...] = ()
+) -> JobSpec:
+    options = JobOptions(str(directory / "job.py"), ("in",), str(directory / "out"))
+    return make_spec(replace(options, files=files, archives=archives))
+
+
+def test_a_side_file_is_there_while_the_job_is_loaded_on_the_client(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("in/stop.txt", "the")
+    write(tmp_path, {"stop.txt": "a"})
+    source = """
+    import pytxmr
+    ONE = open(pytxmr.side_file("stop.txt")).read()
+    OTHER = open(pytxmr.side_file("all") + "/in/stop.txt").read()
+    def mapper(key, value):
+        yield (ONE, OTHER), open(pytxmr.side_file("stop.txt")).read()
+    def reducer(key, values):
+        yield key, None
+    """
+    write(tmp_path, {"job.py": source})
+    spec = with_files(tmp_path, (f"{tmp_path}/stop.txt",), (f"{tmp_path}/all.zip#all",))
+    assert [file.name for file in spec.files] == ["stop.txt", "all"]
+    assert JobSpec.from_plain(spec.to_plain()) == spec
+    assert list(load(spec.code, {}).mapper(0, "")) == [(("a", "the"), "a")]
+    unpacked = Path(context.side_file("all"))
+    assert unpacked.is_dir()
+    write(tmp_path, {"job.py": job()})
+    assert with_files(tmp_path).files == ()
+    assert not unpacked.exists()
+
+
+@pytest.mark.parametrize("where", ["imports", "lazily"])
+def test_a_side_file_that_nobody_gave_is_refused_with_the_nearest_name(
+    tmp_path: Path, where: str
+) -> None:
+    write(tmp_path, {"stop.txt": "", "job.py": job(**{where: "PYTXMR.side_file('stp.txt')"})})
+    with open(tmp_path / "job.py") as file:
+        text = file.read()
+    (tmp_path / "job.py").write_text("import pytxmr as PYTXMR\n" + text)
+    with pytest.raises(BadJob) as caught:
+        with_files(tmp_path, (f"{tmp_path}/stop.txt",))
+    said = "no --file and no --archive has the name 'stp.txt'; did you mean stop.txt?"
+    assert said in caught.value.message
+    assert "PYTXMR.side_file('stp.txt')" in caught.value.details["traceback"]
+    context.begin_side_files({"stop.txt": "/x"})
+    with pytest.raises(FileNotFoundError, match="did you mean stop.txt"):
+        context.side_file("stp.txt")
+
+
+def test_a_side_file_that_may_not_be_asked_for_may_be_missing(tmp_path: Path) -> None:
+    body = "if value: pytxmr.side_file('stop.txt')"
+    write(tmp_path, {"job.py": job("import pytxmr", body)})
+    assert with_files(tmp_path).files == ()
 
 
 def test_annotations_mean_in_a_job_what_its_own_imports_say(tmp_path: Path) -> None:

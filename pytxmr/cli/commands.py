@@ -306,6 +306,8 @@ def _job_options(options: argparse.Namespace) -> JobOptions:
         codec=options.codec,
         skip_bad_records=options.skip_bad_records,
         py_files=tuple(options.py_files),
+        files=tuple(options.files),
+        archives=tuple(options.archives),
     )
 
 

@@ -171,6 +171,14 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
         help="modules (FILE.py), packages (DIR) and zips of both that the job imports; what lies "
         "next to it is found without",
     )  # fmt: skip
+    parser.add_argument(
+        "--file", dest="files", metavar="PATH[#NAME]", action="append", default=[],
+        help='send a file along; the job finds it by pytxmr.side_file("NAME")',
+    )  # fmt: skip
+    parser.add_argument(
+        "--archive", dest="archives", metavar="PATH[#NAME]", action="append", default=[],
+        help="send a zip or tar along; the job finds the directory that it was unpacked into",
+    )  # fmt: skip
     for role in ("mapper", "reducer", "combiner", "partitioner", "reader", "writer"):
         parser.add_argument(
             f"--{role}", metavar="NAME", help=f"the job's {role} (default: the name {role})"

@@ -13,6 +13,7 @@ from typing import Any
 #: The job's parameters by name: the declared defaults, with those given by ``-D`` on top.
 params: dict[str, Any] = {}
 
+_side_files: dict[str, str] = {}
 _counters: dict[str, int] = defaultdict(int)
 _status: list[str] = [""]
 _listeners: list[Callable[[], None]] = []
@@ -30,6 +31,21 @@ def status(text: str) -> None:
         listener()
 
 
+def side_file(name: str) -> str:
+    """The path of what ``--file PATH#NAME`` or ``--archive PATH#NAME`` has sent along: of a file,
+    or of the directory that an archive was unpacked into.
+
+    Also at the module's top level, and on the client. What is there is for reading only. Raises
+    `FileNotFoundError` for a name that was not given.
+    """
+    if name not in _side_files:
+        from pytxmr.job.loading import nearest  # which imports this module
+
+        hint = nearest(name, _side_files)
+        raise FileNotFoundError(f"no --file and no --archive has the name {name!r}{hint}")
+    return _side_files[name]
+
+
 def on_status(listener: Callable[[], None]) -> None:
     """Call ``listener`` whenever the user's code sets the status."""
     _listeners.append(listener)
@@ -39,6 +55,12 @@ def begin_job(values: dict[str, Any]) -> None:
     """Set `params` for the job that this process works for."""
     params.clear()
     params.update(values)
+
+
+def begin_side_files(paths: dict[str, str]) -> None:
+    """Set where the side files of the job are that this process works for, by their names."""
+    _side_files.clear()
+    _side_files.update(paths)
 
 
 def begin_attempt() -> None:

@@ -118,6 +118,26 @@ class Beside(Mapping[str, tuple[str, bytes]]):
                 if path.endswith(".py"):
                     left.append((*self._found[path], _package_of(path)))
 
+    def check_side_files(self, known: Iterable[str], source: bytes, filename: str) -> None:
+        """Raises `BadJob` if the job's source, or what is found, asks for a side file by a name
+        that is not known, wherever in it; what it does within `try` or `if` is left to chance.
+        """
+        files = [(filename, source), *self._found.values()]
+        for filename, source in files:
+            if b"side_file" not in source:
+                continue
+            with suppress(SyntaxError, ValueError):
+                for line, name in _side_files(ast.parse(source)):
+                    if name not in known:
+                        from pytxmr.job.loading import nearest  # which imports this module
+
+                        hint = nearest(name, known)
+                        raise BadJob(
+                            f"{filename}, line {line}: no --file and no --archive has the name "
+                            f"{name!r}{hint}",
+                            traceback=_place(filename, line, source),
+                        )
+
     def _note(self, name: str) -> bool:
         """Read the module and the packages that it is in. False if it is not there."""
         parts = name.split(".")
@@ -154,10 +174,7 @@ def _package_of(path: str) -> str:
 def _imports(tree: ast.AST, package: str) -> Iterator[tuple[int, str, bool]]:
     """The full names of all that may be modules, with the line; False with those that may as well
     be something else, or missing."""
-    # With whether it is left to chance, by `try` or `if`, that what is imported is there.
-    stack: list[tuple[ast.AST, bool]] = [(tree, False)]
-    while stack:
-        node, is_guarded = stack.pop()
+    for node, is_guarded in _walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, alias.name, not is_guarded
@@ -167,9 +184,27 @@ def _imports(tree: ast.AST, package: str) -> Iterator[tuple[int, str, bool]]:
                 yield node.lineno, base, not is_guarded
                 for alias in node.names:
                     yield node.lineno, f"{base}.{alias.name}", False
-        else:
-            is_guarded = is_guarded or isinstance(node, ast.Try | ast.TryStar | ast.If)
-            stack += [(child, is_guarded) for child in ast.iter_child_nodes(node)]
+
+
+def _walk(tree: ast.AST) -> Iterator[tuple[ast.AST, bool]]:
+    """Every node, and whether it is left to chance, by `try` or `if`, that it comes to that."""
+    stack: list[tuple[ast.AST, bool]] = [(tree, False)]
+    while stack:
+        node, is_guarded = stack.pop()
+        yield node, is_guarded
+        is_guarded = is_guarded or isinstance(node, ast.Try | ast.TryStar | ast.If)
+        stack += [(child, is_guarded) for child in ast.iter_child_nodes(node)]
+
+
+def _side_files(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """The names that `side_file` is called with, as far as they are written there."""
+    for node, is_guarded in _walk(tree):
+        match node:
+            case ast.Call(
+                func=ast.Attribute(attr="side_file") | ast.Name(id="side_file"),
+                args=[ast.Constant(value=str(name))],
+            ) if not is_guarded:
+                yield node.lineno, name
 
 
 def _base(node: ast.ImportFrom, package: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import signal
+import tarfile
 from pathlib import Path
 
-from processes import Cluster, Site
+from processes import PYTXMR, Cluster, Gate, Site
 
 JOB = """\
 import sys
@@ -61,3 +64,102 @@ def test_module_that_is_missing_is_refused_before_anything_runs(site: Site) -> N
     assert "did you mean helper?" in done.err
     assert f'File "{job}", line 1' in done.err
     assert not (site.directory / "out").exists()
+
+
+SIDE = """\
+import os
+import pytxmr
+
+STOP = set(open(pytxmr.side_file("stop")).read().split())
+PLACES = pytxmr.side_file("places")
+
+class Words(pytxmr.MapReduce):
+    def map(self, key, value):
+        for word in value.split():
+            if word not in STOP:
+                yield word, open(PLACES + "/deep/place.txt").read()
+
+    def reduce(self, key, values):
+        yield key, "".join(values)
+        os.chdir(PLACES)  # it is this machine's, and the job's
+        yield "place", os.getcwd()
+"""
+
+
+def side_files(directory: Path) -> list[object]:
+    """Options of the command line."""
+    directory.mkdir(exist_ok=True)
+    (directory / "stop.txt").write_text("the a")
+    with tarfile.open(directory / "places.tar.gz", "w:gz") as archive:
+        info = tarfile.TarInfo("deep/place.txt")
+        info.size = 4
+        archive.addfile(info, io.BytesIO(b"here"))
+    archive = f"{directory / 'places.tar.gz'}#places"
+    return ["--file", f"{directory / 'stop.txt'}#stop", "--archive", archive]
+
+
+def test_side_files_are_where_the_job_asks_for_them(site: Site) -> None:
+    site.write("in.txt", "the cat a dog the cat\n")
+    job = site.write("job.py", SIDE)
+    given = side_files(site.directory / "given")
+    done = site.run(f"{job}:Words", "in.txt", *given, "--reducers", 1)
+    assert done.status == 0, done.err
+    lines = site.parts()[0].decode().splitlines()
+    assert lines[0] == "cat\therehere"
+    assert lines[2] == "dog\there"
+    assert lines[1].endswith("/jobs/Job001/side/places")
+
+
+def test_side_files_come_to_a_cluster_and_go_with_the_job(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("the cat a dog the cat\n")
+    (tmp_path / "job.py").write_text(SIDE)
+    words = [f"{tmp_path / 'job.py'}:Words", tmp_path / "in.txt", *side_files(tmp_path / "given")]
+    done = cluster.site.pytxmr("run", *words, "--reducers", 3, "--output", tmp_path / "out")
+    assert done.status == 0, done.err
+    found = b"".join(path.read_bytes() for path in (tmp_path / "out").glob("part-*"))
+    assert b"cat\therehere\n" in found
+    assert cluster.jobs_on_disk() == []
+
+
+def test_archive_that_leads_out_of_itself_is_refused_before_anything_runs(site: Site) -> None:
+    site.write("in.txt", "a\n")
+    job = site.write("job.py", SIDE)
+    with tarfile.open(site.directory / "bad.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("../escaped"))
+    done = site.run(f"{job}:Words", "in.txt", "--archive", "bad.tar#places")
+    assert done.status == 2
+    assert "has a member outside of itself: '../escaped'" in done.err
+    assert not (site.directory / "out").exists()
+
+
+def test_what_travels_reaches_trackers_that_join_after_the_jobtracker_came_back(
+    site: Site, gate: Gate
+) -> None:
+    """The first tracker dies with the first jobtracker, while a map is under way."""
+    cluster = Cluster(site)
+    cluster.start_jobtracker()
+    cluster.start_tracker("first")
+    cluster.joined("first")
+    site.write("in.txt", "the cat a dog the cat\n")
+    write(site.directory / "jobs", {"waiting.py": Gate.SOURCE, "job.py": SIDE})
+    job = site.directory / "jobs" / "job.py"
+    waiting = f"from waiting import gate\n{SIDE}".replace(
+        "        for word", f"        gate({str(gate.directory)!r})\n        for word", 1
+    )
+    job.write_text(waiting)
+    words = [f"{job}:Words", "in.txt", *side_files(site.directory / "given")]
+    running = site.start(*PYTXMR, "run", *words, "--reducers", 1, "--output", "out")
+    gate.reached()
+    cluster.jobtracker.stop(signal.SIGKILL)
+    cluster.trackers["first"].stop(signal.SIGKILL)
+    for path in (site.directory / "given").iterdir():
+        path.unlink()
+    cluster.start_jobtracker()
+    cluster.start_tracker("second")
+    cluster.joined("second")
+    gate.reached()
+    gate.open()
+    assert running.ended() == 0, running.err
+    assert b"cat\therehere\n" in site.parts()[0]
+    del cluster.trackers["first"]
+    cluster.close()

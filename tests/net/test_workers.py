@@ -84,6 +84,7 @@ class Site:
             "source_path": str(directory / "source.py"),
             "modules_path": None,
             "code": {k: v for k, v in code.to_plain().items() if k not in ("source", "modules")},
+            "side_files": {},
             "params": params,
             "key_sample": None,
             "memory_bytes": 1 << 26,
