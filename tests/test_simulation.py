@@ -48,7 +48,7 @@ def test_a_job_that_cannot_be_prepared_leaves_nothing_at_its_tracker(tmp_path: P
     (tmp_path / "logs" / "Job001").write_text("where a directory should be")
     code = JobCode("job.py", b"").to_plain()
     with pytest.raises(PytxmrError, match="cannot prepare Job001"):
-        tracker.init_job("Job001", {"code": code, "key": b"key"})
+        tracker.init_job("Job001", {"code": code, "key": b"key", "files": []})
     assert list((tmp_path / "jobs").iterdir()) == []
 
 
