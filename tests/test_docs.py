@@ -74,3 +74,40 @@ def test_the_page_runs_every_job_that_it_shows():
     typed = {shlex.split(command)[2] for command in COMMANDS}
     assert typed.issuperset(JOBS)
     assert typed.issuperset({f"examples/{name}.py" for name in ("wordcount_batch", "sort_batch")})
+
+
+def test_what_the_page_on_shipping_shows_works_in_its_order(tmp_path: Path):
+    page = (ROOT / "docs" / "shipping.md").read_text("utf-8")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    for block in re.findall(r"^```(?:python|text)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        head, _, text = block.partition("\n")
+        path = tmp_path / head.removeprefix("# ")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block if path.suffix == ".py" else text, "utf-8")
+    commands = re.findall(r"^    (?=pytxmr |python )(.*)$", page, re.MULTILINE)
+    for words in map(shlex.split, commands):
+        done = subprocess.run(
+            [sys.executable, *(["-m", *words] if words[0] == "pytxmr" else words[1:])],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": os.fspath(IMPORTED_FROM)},
+            capture_output=True,
+            timeout=RUN_SECONDS,
+        )
+        assert done.returncode == 0, done.stderr.decode(errors="replace")
+    found = {
+        name: dict(
+            line.split("\t", 1)
+            for part in (tmp_path / name).glob("part-*")
+            for line in part.read_text("utf-8").splitlines()
+        )
+        for name in re.findall(r"--output (\S+)", page)
+    }
+    counted = Counter(re.findall("[a-z]+", BOOK.read_text("ascii").lower()))
+    stop = (tmp_path / "lists" / "english.txt").read_text().split()
+    assert found["words"] == {word: str(count) for word, count in counted.items()}
+    assert found["sizes"]["prince"] == f"[{counted['prince']}, 1000]"
+    assert found["stopped"].keys() == counted.keys() - set(stop)
+    assert int(found["languages"]["english"]) == sum(counted[word] for word in stop)
+    assert {name for name in os.listdir(tmp_path / "jobs") if name.endswith(".py")} == {
+        os.path.basename(words[2]) for words in map(shlex.split, commands) if words[0] == "pytxmr"
+    }
