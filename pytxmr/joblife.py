@@ -25,7 +25,7 @@ from pytxmr.model import MapOutput, TaskId
 from pytxmr.plan import events as ev
 from pytxmr.plan.jobstate import JobState, Phase
 from pytxmr.storage.output import OutputDirectory, Part
-from pytxmr.submission import Submission
+from pytxmr.submission import Submission, manifest_of
 
 _log = Logger()
 _Item = TypeVar("_Item")
@@ -219,12 +219,7 @@ class JobLife:
 
     def _commit(self, order: ev.CommitJob) -> Deferred[Any]:
         parts = [Part(str(attempt), size, digest) for attempt, size, digest in order.winners]
-        manifest = {
-            "job": self.job,
-            "name": self.spec.name,
-            "source_sha256": self.spec.code.digest,
-            "counters": order.counters,
-        }
+        manifest = manifest_of(self.job, self.spec, order.counters)
         bad = [(str(attempt), str(attempt.task)) for attempt in order.bad]
         return self._in_thread(self.output.commit, parts, manifest, bad).addCallbacks(
             lambda _: self._feed(ev.JobCommitted(self.job)),

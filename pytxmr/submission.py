@@ -81,3 +81,13 @@ def plan_job(spec: JobSpec, output: OutputDirectory, workers: int) -> tuple[list
     splits = plan_splits(files, split_bytes, cut_nowhere if spec.whole_files else cut)
     output.reserve()
     return splits, cut.whole
+
+
+def manifest_of(job: str, spec: JobSpec, counters: dict[str, int]) -> dict[str, Any]:
+    """What ``_SUCCESS`` says of a job, but for its files."""
+    return {
+        "job": job,
+        "name": spec.name,
+        "source_sha256": spec.code.digest,
+        "counters": counters,
+    }

@@ -35,6 +35,7 @@ from pytxmr.jobwork import JobWork, Means, kept_job_leaves
 from pytxmr.model import AttemptId, checked_job_id
 from pytxmr.net.fetch import Fetcher
 from pytxmr.net.kvserver import KeyValueFactory
+from pytxmr.net.limits import DEFAULT_MEMORY_BYTES
 from pytxmr.net.listening import described, listen
 from pytxmr.net.login import log_in
 from pytxmr.net.remote import Peer, answering
@@ -44,7 +45,6 @@ from pytxmr.store import KeyValueStore
 
 #: Pauses between tries to connect to the jobtracker: doubled from the first up to the second.
 RECONNECT_SECONDS = (0.1, 0.5)
-DEFAULT_MEMORY_BYTES = 256 * 1024 * 1024
 
 _log = Logger()
 

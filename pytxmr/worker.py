@@ -209,7 +209,7 @@ class Worker:
             split,
             message["spill_path"],
             message["partitions"],
-            _buffer_bytes(self._job["memory_bytes"]),
+            buffer_bytes(self._job["memory_bytes"]),
             self._progress,
             self._job["codec"],
             bad,
@@ -273,7 +273,7 @@ def _quarantine(bad: dict[str, Any]) -> Quarantine:
     )
 
 
-def _buffer_bytes(memory_bytes: int) -> int:
+def buffer_bytes(memory_bytes: int) -> int:
     """What a sort buffer may hold: half of what is left when Python and the job are loaded."""
     return max(1 << 20, (memory_bytes - _LOADED_BYTES) // 2)
 

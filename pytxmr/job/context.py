@@ -7,7 +7,8 @@ and the fastest thing that a mapper can call for every record.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 #: The job's parameters by name: the declared defaults, with those given by ``-D`` on top.
@@ -88,3 +89,16 @@ def restore_counters(saved: dict[str, int]) -> None:
 
 def current_status() -> str:
     return _status[0]
+
+
+@contextmanager
+def kept_aside() -> Iterator[None]:
+    """Let a job run in a process that has other things to do: afterwards parameters, counters and
+    status are what they were."""
+    before = dict(params), counters(), current_status()
+    try:
+        yield
+    finally:
+        begin_job(before[0])
+        restore_counters(before[1])
+        _status[0] = before[2]

@@ -239,7 +239,7 @@ def user_traceback(error: BaseException) -> str:
     link: traceback.TracebackException | None = summary
     while link is not None:
         link.stack = traceback.StackSummary.from_list(
-            [frame for frame in link.stack if not _is_ours(frame.filename)]
+            [frame for frame in link.stack if not is_ours(frame.filename)]
         )
         link = link.__cause__ or link.__context__
     return "".join(summary.format(chain=True))[-16384:]
@@ -248,5 +248,5 @@ def user_traceback(error: BaseException) -> str:
 _PACKAGE = PurePath(__file__).parent.parent
 
 
-def _is_ours(filename: str) -> bool:
+def is_ours(filename: str) -> bool:
     return filename.startswith("<frozen importlib") or _PACKAGE in PurePath(filename).parents

@@ -27,6 +27,8 @@ from dataclasses import dataclass
 
 from pytxmr.net.spawn import COOKIE
 
+#: What a worker process plans by, where nothing else is said.
+DEFAULT_MEMORY_BYTES = 256 << 20
 #: How much more than planned is let pass, at the least.
 SPARE_BYTES = 512 << 20
 #: How much more than that a process may reserve. Some allocators reserve a gigabyte at a time.

@@ -444,6 +444,8 @@ def _tell(error: BaseException, records: _Records, careful: _Careful, path: str)
             error.details.setdefault("where", where)
         return
     if not in_user_code(error):
+        if isinstance(error, KeyboardInterrupt):
+            return
         if isinstance(error, OSError):
             raise AttemptFailed(f"{path}: {error.strerror}") from error
         if who != WRITER:

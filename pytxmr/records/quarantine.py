@@ -50,6 +50,12 @@ def read_note(path: str) -> tuple[int, str] | None:
     return (number, text) if number else None
 
 
+def read_bad_records(path: str) -> list[dict[str, Any]]:
+    """The records that were set aside there: file, offset, record, traceback and task of each."""
+    with open(path, encoding="ascii") as file:
+        return [json.loads(line) for line in file]
+
+
 @dataclass(frozen=True, slots=True)
 class UserCode:
     """What a quarantine needs to know of the user's code: how to show an error of it, and how to

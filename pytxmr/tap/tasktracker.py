@@ -12,8 +12,9 @@ from twisted.internet.endpoints import clientFromString
 from twisted.python import usage
 
 from pytxmr.cli.options import size as parse_size
+from pytxmr.net.limits import DEFAULT_MEMORY_BYTES
 from pytxmr.tap.daemon import Daemon, DaemonOptions
-from pytxmr.tasktracker import DEFAULT_MEMORY_BYTES, TaskTracker, TrackerConfig
+from pytxmr.tasktracker import TaskTracker, TrackerConfig
 
 
 def size(text: str) -> int:

@@ -1,0 +1,301 @@
+"""A job in this very process, one attempt after the other: for debuggers, and for tests.
+
+The attempts are those of a worker process: the same code over the same splits, with spills in a
+directory of their own. So what comes out is what a cluster puts out. What needs other processes is
+left out: a task that fails is not tried again, and neither time nor memory is limited. Standard
+input and output stay the terminal's.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import tempfile
+import time
+from bdb import BdbQuit
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pytxmr.errors import AttemptFailed, JobFailed, PytxmrError
+from pytxmr.job import context, loading
+from pytxmr.model import (
+    BAD_RECORDS,
+    MAP,
+    REDUCE,
+    AttemptId,
+    InputSplit,
+    JobFunctions,
+    JobSpec,
+    Segment,
+    TaskId,
+    job_id,
+)
+from pytxmr.net.limits import DEFAULT_MEMORY_BYTES
+from pytxmr.records.attempt import Outcome, bind_sample
+from pytxmr.records.codec import unpack_column
+from pytxmr.records.mapping import run_map
+from pytxmr.records.quarantine import Quarantine, UserCode, too_many
+from pytxmr.records.reducing import run_reduce
+from pytxmr.storage.output import OutputDirectory, Part
+from pytxmr.submission import manifest_of, plan_job
+from pytxmr.worker import buffer_bytes, done_message
+
+_JOB = job_id(1)
+
+#: Called with a job's status, a dict as `client.Client.status` gives it.
+Told = Callable[[dict[str, Any]], None]
+
+
+def run(spec: JobSpec, told: Told = lambda status: None) -> dict[str, Any]:
+    """Run the job to its end; its last status, as that of a job on a cluster.
+
+    Raises `BadJob` or `BadInput` before anything runs; `JobFailed` from the user's own exception;
+    `KeyboardInterrupt` if the user stops it, also by leaving the debugger. Then no output is left.
+    """
+    # Planned as for one worker per core, so that it cuts input and output as the embedded cluster.
+    workers = len(os.sched_getaffinity(0))
+    output = OutputDirectory(spec.output, secrets.token_hex(16))
+    with (
+        as_in_a_worker(),
+        tempfile.TemporaryDirectory(prefix="pytxmr-") as directory,
+    ):
+        functions = loading.load(spec.code, spec.params)
+        if spec.key_sample is not None:
+            bind_sample(functions, unpack_column(spec.key_sample))
+        splits = plan_job(spec, output, workers)
+        attempts = Attempts(
+            functions,
+            spec.reducers or workers,
+            directory,
+            output.attempt_path,
+            spec.skip_bad_records,
+            spec.memory_bytes,
+            spec.codec,
+        )
+        try:
+            return _run(spec, splits, attempts, output, told)
+        except BaseException as error:
+            output.discard(_JOB)
+            stop = _stop(error)
+            if stop is not None:
+                raise stop from None
+            if isinstance(error, AttemptFailed):
+                raise _job_failed(error) from error.__cause__
+            if isinstance(error, PytxmrError):
+                raise JobFailed(f"{_JOB}: {error.message}", **error.details) from error
+            raise
+
+
+def _run(
+    spec: JobSpec,
+    splits: list[InputSplit],
+    attempts: Attempts,
+    output: OutputDirectory,
+    told: Told,
+) -> dict[str, Any]:
+    status = _Status(spec, len(splits), attempts.reducers, told)
+    for index, split in enumerate(splits):
+        status.tell("mapping", maps_done=index)
+        attempts.map(index, split, lambda done: status.tell(fraction_running=done))
+    parts = []
+    for partition in range(attempts.reducers):
+        status.tell("reducing", maps_done=len(splits), reduces_done=partition)
+        attempt, outcome = attempts.reduce(partition)
+        parts.append(Part(attempt, outcome.size_bytes, outcome.digest))
+    status.tell("committing", reduces_done=attempts.reducers)
+    output.commit(parts, manifest_of(_JOB, spec, attempts.counters), attempts.bad)
+    return status.ended(attempts.counters)
+
+
+class _Status:
+    """What is told of the job, as plain values: see `joblife.JobLife.status`."""
+
+    def __init__(self, spec: JobSpec, maps: int, reduces: int, told: Told) -> None:
+        self._told = told
+        self._began = self._phase_began = time.monotonic()
+        self._values: dict[str, Any] = {
+            "job": _JOB,
+            "name": spec.name,
+            "phase": "queued",
+            "outcome": "",
+            "output": spec.output,
+            "submitted_at": time.time(),
+            "seconds": 0.0,
+            "phase_seconds": {},
+            "maps": maps,
+            "maps_done": 0,
+            "reduces": reduces,
+            "reduces_done": 0,
+            "running": 1,
+            "failures": 0,
+            "fraction_running": 0.0,
+            "fraction_reducing": 0.0,
+            "doing": [],
+            "kept": False,
+            "counters": {},
+            "error": None,
+        }
+
+    def tell(self, phase: str = "", **changed: Any) -> None:
+        values, now = self._values, time.monotonic()
+        if phase and phase != values["phase"]:
+            values["phase_seconds"][values["phase"]] = now - self._phase_began
+            values["phase"], self._phase_began = phase, now
+        values |= {"fraction_running": 0.0, "seconds": now - self._began} | changed
+        doing = context.current_status()
+        self._told(
+            values
+            | {"phase_seconds": dict(values["phase_seconds"]), "doing": [doing] if doing else []}
+        )
+
+    def ended(self, counters: dict[str, int]) -> dict[str, Any]:
+        self.tell("ended", outcome="succeeded", running=0, counters=dict(counters))
+        return dict(self._values)
+
+
+class Attempts:
+    """The attempts of one job, of which each task has one.
+
+    ``directory`` takes their spills, and is emptied by whoever made it; ``place`` says where an
+    attempt is to write what becomes output. ``counters`` are sums, those of the user's code named
+    ``job: ...``; ``bad`` names the maps that have set records aside, attempt and task.
+    """
+
+    def __init__(
+        self,
+        functions: JobFunctions,
+        reducers: int,
+        directory: str,
+        place: Callable[[str], str],
+        skip_bad_records: int = 0,
+        memory_bytes: int | None = None,
+        codec: str = "none",
+    ) -> None:
+        self.reducers = reducers
+        self.counters: Counter[str] = Counter()
+        self.bad: list[tuple[str, str]] = []
+        self._functions = functions
+        self._directory = directory
+        self._place = place
+        self._skip_bad_records = skip_bad_records
+        self._buffer_bytes = buffer_bytes(memory_bytes or DEFAULT_MEMORY_BYTES)
+        self._codec = codec
+        self._segments: list[list[Segment]] = [[] for _ in range(reducers)]
+        self._first_bad: dict[str, str] = {}
+
+    def map(self, index: int, split: InputSplit, progress: Callable[[float], None]) -> None:
+        """Map one split. Raises `AttemptFailed` from the user's exception, naming task and split.
+
+        Splits are mapped in order, all of them before anything is reduced.
+        """
+        attempt = AttemptId(TaskId(MAP, index), 0)
+        path = os.path.join(self._directory, str(attempt))
+        with _explained(attempt, split):
+            outcome = self._map(attempt, split, path, progress)
+            self._count(outcome)
+            if outcome.first_bad:
+                self.bad.append((str(attempt), str(attempt.task)))
+                self._first_bad = self._first_bad or outcome.first_bad
+            if self.counters[BAD_RECORDS] > self._skip_bad_records:
+                raise too_many(self.counters[BAD_RECORDS], self._skip_bad_records, self._first_bad)
+        for segments, part in zip(self._segments, outcome.ranges, strict=True):
+            if part.length:
+                segments.append(Segment(path, part.offset, part.length))
+
+    def _map(
+        self, attempt: AttemptId, split: InputSplit, path: str, progress: Callable[[float], None]
+    ) -> Outcome:
+        def mapped(bad: Quarantine | None) -> Outcome:
+            return run_map(
+                self._functions,
+                split,
+                path,
+                self.reducers,
+                self._buffer_bytes,
+                progress,
+                self._codec,
+                bad,
+            )
+
+        context.begin_attempt()
+        if not self._skip_bad_records:
+            return mapped(None)
+        code = UserCode(_traceback, context.counters, context.restore_counters)
+        aside = self._place(str(attempt))
+        bad = Quarantine(self._skip_bad_records, aside, f"{path}.note", str(attempt.task), code)
+        try:
+            return mapped(None)
+        except AttemptFailed as error:
+            # `run_map` would begin anew whatever it was, also if the user wants to stop.
+            if _stop(error) is not None:
+                raise
+        bad.careful = True
+        return mapped(bad)
+
+    def reduce(self, partition: int) -> tuple[str, Outcome]:
+        """Reduce one partition; the attempt's name, and what came of it. Raises as `map`."""
+        attempt = AttemptId(TaskId(REDUCE, partition), 0)
+        scratch = os.path.join(self._directory, f"{attempt}.scratch")
+        context.begin_attempt()
+        with _explained(attempt):
+            outcome = run_reduce(
+                self._functions,
+                self._segments[partition],
+                self._place(str(attempt)),
+                scratch,
+                lambda done: None,
+            )
+            self._count(outcome)
+        return str(attempt), outcome
+
+    def _count(self, outcome: Outcome) -> None:
+        done = done_message(outcome)
+        self.counters.update({f"job: {name}": n for name, n in done["user_counters"].items()})
+        self.counters.update(done["counters"])
+
+
+@contextmanager
+def as_in_a_worker() -> Iterator[None]:
+    """Let a job's functions run here as in a worker process; afterwards all is as before."""
+    digits = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        with context.kept_aside():
+            yield
+    finally:
+        sys.set_int_max_str_digits(digits)
+
+
+@contextmanager
+def _explained(attempt: AttemptId, split: InputSplit | None = None) -> Iterator[None]:
+    """Say of an error in which attempt it arose, and show the user's part of its traceback."""
+    try:
+        yield
+    except AttemptFailed as error:
+        error.details |= {"task": str(attempt.task), "attempt": str(attempt)}
+        if split is not None:
+            error.details["split"] = str(split)
+        error.details.setdefault("traceback", loading.user_traceback(error.__cause__ or error))
+        raise
+
+
+def _traceback(error: BaseException) -> str:
+    if isinstance(error, BdbQuit):  # An Exception; but it is no record's fault.
+        raise KeyboardInterrupt from error
+    return loading.user_traceback(error)
+
+
+def _stop(error: BaseException) -> KeyboardInterrupt | None:
+    """What to raise if the user wants to stop."""
+    cause = error.__cause__ if isinstance(error, AttemptFailed) else error
+    if isinstance(cause, BdbQuit):
+        return KeyboardInterrupt()
+    return cause if isinstance(cause, KeyboardInterrupt) else None
+
+
+def _job_failed(error: AttemptFailed) -> JobFailed:
+    task = error.details.get("task", "")
+    return JobFailed(f"{_JOB}: {task} failed once: {error.message}", **error.details)

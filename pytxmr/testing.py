@@ -1,0 +1,294 @@
+"""For tests of what you write on pytxmr.
+
+`run_inline` runs a job in the test's own process. Nothing here imports Twisted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+from types import ModuleType, TracebackType
+from typing import Any
+
+from pytxmr.errors import AttemptFailed, BadJob
+from pytxmr.job import loading
+from pytxmr.job.context import begin_job
+from pytxmr.model import JobCode, JobFunctions
+from pytxmr.records.attempt import bind_sample
+from pytxmr.records.mapping import sample_keys
+from pytxmr.records.order import sort_key
+from pytxmr.records.partition import RangePartitioner
+from pytxmr.records.quarantine import read_bad_records
+from pytxmr.records.writers import encoded
+from pytxmr.runners.inline import Attempts, as_in_a_worker
+from pytxmr.storage.inputs import list_inputs, plan_splits
+
+Pair = tuple[Any, Any]
+
+_USER_COUNTER = "job: "
+_SAMPLE_KEYS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class BadRecord:
+    """A record that was set aside: where it is, and why. ``record`` is shown as text."""
+
+    file: str
+    offset: int
+    record: str
+    traceback: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class InlineResult:
+    """What came of `run_inline`; iterates over its ``pairs``.
+
+    ``pairs``: what the reducers yielded, in the order of the parts; ``parts``: the same by reducer;
+    ``files``: the bytes of each part file. ``counters`` are the job's own by name, ``totals`` those
+    of pytxmr, such as ``map output records``.
+    """
+
+    pairs: list[Pair]
+    parts: list[list[Pair]]
+    files: list[bytes]
+    counters: dict[str, int]
+    totals: dict[str, int]
+    bad_records: list[BadRecord]
+
+    def __iter__(self) -> Iterator[Pair]:
+        return iter(self.pairs)
+
+
+def run_inline(
+    job: Any,
+    records: Any,
+    *,
+    params: Mapping[str, Any] | None = None,
+    names: Mapping[str, str] | None = None,
+    reducers: int = 1,
+    splits: int = 1,
+    skip_bad_records: int = 0,
+) -> InlineResult:
+    """Run a job in this process, by the code that a worker process runs.
+
+    ``job``: a module, a class, or a path as for `pytxmr run`, ``"JOB.py"`` or ``"JOB.py:CLASS"``.
+    ``records``: lines, as str or bytes without their ends, which the job's reader gets if it has
+    one; or pairs, which the mapper gets as they are; or a `pathlib.Path`, or several, of files,
+    directories or globs. ``params`` and ``names`` are what ``-D`` and ``--mapper NAME`` say:
+    ``{"terms": 3}``, ``{"mapper": "other"}``. The input is cut into ``splits`` pieces, one or two
+    more if it is several files.
+
+    An exception in the job's functions comes out as it is, with a note of the record or key at
+    hand. Raises `BadJob` or `BadInput` before anything runs, and `AttemptFailed` for what is wrong
+    with the job's functions without an exception of theirs. Not for two threads at a time.
+    """
+    __tracebackhide__ = True
+    with (
+        as_in_a_worker(),
+        tempfile.TemporaryDirectory(prefix="pytxmr-") as directory,
+    ):
+        try:
+            functions = _bound(job, params or {}, names or {})
+            return _run(functions, records, reducers, splits, skip_bad_records, directory)
+        except AttemptFailed as error:
+            raised, link = _as_raised(error, directory)
+    # Not while another exception is handled, which would be shown above it.
+    raise raised.with_traceback(link)
+
+
+def _run(
+    functions: JobFunctions,
+    records: Any,
+    reducers: int,
+    most_splits: int,
+    skip_bad_records: int,
+    directory: str,
+) -> InlineResult:
+    for what, number in (("reducers", reducers), ("splits", most_splits)):
+        if number < 1:
+            raise BadJob(f"{what}={number}: there must be one at least")
+    paths, reader = _written(records, directory)
+    functions = functions if reader is None else _with_reader(functions, reader)
+    files = list_inputs(paths)
+    size = sum(file.size_bytes for file in files)
+    inputs = plan_splits(files, max(1, -(-size // most_splits)))
+    if isinstance(functions.partitioner, RangePartitioner):
+        sampled = (sample_keys(functions, split, _SAMPLE_KEYS) for split in inputs)
+        bind_sample(functions, sorted(chain.from_iterable(sampled), key=sort_key))
+    parts: list[list[Pair]] = [[] for _ in range(reducers)]
+    places = os.path.join(directory, "output")
+    os.mkdir(places)
+    kept = _Kept(functions.writer)
+    attempts = Attempts(
+        replace(functions, writer=kept),
+        reducers,
+        directory,
+        lambda attempt: os.path.join(places, attempt),
+        skip_bad_records,
+    )
+    for index, split in enumerate(inputs):
+        attempts.map(index, split, lambda done: None)
+    written = []
+    for partition in range(reducers):
+        kept.part = parts[partition]
+        attempt, _ = attempts.reduce(partition)
+        with open(os.path.join(places, attempt), "rb") as file:
+            written.append(file.read())
+    bad = [
+        BadRecord(**line | {"file": _shown(line["file"], directory)})
+        for attempt, _ in attempts.bad
+        for line in read_bad_records(os.path.join(places, attempt))
+    ]
+    counters = attempts.counters.items()
+    return InlineResult(
+        [pair for part in parts for pair in part],
+        parts,
+        written,
+        {k.removeprefix(_USER_COUNTER): n for k, n in counters if k.startswith(_USER_COUNTER)},
+        {k: n for k, n in counters if not k.startswith(_USER_COUNTER)},
+        bad,
+    )
+
+
+# ---- the job
+
+
+def _bound(job: Any, params: Mapping[str, Any], names: Mapping[str, str]) -> JobFunctions:
+    for role in names:
+        if role not in loading.ROLES:
+            raise BadJob(f"a job has no {role}{loading.nearest(role, loading.ROLES)}")
+    code, module = _code_of(job, dict(names))
+    module = loading.import_source(code) if module is None else module
+    values = _values(loading.declared_params(module, code), params)
+    begin_job(values)
+    return loading.bind(module, code, values)
+
+
+def _code_of(job: Any, names: dict[str, str]) -> tuple[JobCode, ModuleType | None]:
+    """What the job is, and its module if it is imported already."""
+    if isinstance(job, ModuleType):
+        return JobCode(getattr(job, "__file__", None) or job.__name__, b"", None, names), job
+    if isinstance(job, type):
+        # Its module need not have it: it may be defined in a function.
+        module = ModuleType(job.__module__)
+        setattr(module, job.__name__, job)
+        known = sys.modules.get(job.__module__)
+        filename = getattr(known, "__file__", None) or job.__module__
+        return JobCode(filename, b"", job.__name__, names), module
+    if not isinstance(job, str | os.PathLike):
+        raise BadJob(f"{job!r:.200} is no job: it must be a module, a class or a path")
+    path, _, class_name = os.fspath(job).partition(".py:")
+    path = f"{path}.py" if class_name else path
+    try:
+        with open(path, "rb") as file:
+            source = file.read()
+    except OSError as error:
+        raise BadJob(f"cannot read the job module {path}: {error.strerror}") from error
+    return JobCode(os.path.abspath(path), source, class_name or None, names), None
+
+
+def _values(declared: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The declared defaults with what is given on top; a str is converted as ``-D`` does."""
+    for name in given:
+        if name not in declared:
+            hint = loading.nearest(name, declared)
+            raise BadJob(f"params: the job declares no such parameter: {name}{hint}")
+    texts = {name: value for name, value in given.items() if isinstance(value, str)}
+    return loading.convert_params(declared, texts) | {
+        name: value for name, value in given.items() if name not in texts
+    }
+
+
+# ---- the input
+
+_Reader = Callable[[Iterable[tuple[int, bytes]]], Iterator[Any]]
+
+
+def _written(records: Any, directory: str) -> tuple[list[str], _Reader | None]:
+    """Files with the records, and the reader that gives them to the mapper if they are no lines."""
+    if isinstance(records, os.PathLike):
+        records = [records]
+    if isinstance(records, str | bytes):
+        raise BadJob("records: a list of lines is wanted, or a pathlib.Path; not a single string")
+    records = list(records)
+    if records and all(isinstance(record, os.PathLike) for record in records):
+        return [os.path.abspath(os.fspath(record)) for record in records], None
+    path = os.path.join(directory, "records")
+    reader = None
+    lines = [_line(record) for record in records if isinstance(record, str | bytes)]
+    if len(lines) < len(records):
+        for record in records:
+            if not isinstance(record, tuple) or len(record) != 2:
+                raise BadJob(
+                    f"records: {record!r:.200} is neither a line (str, bytes) nor a pair, or there "
+                    f"are both"
+                )
+        # A line for each, so that splits cut between them as between lines.
+        lines = [b"%d" % number for number in range(len(records))]
+
+        def reader(numbered: Iterable[tuple[int, bytes]]) -> Iterator[Any]:
+            return (records[int(number)] for _, number in numbered)
+
+    with open(path, "wb") as file:
+        file.writelines(line + b"\n" for line in lines)
+    return [path], reader
+
+
+def _line(record: str | bytes) -> bytes:
+    line = record.encode("utf-8", "surrogateescape") if isinstance(record, str) else record
+    if b"\n" in line:
+        raise BadJob(f"records: {record!r:.200} has a line end within: give it as several lines")
+    return line
+
+
+def _with_reader(functions: JobFunctions, reader: _Reader) -> JobFunctions:
+    if loading.batch_form(functions.mapper) is not None:
+        raise BadJob("records: a batch mapper reads lines; pairs cannot be given to it")
+    return replace(functions, reader=reader)
+
+
+# ---- the output
+
+
+class _Kept:
+    """The job's writer, or the default one, which also keeps the pairs in ``part``."""
+
+    def __init__(self, writer: Callable[..., Any] | None) -> None:
+        self.part: list[Pair] = []
+        self._writer = writer
+
+    def __call__(self, pairs: Iterator[Pair]) -> Iterator[str | bytes]:
+        if self._writer is not None:
+            return iter(self._writer(self._keeping(pairs)))
+        return encoded(([pair] for pair in self._keeping(pairs)), None)
+
+    def _keeping(self, pairs: Iterator[Pair]) -> Iterator[Pair]:
+        for pair in pairs:
+            self.part.append(pair)
+            yield pair
+
+
+# ---- errors
+
+
+def _as_raised(failed: AttemptFailed, directory: str) -> tuple[BaseException, TracebackType | None]:
+    """The user's exception, and its traceback from their first frame on; else the failure."""
+    cause = failed.__cause__
+    for error in (failed,) if cause is None else (cause, failed):
+        link = error.__traceback__
+        while link is not None and loading.is_ours(link.tb_frame.f_code.co_filename):
+            link = link.tb_next
+        if link is not None:
+            break
+    if failed.details.get("where"):
+        error.add_note(f"at {_shown(failed.details['where'], directory)}")
+    return error, link
+
+
+def _shown(text: str, directory: str) -> str:
+    return text.replace(directory + os.sep, "")

@@ -1,0 +1,336 @@
+"""`pytxmr.testing.run_inline`: a job in the test's own process, by the worker's code."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import pytxmr
+from pytxmr.errors import AttemptFailed, BadInput, BadJob, Uncarryable
+from pytxmr.testing import run_inline
+
+IMPORTED_FROM = Path(pytxmr.__file__).resolve().parent.parent
+
+
+class Words(pytxmr.MapReduce):
+    params = {"least": 1, "raises": ""}
+
+    def map(self, key: Any, value: Any) -> Any:
+        pytxmr.counter("lines")
+        for word in value.split():
+            if word == self.params["raises"]:
+                raise LookupError(word)
+            yield word, 1
+
+    def reduce(self, key: Any, values: Any) -> Any:
+        total = sum(values)
+        if total >= self.params["least"]:
+            yield key, total
+
+
+def module(**members: Any) -> ModuleType:
+    made = ModuleType("a_job")
+    vars(made).update(members)
+    return made
+
+
+def words(key: Any, value: Any) -> Any:
+    for word in value.split():
+        yield word, 1
+
+
+def added(key: Any, values: Any) -> Any:
+    yield key, sum(values)
+
+
+# ---- what comes of it
+
+
+def test_a_class_on_lines_gives_its_pairs_in_key_order_and_its_counters() -> None:
+    result = run_inline(Words, ["b a", "a"])
+    assert list(result) == result.pairs == [("a", 2), ("b", 1)]
+    assert result.counters == {"lines": 2}
+    assert result.totals["map output records"] == 3
+    assert result.files == [b"a\t2\nb\t1\n"]
+    assert result.bad_records == []
+
+
+def test_a_module_and_a_path_are_jobs_too(tmp_path: Path) -> None:
+    assert run_inline(module(mapper=words, reducer=added), ["a a"]).pairs == [("a", 2)]
+    source = "def mapper(k, v): yield v, 1\ndef reducer(k, vs): yield k, sum(vs)\n"
+    source += "class Upper:\n def map(self, k, v): yield v.upper(), 1\n"
+    source += " def reduce(self, k, vs): yield k, sum(vs)\n"
+    (tmp_path / "job.py").write_text(source)
+    assert run_inline(tmp_path / "job.py", ["a"]).pairs == [("a", 1)]
+    assert run_inline(f"{tmp_path}/job.py:Upper", ["a"]).pairs == [("A", 1)]
+
+
+def test_a_class_may_be_defined_in_the_test() -> None:
+    class Lengths:
+        def map(self, key: Any, value: Any) -> Any:
+            yield len(value), value
+
+        def reduce(self, key: Any, values: Any) -> Any:
+            yield key, sorted(values)
+
+    assert run_inline(Lengths, ["b", "a", "cc"]).pairs == [(1, ["a", "b"]), (2, ["cc"])]
+
+
+def test_pairs_come_out_as_they_were_yielded_and_files_as_they_are_written() -> None:
+    def mapper(key: Any, value: Any) -> Any:
+        yield (1, value), {"at": key, "b": b"\xff"}
+
+    def writer(pairs: Any) -> Any:
+        for key, value in pairs:
+            yield f"{key[1]}={value['at']};"
+
+    result = run_inline(module(mapper=mapper, reducer=pytxmr.identity, writer=writer), ["x", "y"])
+    assert result.pairs == [
+        ((1, "x"), {"at": 0, "b": b"\xff"}),
+        ((1, "y"), {"at": 2, "b": b"\xff"}),
+    ]
+    assert result.files == [b"x=0;y=2;"]
+
+
+def test_the_partitioner_says_which_reducer_a_key_goes_to() -> None:
+    job = module(mapper=words, reducer=added, partitioner=lambda key, n: len(key) % n)
+    assert run_inline(job, ["a bb ccc"], reducers=2).parts == [[("bb", 1)], [("a", 1), ("ccc", 1)]]
+
+
+def test_the_ranges_of_a_range_partitioner_come_from_the_records() -> None:
+    job = module(mapper=words, reducer=pytxmr.identity, partitioner=pytxmr.RangePartitioner())
+    result = run_inline(job, ["d c", "b a"], reducers=2, splits=2)
+    assert [[key for key, _ in part] for part in result.parts] == [["a", "b", "c"], ["d"]]
+
+
+def test_each_split_is_combined_by_itself() -> None:
+    seen = []
+
+    def combiner(key: Any, values: Any) -> Any:
+        values = list(values)
+        seen.append((key, values))
+        yield key, sum(values)
+
+    job = module(mapper=words, reducer=added, combiner=combiner)
+    result = run_inline(job, ["a a", "a a"], splits=2)
+    assert result.pairs == [("a", 4)]
+    assert seen == [("a", [1, 1]), ("a", [1, 1])]
+    assert result.totals["spilled records"] == 2
+
+
+def test_parameters_are_typed_by_their_defaults_where_they_are_text() -> None:
+    assert run_inline(Words, ["a b a"], params={"least": 2}).pairs == [("a", 2)]
+    assert run_inline(Words, ["a b a"], params={"least": "2"}).pairs == [("a", 2)]
+
+
+def test_the_jobs_parameters_and_counters_end_with_it() -> None:
+    pytxmr.params["mine"] = 1
+    pytxmr.counter("mine")
+    try:
+        assert run_inline(Words, ["a"]).counters == {"lines": 1}
+        assert pytxmr.params == {"mine": 1}
+    finally:
+        pytxmr.params.clear()
+
+
+def test_other_functions_can_be_named() -> None:
+    job = module(other=words, reducer=added)
+    assert run_inline(job, ["a"], names={"mapper": "other"}).pairs == [("a", 1)]
+
+
+# ---- what it is given
+
+
+def test_files_and_directories_are_read_as_by_the_command(tmp_path: Path) -> None:
+    (tmp_path / "_left_out").write_text("no\n")
+    (tmp_path / "a.txt").write_text("a\n")
+    (tmp_path / "b.txt").write_text("b\n")
+    assert run_inline(Words, tmp_path).pairs == [("a", 1), ("b", 1)]
+    assert run_inline(Words, [tmp_path / "b.txt"]).pairs == [("b", 1)]
+    with pytest.raises(BadInput, match=r"gone: No such file"):
+        run_inline(Words, tmp_path / "gone")
+
+
+def test_bytes_that_are_no_text_arrive_as_from_a_file() -> None:
+    assert run_inline(Words, [b"caf\xe9"]).files == [b"caf\xe9\t1\n"]
+
+
+def test_a_reader_of_the_jobs_own_gets_the_lines() -> None:
+    def reader(lines: Any) -> Any:
+        for offset, line in lines:
+            yield offset, line.split(b",")
+
+    def mapper(key: Any, value: Any) -> Any:
+        yield value[0], value[1]
+
+    job = module(mapper=mapper, reducer=pytxmr.identity, reader=reader)
+    assert run_inline(job, ["a,b"]).pairs == [(b"a", b"b")]
+
+
+@pytest.mark.parametrize("splits", [1, 2, 3])
+def test_pairs_reach_the_mapper_as_they_are(splits: int) -> None:
+    records = [("x", {"n": 1}), ("y", [2]), ("z", None)]
+
+    def mapper(key: Any, value: Any) -> Any:
+        yield key, repr(value)
+
+    result = run_inline(module(mapper=mapper, reducer=pytxmr.identity), records, splits=splits)
+    assert result.pairs == [("x", "{'n': 1}"), ("y", "[2]"), ("z", "None")]
+    assert result.totals["map input records"] == 3
+
+
+def test_no_records_give_no_pairs() -> None:
+    assert run_inline(Words, []).files == [b""]
+
+
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        ("a b", "a list of lines is wanted"),
+        (["a\nb"], "has a line end within"),
+        (["a", ("b", 1)], "neither a line"),
+        ([1], "neither a line"),
+    ],
+)
+def test_records_that_cannot_be_given_are_refused(records: Any, said: str) -> None:
+    with pytest.raises(BadJob, match=said):
+        run_inline(Words, records)
+
+
+def test_what_is_misspelt_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(BadJob, match="no such parameter: leest; did you mean least"):
+        run_inline(Words, ["a"], params={"leest": 2})
+    with pytest.raises(BadJob, match="no maper; did you mean mapper"):
+        run_inline(Words, ["a"], names={"maper": "words"})
+    with pytest.raises(BadJob, match="has no mapper"):
+        run_inline(module(maper=words, reducer=added), ["a"])
+    with pytest.raises(BadJob, match="is no job"):
+        run_inline(words, ["a"])
+
+
+def test_a_batch_mapper_is_not_given_pairs() -> None:
+    @pytxmr.batch
+    def mapper(offset: Any, lines: Any) -> Any:
+        for line in lines:
+            yield line, 1
+
+    job = module(mapper=mapper, reducer=pytxmr.folds.sum)
+    assert run_inline(job, ["a", "a"]).pairs == [("a", 2)]
+    with pytest.raises(BadJob, match="a batch mapper reads lines"):
+        run_inline(job, [("a", 1)])
+
+
+# ---- what goes wrong
+
+
+def test_the_users_exception_comes_as_it_is_and_shows_their_line_and_the_record() -> None:
+    with pytest.raises(LookupError) as caught:
+        run_inline(Words, ["a", "b x"], params={"raises": "x"})
+    assert caught.value.args == ("x",)
+    assert caught.value.__notes__ == ["at records, offset 2, record 'b x'"]
+    frames = traceback.extract_tb(caught.value.__traceback__)
+    # This test's, that of `run_inline`, and nothing of ours between that and the user's.
+    assert [frame.name for frame in frames][1:] == ["run_inline", "map"]
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "During handling" not in shown
+
+
+def test_an_exception_of_the_reducer_names_the_key() -> None:
+    def reducer(key: Any, values: Any) -> Any:
+        yield key, 1 // 0
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        run_inline(module(mapper=words, reducer=reducer), ["a"])
+    assert caught.value.__notes__ == ["at key 'a'"]
+
+
+def test_what_cannot_be_carried_is_shown_at_its_yield() -> None:
+    def mapper(key: Any, value: Any) -> Any:
+        yield value, open
+
+    with pytest.raises(Uncarryable, match="cannot be carried") as caught:
+        run_inline(module(mapper=mapper, reducer=added), ["a"])
+    assert traceback.extract_tb(caught.value.__traceback__)[-1].line == "yield value, open"
+
+
+def test_a_mapper_without_a_yield_is_told_so() -> None:
+    with pytest.raises(AttemptFailed, match="does it lack a yield"):
+        run_inline(module(mapper=lambda key, value: None, reducer=added), ["a"])
+
+
+def test_bad_records_are_given_with_their_place_and_what_they_counted_is_not() -> None:
+    records = ["a", "b x", "c"]
+    result = run_inline(Words, records, params={"raises": "x"}, skip_bad_records=1)
+    assert result.pairs == [("a", 1), ("c", 1)]
+    assert result.counters == {"lines": 2}
+    (bad,) = result.bad_records
+    assert (bad.file, bad.offset, bad.record, bad.task) == ("records", 2, "b x", "Map001")
+    assert bad.traceback.endswith("LookupError: x\n")
+
+
+def test_more_bad_records_than_may_be_skipped_are_an_error_over_all_splits() -> None:
+    for splits in (1, 2):
+        with pytest.raises(AttemptFailed, match="2 bad records are more than the 1"):
+            run_inline(Words, ["x", "x"], params={"raises": "x"}, skip_bad_records=1, splits=splits)
+
+
+@pytest.mark.parametrize("skip", [0, 5])
+def test_ctrl_c_ends_it_at_once(skip: int) -> None:
+    calls = []
+
+    def mapper(key: Any, value: Any) -> Any:
+        calls.append(value)
+        raise KeyboardInterrupt
+        yield
+
+    with pytest.raises(KeyboardInterrupt):
+        run_inline(module(mapper=mapper, reducer=added), ["a", "b"], skip_bad_records=skip)
+    assert calls == ["a"]
+
+
+def test_nothing_is_left_in_the_temporary_directory(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", os.fspath(tmp_path))
+    run_inline(Words, ["a x"], params={"raises": "x"}, skip_bad_records=1)
+    with pytest.raises(LookupError):
+        run_inline(Words, ["a x"], params={"raises": "x"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_imports_no_twisted() -> None:
+    code = """
+import sys
+from pytxmr.testing import run_inline
+class Job:
+    def map(self, key, value):
+        yield value, 1
+    def reduce(self, key, values):
+        yield key, sum(values)
+assert run_inline(Job, ["a"]).pairs == [("a", 1)]
+print([name for name in sys.modules if name.partition(".")[0] == "twisted"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": os.fspath(IMPORTED_FROM)},
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == b"[]"
+
+
+@pytest.mark.parametrize("example", ["wordcount_batch", "sort_batch"])
+def test_a_batch_example_runs_inline(example: str) -> None:
+    if not all(map(importlib.util.find_spec, ("numpy", "pyarrow"))):
+        pytest.skip("the extra batch is not installed")
+    path = Path(__file__).resolve().parent.parent / "examples" / f"{example}.py"
+    result = run_inline(path, ["b", "a", "a"], splits=2)
+    assert b"".join(result.files) in (b"a\t2\nb\t1\n", b"a\na\nb\n")
