@@ -9,14 +9,19 @@ from typing import Any
 
 from twisted.internet.task import deferLater
 
-from pytxmr.cli.reactor import Interrupted, Interrupts, run_in_reactor
-from pytxmr.cli.report import ProgressShown, show_status, show_summary, show_table
+from pytxmr.cli.reactor import (
+    Interrupted,
+    Interrupts,
+    Signalled,
+    run_in_reactor,
+    signals_as_interrupts,
+)
+from pytxmr.cli.report import Face, show_status, show_table
 from pytxmr.client import JobOptions, Patient, connect, make_spec, submit
 from pytxmr.errors import BadConfiguration, JobFailed, PytxmrError
 from pytxmr.model import JobSpec
 from pytxmr.net.remote import Peer
 from pytxmr.net.secret import inspection_token, make_secret, read_secret
-from pytxmr.net.spawn import Spawned
 from pytxmr.runners.local import LocalCluster
 
 _POLL_SECONDS = 0.2
@@ -26,15 +31,33 @@ Ask = Callable[..., Any]
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.jobtracker:
+    if options.runner == "cluster":
         return _run_on_cluster(options)
+    if options.runner == "inline":
+        return _run_inline(options)
     try:
         spec = make_spec(_job_options(options))
     except BaseException:
         for worker in options.spawned:
             worker.end()
         raise
-    return run_in_reactor(lambda r, i: _run_here(r, i, options.spawned, spec))
+    return run_in_reactor(lambda r, i: _run_here(r, i, options, spec))
+
+
+def _run_inline(options: argparse.Namespace) -> int:
+    """No progress is shown: a debugger may have the terminal."""
+    # Twisted has no part in it, and other runners have none of what it imports.
+    from pytxmr.runners import inline
+
+    spec = make_spec(_job_options(options))
+    try:
+        with signals_as_interrupts():
+            status = inline.run(spec)
+    except KeyboardInterrupt as stop:
+        print("pytxmr: Job001 was killed: interrupted", file=sys.stderr)
+        return stop.status if isinstance(stop, Signalled) else 130
+    options.face.summary(status)
+    return 0
 
 
 def _run_on_cluster(options: argparse.Namespace) -> int:
@@ -48,19 +71,19 @@ def _run_on_cluster(options: argparse.Namespace) -> int:
             unknown = "interrupted; if `pytxmr jobs` lists the job later, it was queued"
             print(f"pytxmr: {unknown}", file=sys.stderr)
             raise
-        return await _watch_to_end(jobtracker.ask, interrupts, job)
+        return await _watch_to_end(jobtracker.ask, interrupts, job, options.face)
 
     return _patiently(options, submit_and_watch)
 
 
 async def _run_here(
-    reactor: Any, interrupts: Interrupts, spawned: list[Spawned], spec: JobSpec
+    reactor: Any, interrupts: Interrupts, options: argparse.Namespace, spec: JobSpec
 ) -> int:
-    cluster = LocalCluster(reactor, len(spawned), spawned)
+    cluster = LocalCluster(reactor, len(options.spawned), options.spawned)
     try:
         jobtracker = await cluster.start()
         job = await submit(jobtracker, spec)
-        status = await _watch_to_end(jobtracker.call, interrupts, job)
+        status = await _watch_to_end(jobtracker.call, interrupts, job, options.face)
         if spec.keep and status == 0:
             await _stay_for_inspection(reactor, interrupts, cluster)
         return status
@@ -78,11 +101,11 @@ async def _stay_for_inspection(reactor: Any, interrupts: Interrupts, cluster: Lo
         await deferLater(reactor, _POLL_SECONDS)
 
 
-async def _watch_to_end(ask: Ask, interrupts: Interrupts, job: str) -> int:
+async def _watch_to_end(ask: Ask, interrupts: Interrupts, job: str, face: Face) -> int:
     """Show progress, and how it ended; if the user does not want to wait, end it. Raises
     `Interrupted` if the user does not want to wait for that either."""
     try:
-        status = await _watch(ask, interrupts, job)
+        status = await _watch(ask, interrupts, job, face)
     except Interrupted as interrupted:
         print(f"pytxmr: interrupted; ending {job}", file=sys.stderr)
         interrupts.begin_anew()
@@ -90,17 +113,16 @@ async def _watch_to_end(ask: Ask, interrupts: Interrupts, job: str) -> int:
             gone = f"{job} goes on when the jobtracker is back: `pytxmr kill {job}` ends it then"
             print(f"pytxmr: {gone}", file=sys.stderr)
             return interrupted.status
-        status = await _watch(ask, interrupts, job)
+        status = await _watch(ask, interrupts, job, face)
         # It may have ended just before that, in success or failure.
         if status["outcome"] == "killed":
             print(f"pytxmr: {job} was killed: interrupted", file=sys.stderr)
             return interrupted.status
-    return _tell_end(status)
+    return _tell_end(status, face)
 
 
-async def _watch(ask: Ask, interrupts: Interrupts, job: str) -> dict[str, Any]:
+async def _watch(ask: Ask, interrupts: Interrupts, job: str, face: Face) -> dict[str, Any]:
     """Show progress until the job has ended; its last status. Raises `Interrupted`."""
-    shown = ProgressShown()
     try:
         while True:
             status = await interrupts.unless(_asked(ask("wait", job, _POLL_SECONDS)))
@@ -108,12 +130,12 @@ async def _watch(ask: Ask, interrupts: Interrupts, job: str) -> dict[str, Any]:
                 continue
             if status["outcome"]:
                 return status
-            shown.show(status)
+            face.progress(status)
     finally:
-        shown.close()
+        face.close()
 
 
-def _tell_end(status: dict[str, Any]) -> int:
+def _tell_end(status: dict[str, Any], face: Face) -> int:
     """An ended job's summary. Raises `JobFailed`."""
     if status["outcome"] != "succeeded":
         error = dict(status["error"] or {})
@@ -121,7 +143,7 @@ def _tell_end(status: dict[str, Any]) -> int:
         if status["outcome"] == "failed":
             message = f"{status['job']}: {message}"
         raise JobFailed(message, **error)
-    show_summary(status)
+    face.summary(status)
     return 0
 
 
@@ -155,7 +177,8 @@ def wait(options: argparse.Namespace) -> int:
     async def watch(jobtracker: Patient, interrupts: Interrupts) -> int:
         while await interrupts.unless(jobtracker.ask("status", options.job)) is None:
             pass
-        return _tell_end(await _watch(jobtracker.ask, interrupts, options.job))
+        status = await _watch(jobtracker.ask, interrupts, options.job, options.face)
+        return _tell_end(status, options.face)
 
     return _patiently(options, watch)
 

@@ -7,8 +7,15 @@ import os
 import re
 
 from pytxmr import __version__
+from pytxmr.errors import BadConfiguration
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+_PLACES = {
+    "inline": "in this very process (--runner inline)",
+    "local": "on this machine (--runner local)",
+    "cluster": "on a cluster, which has workers of its own",
+}
 
 _EPILOG = """\
 A job is a Python module with two generator functions:
@@ -63,8 +70,10 @@ def _paths(text: str) -> list[str]:
     return [path for path in text.split(",") if path]
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def build_parser(
+    parser_class: type[argparse.ArgumentParser] = argparse.ArgumentParser,
+) -> argparse.ArgumentParser:
+    parser = parser_class(
         prog="pytxmr",
         description="MapReduce jobs as plain Python generators, on this machine or on a cluster.",
         epilog=_EPILOG,
@@ -79,7 +88,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--workers", type=positive, metavar="N",
         help="worker processes, when it runs here (default: one per core)",
     )  # fmt: skip
+    run.add_argument(
+        "--runner", choices=("inline", "local", "cluster"),
+        help="where it runs: inline, in this very process, so that breakpoint() works in the job; "
+        "local, in worker processes of its own; cluster (default: local, or cluster if there is a "
+        "--jobtracker)",
+    )  # fmt: skip
     _add_cluster_options(run, "run on this cluster instead of here")
+    # Looked up when the runner is known: what is in the environment does not contradict --runner.
+    run.set_defaults(jobtracker=None, secret_file=None)
 
     submit = commands.add_parser("submit", help="queue a job on a cluster; prints its id")
     _add_job_options(submit)
@@ -111,6 +128,24 @@ def build_parser() -> argparse.ArgumentParser:
     token = commands.add_parser("token", help="the token that telnet wants from other machines")
     token.add_argument("--secret-file", metavar="FILE", default=_environment("SECRET_FILE"))
     return parser
+
+
+def settle_runner(options: argparse.Namespace) -> None:
+    """Say where `pytxmr run` runs. Raises `BadConfiguration` for options that contradict that."""
+    chosen: str = options.runner or ("cluster" if options.jobtracker else "")
+    options.runner = chosen or ("cluster" if _environment("JOBTRACKER") else "local")
+    senseless = {
+        "inline": ("workers", "keep", "jobtracker", "secret_file"),
+        "local": ("jobtracker", "secret_file"),
+        "cluster": ("workers",),
+    }
+    for name in senseless[chosen] if chosen else ():
+        if getattr(options, name):
+            option = name.replace("_", "-")
+            raise BadConfiguration(f"--{option} means nothing where the job runs {_PLACES[chosen]}")
+    if options.runner == "cluster":
+        options.jobtracker = options.jobtracker or _environment("JOBTRACKER")
+        options.secret_file = options.secret_file or _environment("SECRET_FILE")
 
 
 def _add_job_options(parser: argparse.ArgumentParser) -> None:

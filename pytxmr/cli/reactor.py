@@ -1,9 +1,10 @@
-"""Running the reactor for the length of one command."""
+"""Running the reactor for the length of one command, and being interrupted with or without it."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -67,6 +68,33 @@ class Interrupts:
     def begin_anew(self) -> None:
         """The signal was taken care of: `unless` waits for the next one."""
         self._pending = False
+
+
+class Signalled(KeyboardInterrupt):
+    """A signal that means the same as Ctrl-C. ``status``: the exit status for it."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+@contextmanager
+def signals_as_interrupts() -> Iterator[None]:
+    """Without a reactor: let every signal that ends a job raise `KeyboardInterrupt`."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise Signalled(_SIGNALS[signal.Signals(number)])
+
+    before = {
+        number: signal.signal(number, interrupt)
+        for number in _SIGNALS
+        if signal.getsignal(number) is signal.SIG_DFL
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run_in_reactor(command: Callable[[Any, Interrupts], Coroutine[Any, Any, int]]) -> int:

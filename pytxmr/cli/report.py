@@ -6,13 +6,48 @@ import os
 import shutil
 import sys
 import time
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from pytxmr.errors import PytxmrError
 from pytxmr.model import BAD_RECORDS, CHANGED_MAPS
 
 _LINE_SECONDS = 10.0
 UNCUT = "large files cannot be cut, as they are compressed: one map each"
+
+
+class Face(Protocol):
+    """Where it is told what becomes of a job."""
+
+    def progress(self, status: dict[str, Any]) -> None:
+        """How far it is: called several times a second, until it has ended."""
+
+    def close(self) -> None:
+        """There is no more progress."""
+
+    def summary(self, status: dict[str, Any]) -> None:
+        """It has succeeded."""
+
+    def error(self, error: PytxmrError) -> None:
+        """It, or the command, has failed."""
+
+
+class Terminal:
+    """Tells people: progress and errors on stderr, the summary on stdout."""
+
+    def __init__(self) -> None:
+        self._shown = ProgressShown()
+
+    def progress(self, status: dict[str, Any]) -> None:
+        self._shown.show(status)
+
+    def close(self) -> None:
+        self._shown.close()
+
+    def summary(self, status: dict[str, Any]) -> None:
+        show_summary(status)
+
+    def error(self, error: PytxmrError) -> None:
+        show_error(error)
 
 
 class ProgressShown:

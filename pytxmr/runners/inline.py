@@ -65,7 +65,7 @@ def run(spec: JobSpec, told: Told = lambda status: None) -> dict[str, Any]:
         functions = loading.load(spec.code, spec.params)
         if spec.key_sample is not None:
             bind_sample(functions, unpack_column(spec.key_sample))
-        splits = plan_job(spec, output, workers)
+        splits, _ = plan_job(spec, output, workers)
         attempts = Attempts(
             functions,
             spec.reducers or workers,
