@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.task import deferLater
 
+from pytxmr.cli.new import write_job
 from pytxmr.cli.reactor import (
     Interrupted,
     Interrupts,
@@ -247,6 +248,11 @@ def trackers(options: argparse.Namespace) -> int:
     return _with_cluster(options, show)
 
 
+def new(options: argparse.Namespace) -> int:
+    print(write_job(options.directory), end="")
+    return 0
+
+
 def secret(options: argparse.Namespace) -> int:
     make_secret(options.file)
     return 0
@@ -345,6 +351,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "logs": logs,
     "jobs": jobs,
     "trackers": trackers,
+    "new": new,
     "secret": secret,
     "token": token,
 }

@@ -123,6 +123,8 @@ def build_parser(
     trackers = commands.add_parser("trackers", help="the cluster's tasktrackers, a line each")
     _add_cluster_options(trackers)
 
+    new = commands.add_parser("new", help="write a job to begin with, its input and a test")
+    new.add_argument("directory", metavar="NAME", help="the directory to make, named as the job")
     secret = commands.add_parser("secret", help="make a secret file for a cluster")
     secret.add_argument("file", metavar="FILE", help="where; it must not exist")
     token = commands.add_parser("token", help="the token that telnet wants from other machines")
