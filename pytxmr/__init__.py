@@ -11,10 +11,17 @@ process next to nothing:
 - ``pytxmr.RangePartitioner()``: a partitioner that makes the parts, in order, globally sorted
 - ``pytxmr.folds``: ready-made combiners and reducers, such as ``folds.sum``
 - ``pytxmr.identity``: the reducer that hands on every pair as it came
+- ``pytxmr.run(job, input, output)``: run a job from a script or a notebook; ``pytxmr.JobFailed``
 - ``pytxmr.batch``, ``pytxmr.columns``, ``pytxmr.Groups``: mappers and reducers that take many
   records at a time
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pytxmr.errors import JobFailed
 from pytxmr.job.context import counter, params, side_file, status
 from pytxmr.job.mapreduce import MapReduce
 from pytxmr.records import folds
@@ -23,8 +30,12 @@ from pytxmr.records.columns import Groups, columns
 from pytxmr.records.folds import identity
 from pytxmr.records.partition import RangePartitioner
 
+if TYPE_CHECKING:
+    from pytxmr.result import Result
+
 __all__ = [
     "Groups",
+    "JobFailed",
     "MapReduce",
     "RangePartitioner",
     "batch",
@@ -33,7 +44,34 @@ __all__ = [
     "folds",
     "identity",
     "params",
+    "run",
     "side_file",
     "status",
 ]
 __version__ = "0.1.0"
+
+
+def run(
+    job: Any,
+    input: Any,
+    output: Any,
+    *,
+    progress: Callable[[dict[str, Any]], object] | None = None,
+    **options: Any,
+) -> Result:
+    """Run a job and wait for its end: what ``pytxmr run`` does, for a program.
+
+    ``job``: a path, ``"JOB.py"`` or ``"JOB.py:CLASS"``, or a module or class that is in a file;
+    ``input``: a path or several; ``output``: a directory that must not exist. ``options`` are
+    those of ``pytxmr run``, with ``_`` for ``-``: ``reducers=3``, ``split_size="64KiB"``,
+    ``runner="inline"``, ``jobtracker="tcp:..."``; and ``params={"least": 2}`` for ``-D``.
+    ``progress`` is called with the job's status, a dict, several times a second.
+
+    The job runs in a process of its own, so this may be called as often as one likes, from any
+    thread; with ``runner="inline"`` in this one. Raises `JobFailed` with the user's traceback, or
+    another `PytxmrError` before anything runs. An exception of ``progress``, or Ctrl-C, ends the
+    job and comes out when that is done.
+    """
+    from pytxmr.runners import blocking
+
+    return blocking.run(job, input, output, progress=progress, **options)

@@ -280,9 +280,7 @@ def _as_raised(failed: AttemptFailed, directory: str) -> tuple[BaseException, Tr
     """The user's exception, and its traceback from their first frame on; else the failure."""
     cause = failed.__cause__
     for error in (failed,) if cause is None else (cause, failed):
-        link = error.__traceback__
-        while link is not None and loading.is_ours(link.tb_frame.f_code.co_filename):
-            link = link.tb_next
+        link = loading.user_frames(error.__traceback__)
         if link is not None:
             break
     if failed.details.get("where"):

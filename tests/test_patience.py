@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 
 from pytxmr.cli.commands import _watch_to_end
 from pytxmr.cli.reactor import Interrupted, Interrupts
+from pytxmr.cli.report import Terminal
 from pytxmr.client import PATIENCE_SECONDS, RETRY_SECONDS, Patient
 from pytxmr.errors import JobFailed, PytxmrError, Refused, Unreachable
 
@@ -85,7 +86,7 @@ def client() -> Client:
 
 
 def watched(client: Client) -> Client:
-    client.does(_watch_to_end(client.patient.ask, client.interrupts, "Job001"))
+    client.does(_watch_to_end(client.patient.ask, client.interrupts, "Job001", Terminal()))
     return client
 
 

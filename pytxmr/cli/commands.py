@@ -23,6 +23,7 @@ from pytxmr.errors import BadConfiguration, JobFailed, PytxmrError
 from pytxmr.model import JobSpec
 from pytxmr.net.remote import Peer
 from pytxmr.net.secret import inspection_token, make_secret, read_secret
+from pytxmr.result import check_success
 from pytxmr.runners.local import LocalCluster
 
 _POLL_SECONDS = 0.2
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     if options.runner == "inline":
         return _run_inline(options)
     try:
-        spec = make_spec(_job_options(options))
+        spec = make_job(options)
     except BaseException:
         for worker in options.spawned:
             worker.end()
@@ -50,7 +51,7 @@ def _run_inline(options: argparse.Namespace) -> int:
     # Twisted has no part in it, and other runners have none of what it imports.
     from pytxmr.runners import inline
 
-    spec = make_spec(_job_options(options))
+    spec = make_job(options)
     try:
         with signals_as_interrupts():
             status = inline.run(spec)
@@ -62,7 +63,7 @@ def _run_inline(options: argparse.Namespace) -> int:
 
 
 def _run_on_cluster(options: argparse.Namespace) -> int:
-    spec = make_spec(_job_options(options))
+    spec = make_job(options)
 
     async def submit_and_watch(jobtracker: Patient, interrupts: Interrupts) -> int:
         try:
@@ -138,12 +139,7 @@ async def _watch(ask: Ask, interrupts: Interrupts, job: str, face: Face) -> dict
 
 def _tell_end(status: dict[str, Any], face: Face) -> int:
     """An ended job's summary. Raises `JobFailed`."""
-    if status["outcome"] != "succeeded":
-        error = dict(status["error"] or {})
-        message = error.pop("message", "it did not succeed")
-        if status["outcome"] == "failed":
-            message = f"{status['job']}: {message}"
-        raise JobFailed(message, **error)
+    check_success(status)
     face.summary(status)
     return 0
 
@@ -157,7 +153,7 @@ async def _asked(answer: Any) -> Any:
 
 
 def submit_only(options: argparse.Namespace) -> int:
-    spec = make_spec(_job_options(options))
+    spec = make_job(options)
 
     async def queue(jobtracker: Patient, interrupts: Interrupts) -> int:
         print(await interrupts.unless(jobtracker.submit(spec)))
@@ -315,6 +311,11 @@ def _secret(options: argparse.Namespace) -> bytes:
     if not options.secret_file:
         raise BadConfiguration("--secret-file FILE, or PYTXMR_SECRET_FILE, is needed")
     return read_secret(options.secret_file)
+
+
+def make_job(options: argparse.Namespace) -> JobSpec:
+    """What the options of `pytxmr run` ask for. Raises as `make_spec`."""
+    return make_spec(_job_options(options))
 
 
 def _job_options(options: argparse.Namespace) -> JobOptions:

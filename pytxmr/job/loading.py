@@ -10,7 +10,7 @@ import sys
 import traceback
 from dataclasses import replace
 from pathlib import PurePath
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
 
 from pytxmr.errors import BadJob
@@ -23,6 +23,8 @@ from pytxmr.records.batch import batch_form
 from pytxmr.records.folds import Fold
 from pytxmr.records.partition import RangePartitioner, stable_partition
 
+#: What a job's module is named when it is imported as one, before the name of its file.
+MODULE_PREFIX = "pytxmr_job_"
 #: role -> (is it required, the method's name in a class)
 ROLES = {
     "mapper": (True, "map"),
@@ -48,7 +50,7 @@ def import_source(code: JobCode, modules: Modules | None = None) -> ModuleType:
     ``modules``: where its own imports are found, if that is not what was shipped with it.
     """
     remember_lines(code.filename, code.source)
-    module = ModuleType(f"pytxmr_job_{PurePath(code.filename).stem}")
+    module = ModuleType(f"{MODULE_PREFIX}{PurePath(code.filename).stem}")
     module.__file__ = code.filename
     sys.modules[module.__name__] = module
     try:
@@ -243,6 +245,13 @@ def user_traceback(error: BaseException) -> str:
         )
         link = link.__cause__ or link.__context__
     return "".join(summary.format(chain=True))[-16384:]
+
+
+def user_frames(link: TracebackType | None) -> TracebackType | None:
+    """A traceback from the user's first frame on; None if there is none of theirs in it."""
+    while link is not None and is_ours(link.tb_frame.f_code.co_filename):
+        link = link.tb_next
+    return link
 
 
 _PACKAGE = PurePath(__file__).parent.parent

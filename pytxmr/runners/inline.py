@@ -46,7 +46,7 @@ from pytxmr.worker import buffer_bytes, done_message
 _JOB = job_id(1)
 
 #: Called with a job's status, a dict as `client.Client.status` gives it.
-Told = Callable[[dict[str, Any]], None]
+Told = Callable[[dict[str, Any]], object]
 
 
 def run(spec: JobSpec, told: Told = lambda status: None) -> dict[str, Any]:
@@ -83,7 +83,10 @@ def run(spec: JobSpec, told: Told = lambda status: None) -> dict[str, Any]:
             if stop is not None:
                 raise stop from None
             if isinstance(error, AttemptFailed):
-                raise _job_failed(error) from error.__cause__
+                cause = error.__cause__
+                if cause is not None:
+                    cause.__traceback__ = loading.user_frames(cause.__traceback__)
+                raise _job_failed(error) from cause
             if isinstance(error, PytxmrError):
                 raise JobFailed(f"{_JOB}: {error.message}", **error.details) from error
             raise

@@ -1,0 +1,90 @@
+"""What a job that has succeeded has left: its output, its counters."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from pytxmr.errors import JobFailed
+from pytxmr.model import FileRange
+from pytxmr.records.readers import line_blocks
+
+_USER_COUNTER = "job: "
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A job's output, as pairs if it is lines of text: iterate over it, as often as you like.
+
+    ``output``: the directory; ``counters``: the job's own, by name; ``totals``: those of pytxmr,
+    such as ``map output records``; ``seconds``: from its submission to its end.
+    """
+
+    output: str
+    counters: dict[str, int]
+    totals: dict[str, int] = field(repr=False)
+    seconds: float
+
+    @classmethod
+    def of(cls, status: dict[str, Any]) -> Self:
+        """From the last status of a job. Raises `JobFailed` if it has not succeeded."""
+        check_success(status)
+        counters = status["counters"].items()
+        return cls(
+            status["output"],
+            {
+                name.removeprefix(_USER_COUNTER): n
+                for name, n in counters
+                if name.startswith(_USER_COUNTER)
+            },
+            {name: n for name, n in counters if not name.startswith(_USER_COUNTER)},
+            status["seconds"],
+        )
+
+    @property
+    def parts(self) -> list[str]:
+        """The paths of the part files, in order, as ``_SUCCESS`` lists them."""
+        with open(os.path.join(self.output, "_SUCCESS"), encoding="utf-8") as file:
+            return [os.path.join(self.output, part["name"]) for part in json.load(file)["parts"]]
+
+    def lines(self) -> Iterator[str]:
+        """The lines of all parts, in order, without their ends."""
+        for path in self.parts:
+            for _, data in line_blocks(FileRange(path, 0, os.path.getsize(path))):
+                lines = data.decode("utf-8", "surrogateescape").split("\n")
+                if not lines[-1]:
+                    lines.pop()
+                yield from lines
+
+    def __iter__(self) -> Iterator[tuple[str, str | None]]:
+        """Key and value, as text, of what the default writer wrote; a line without a tab gives the
+        line and None."""
+        for line in self.lines():
+            key, tab, value = line.partition("\t")
+            yield key, value if tab else None
+
+
+def check_success(status: dict[str, Any]) -> None:
+    """Raise `JobFailed` unless a job, by its last status, has succeeded."""
+    if status["outcome"] != "succeeded":
+        error = dict(status["error"] or {})
+        message = error.pop("message", "it did not succeed")
+        if status["outcome"] == "failed":
+            message = f"{status['job']}: {message}"
+        raise JobFailed(message, **error)
+
+
+def with_notes(error: JobFailed) -> JobFailed:
+    """The error with what people want to know of it: shown below it where nobody catches it, the
+    user's exception above it if it is the cause."""
+    details = error.details
+    if details.get("traceback") and error.__cause__ is None:
+        error.add_note(str(details["traceback"]).rstrip("\n"))
+    if details.get("where"):
+        error.add_note(f"at {details['where']}")
+    if details.get("log"):
+        error.add_note(f"--- log of {details.get('attempt', 'the attempt')}\n{details['log']}---")
+    return error
