@@ -27,8 +27,8 @@ class TrackerAvatar(pb.Avatar):
 
     @answering
     def perspective_register(self, card: Any) -> dict[str, Any]:
-        answer = self._roster.register(self._peer, card)
-        return answer | {"over": self._book.over(take(card, "jobs", list))}
+        over = self._book.over(take(card, "jobs", list))  # before anything is noted of a bad card
+        return self._roster.register(self._peer, card) | {"over": over}
 
     @answering
     def perspective_unregister(self, who: Any) -> None:

@@ -26,6 +26,7 @@ from pytxmr.state import Logs, State
 RETURN_SECONDS = 10.0
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
+_HOST = re.compile(r"[!-~]{1,255}")
 _log = Logger()
 
 
@@ -62,9 +63,11 @@ class Roster:
         workers = take(card, "workers", int)
         if not _NAME.fullmatch(name) or not 1 <= workers <= 4096:
             raise PeerBroke(f"{name!r:.80} with {workers} workers is no tracker")
+        address = (take(card, "host", str), take(card, "port", int))
+        if not _HOST.fullmatch(address[0]) or not 0 <= address[1] <= 65535:
+            raise PeerBroke(f"{name} has no address: {address!r:.80}")
         resumed = self._returning(card, name)
         tracker = resumed or f"{name}.{self._state.next_number('incarnation')}"
-        address = (take(card, "host", str), take(card, "port", int))
         old = self._peers.get(tracker)
         self._peers[tracker] = peer
         if old is not None:

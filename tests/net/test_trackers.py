@@ -257,13 +257,22 @@ def test_one_that_unregisters_is_gone_at_once(by_hand):
         {"workers": True},
         {"host": None},
         {"port": "8993"},
+        {"port": -1},
+        {"port": 65536},
+        {"host": ""},
+        {"host": "here\0"},
+        {"host": "there and here"},
+        {"jobs": None},
+        {"jobs": ["../Job001"]},
+        {"jobs": [["Job001"]]},
     ],
     ids=str,
 )
 def test_a_card_that_is_not_a_tracker_s_is_refused(by_hand, card):
     peer, _ = by_hand.log_in()
-    with pytest.raises(PeerBroke):
+    with pytest.raises((PeerBroke, NotFound)):
         by_hand.register(peer, **card)
+    by_hand.turn()
     assert by_hand.trackers == []
 
 
