@@ -100,7 +100,9 @@ class ClientAvatar(pb.Avatar):
 
     @answering
     def perspective_wait(self, job: Any, seconds: Any) -> Any:
-        return self._book.wait(job, float(seconds))
+        if type(seconds) not in (int, float):
+            raise PeerBroke(f"{seconds!r:.80} is no number of seconds")
+        return self._book.wait(job, seconds)
 
     @answering
     def perspective_kill(self, job: Any, reason: Any) -> Any:

@@ -138,6 +138,18 @@ async def test_of_what_there_is_not_clients_are_told_so(site):
 
 
 @pytest_twisted.ensureDeferred
+async def test_whoever_waits_for_no_number_of_seconds_is_told_so(site):
+    await site.jobtracker()
+    client = await site.client()
+    job = await soon(submit(client, site.spec()))
+    for seconds in (None, "soon", [1.0], {}, True):
+        with pytest.raises(PeerBroke):
+            await soon(client.call("wait", job, seconds))
+    for seconds in (0, -1, -(1 << 2000), float("nan")):
+        assert (await soon(client.call("wait", job, seconds)))["job"] == job
+
+
+@pytest_twisted.ensureDeferred
 async def test_to_ask_again_and_again_whether_a_job_has_ended_leaves_nothing(site):
     jobtracker = await site.jobtracker()
     client = await site.client()
