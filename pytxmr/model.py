@@ -270,6 +270,7 @@ class JobSpec:
         )
         if (
             not all(isinstance(path, str) for path in spec.inputs)
+            or not spec.output.startswith("/")
             or (spec.reducers is not None and not 0 <= spec.reducers <= 100_000)
             or (spec.split_bytes is not None and spec.split_bytes < 1)
             or (spec.memory_bytes is not None and spec.memory_bytes < 1)

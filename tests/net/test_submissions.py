@@ -45,6 +45,7 @@ BAD_SPECS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "text for inputs": lambda plain: plain | {"inputs": "/etc/passwd"},
     "numbers for inputs": lambda plain: plain | {"inputs": [1, 2]},
     "None for output": lambda plain: plain | {"output": None},
+    "a relative output": lambda plain: plain | {"output": os.path.relpath(plain["output"])},
     "fewer reducers than none": lambda plain: plain | {"reducers": -1},
     "too many reducers": lambda plain: plain | {"reducers": 100_001},
     "half a reducer": lambda plain: plain | {"reducers": 0.5},
