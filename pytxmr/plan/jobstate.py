@@ -43,15 +43,7 @@ from collections.abc import Collection, Iterable
 from enum import StrEnum
 
 from pytxmr.backoff import backoff_seconds
-from pytxmr.errors import (
-    AttemptFailed,
-    DiskFailed,
-    JobFailed,
-    NotFound,
-    PytxmrError,
-    SpillDamaged,
-    WorkerDied,
-)
+from pytxmr.errors import DiskFailed, JobFailed, NotFound, PytxmrError, SpillDamaged
 from pytxmr.model import BAD_RECORDS, CHANGED_MAPS, MAP, REDUCE, AttemptId, MapOutput
 from pytxmr.plan import events as ev
 from pytxmr.plan.blame import TASKS_TO_BLAME, Blame
@@ -333,7 +325,7 @@ class JobState:
         task.bad_attempt = event.attempt if event.counters.get(BAD_RECORDS) else None
         task.first_bad = event.first_bad
         if self.tasks.counters.get(BAD_RECORDS, 0) > self._skip_bad_records:
-            return self._too_many_bad_records()
+            return self._fail("the maps", *self.tasks.too_many_bad(self._skip_bad_records))
         if not self.reduces:
             task.size_bytes = event.size_bytes
             return orders + self.own_orders()
@@ -419,7 +411,7 @@ class JobState:
         if task is None:
             return []
         damaged = self._damaged_maps(task, event.tracker, event.error)
-        found = self._found_deadly(task, event.error)
+        found = task.found_deadly(event.error, self._skip_bad_records)
         if self.active and found:
             self.failures += 1
         elif self.active and not damaged:
@@ -451,35 +443,6 @@ class JobState:
         elsewhere."""
         if self.blame.failed(tracker, task.id, now):
             self._give_away(tracker, now)
-
-    def _found_deadly(self, task: Task, error: PytxmrError) -> bool:
-        """Is it now known which record kills workers, so that the next attempt can do without?
-
-        Then the attempt was not in vain, and does not count against the task.
-        """
-        if not isinstance(error, WorkerDied) or task.id.kind != MAP:
-            return False
-        task.careful = True
-        number = error.details.get("record_number")
-        if (
-            not isinstance(number, int)
-            or len(task.skip) >= self._skip_bad_records
-            or any(number == known for known, _ in task.skip)
-        ):
-            return False
-        task.skip += ((number, error.message),)
-        return True
-
-    def _too_many_bad_records(self) -> list[ev.Instruction]:
-        task = next(task for task in self.maps if task.bad_attempt is not None)
-        assert task.bad_attempt is not None
-        count = self.tasks.counters[BAD_RECORDS]
-        error = AttemptFailed(
-            f"{count:,} bad records are more than the {self._skip_bad_records:,} that may be "
-            f"skipped; the first: {task.first_bad.get('message', 'unknown')}"
-        )
-        error.details = {k: v for k, v in task.first_bad.items() if k in ("where", "traceback")}
-        return self._fail("the maps", error, task.bad_attempt)
 
     # ---- how outputs come and go
 

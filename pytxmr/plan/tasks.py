@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytxmr.model import MAP, REDUCE, AttemptId, TaskId
+from pytxmr.errors import AttemptFailed, PytxmrError, WorkerDied
+from pytxmr.model import BAD_RECORDS, MAP, REDUCE, AttemptId, TaskId
 from pytxmr.plan.pending import PendingTasks
 from pytxmr.plan.speculation import DONE, SLOW, Pace
 
@@ -50,6 +51,24 @@ class Task:
     @property
     def next_attempt(self) -> AttemptId:
         return AttemptId(self.id, self.attempts)
+
+    def found_deadly(self, error: PytxmrError, most: int) -> bool:
+        """An attempt ended so. Is it now known which record kills workers, so that the next attempt
+        can do without, as ``most`` may be skipped? Then this one was not in vain, and does not
+        count against the task.
+        """
+        if not isinstance(error, WorkerDied) or self.id.kind != MAP:
+            return False
+        self.careful = True
+        number = error.details.get("record_number")
+        if (
+            not isinstance(number, int)
+            or len(self.skip) >= most
+            or any(number == known for known, _ in self.skip)
+        ):
+            return False
+        self.skip += ((number, error.message),)
+        return True
 
 
 class Tasks:
@@ -128,6 +147,18 @@ class Tasks:
         self.running_on.clear()
         for pace in self.paces.values():
             pace.clear()
+
+    def too_many_bad(self, most: int) -> tuple[AttemptFailed, AttemptId]:
+        """Why a job fails whose maps have set aside more records than the ``most`` that it may; and
+        the attempt that was the first to."""
+        task = next(task for task in self.maps if task.bad_attempt is not None)
+        assert task.bad_attempt is not None
+        error = AttemptFailed(
+            f"{self.counters[BAD_RECORDS]:,} bad records are more than the {most:,} that may be "
+            f"skipped; the first: {task.first_bad.get('message', 'unknown')}"
+        )
+        error.details = {k: v for k, v in task.first_bad.items() if k in ("where", "traceback")}
+        return error, task.bad_attempt
 
     # ---- maps that wait
 
