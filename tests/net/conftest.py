@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from pools import Spawner
 from sites import Site
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, globalLogPublisher
-from wires import turns, until
+from wires import soon, turns, until
+
+from pytxmr.net.workers import WorkerPool
 
 
 @pytest.fixture
@@ -27,6 +30,20 @@ def site(reactor: Any, tmp_path: Path) -> Iterator[Site]:
     made = Site(reactor, tmp_path)
     yield made
     pytest_twisted.blockon(Deferred.fromCoroutine(made.close()))
+
+
+@pytest.fixture
+def pool(reactor: Any) -> Iterator[WorkerPool]:
+    """A pool with one worker; afterwards no process is left."""
+    made = WorkerPool(reactor, 1)
+    made.start()
+    yield made
+    pytest_twisted.blockon(soon(made.stop()))
+
+
+@pytest.fixture
+def spawner() -> Spawner:
+    return Spawner()
 
 
 class Logged:

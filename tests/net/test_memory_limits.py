@@ -6,11 +6,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import pytest_twisted
-from test_workers import Site, Spawner
+from pools import Site, Spawner
 from twisted.internet.defer import Deferred
 from wires import await_death, result_of, soon
 
@@ -18,17 +17,12 @@ from pytxmr.errors import AttemptFailed
 from pytxmr.net import workers
 from pytxmr.net.limits import SPARE_BYTES, Families, Limits, used_bytes
 from pytxmr.net.spawn import COOKIE
-from pytxmr.net.workers import Setup, Task, WorkerPool
+from pytxmr.net.workers import Setup, Task
 
 MIB = 1 << 20
 TEN_SECONDS = Limits(silent_seconds=10)
 #: A little memory: 522 MiB may be used.
 TEN_MIB = Limits(memory_bytes=10 * MIB)
-
-
-@pytest.fixture
-def spawner() -> Spawner:
-    return Spawner()
 
 
 @pytest.fixture
@@ -245,14 +239,6 @@ class Heard:
         self._left -= 1
         if self._left == 0:
             self.enough.callback(None)
-
-
-@pytest.fixture
-def pool(reactor) -> Any:
-    made = WorkerPool(reactor, 1)
-    made.start()
-    yield made
-    pytest_twisted.blockon(soon(made.stop()))
 
 
 MAPPER = """
