@@ -1,4 +1,4 @@
-"""A connection in memory to the inspection and shuffle port: what tests of it share."""
+"""The inspection and shuffle port, asked in memory: what tests of its two ends share."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from twisted.python.failure import Failure
 from wires import Stock
 
 from pytxmr.net import kvserver
-from pytxmr.net.kvserver import (
-    KeyValueFactory,
-)
+from pytxmr.net.kvserver import KeyValueFactory
 from pytxmr.net.secret import sign
 
 TOKEN = "7e" * 16
@@ -91,4 +89,12 @@ def fetch(
 
 
 def head(request: bytes, *lengths: int) -> bytes:
+    """The line before partitions of these lengths, in answer to that request."""
     return kvserver.answer_head(request.rstrip(b"\n"), lengths) + b"\n"
+
+
+def content(segment: Any) -> bytes:
+    """What has arrived of a partition."""
+    with open(segment.path, "rb") as file:
+        file.seek(segment.offset)
+        return file.read(segment.length)

@@ -14,17 +14,7 @@ from sites import SECRET, WORDCOUNT, ended, endless, joined, noted, trackers
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.protocol import Factory
 from twisted.logger import globalLogPublisher
-from wires import (
-    Mute,
-    Scripted,
-    await_death,
-    is_alive,
-    result_of,
-    serve,
-    soon,
-    turns,
-    until,
-)
+from wires import Mute, Scripted, await_death, is_alive, result_of, serve, soon, turns, until
 
 from pytxmr.client import connect, submit
 from pytxmr.errors import (

@@ -8,16 +8,10 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from wires import (
-    soon,
-)
+from wires import soon
 
 from pytxmr.client import new_owner, submit
-from pytxmr.errors import (
-    BadInput,
-    NotFound,
-    PeerBroke,
-)
+from pytxmr.errors import BadInput, NotFound, PeerBroke
 
 
 def without(name: str) -> Callable[[dict[str, Any]], Any]:

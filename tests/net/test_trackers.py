@@ -10,19 +10,10 @@ from sites import SECRET
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.spread import pb
-from wires import (
-    MemoryEndpoint,
-    result_of,
-)
+from wires import MemoryEndpoint, result_of
 
 from pytxmr import joblife
-from pytxmr.errors import (
-    NotFound,
-    PeerBroke,
-    PytxmrError,
-    Stale,
-    Unreachable,
-)
+from pytxmr.errors import NotFound, PeerBroke, PytxmrError, Stale, Unreachable
 from pytxmr.joblife import JobLife
 from pytxmr.jobtracker import JobTracker, JobTrackerConfig
 from pytxmr.model import FileRange, InputSplit
