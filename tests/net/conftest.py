@@ -33,6 +33,11 @@ def site(reactor: Any, tmp_path: Path) -> Iterator[Site]:
 
 
 @pytest.fixture
+def state(site: Site) -> dict[str, str]:
+    return {"state_dir": str(site.directory / "state")}
+
+
+@pytest.fixture
 def pool(reactor: Any) -> Iterator[WorkerPool]:
     """A pool with one worker; afterwards no process is left."""
     made = WorkerPool(reactor, 1)

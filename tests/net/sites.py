@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.endpoints import clientFromString
 from wires import soon, until
 
-from pytxmr.client import JobOptions, connect, make_spec
+from pytxmr.client import JobOptions, connect, make_spec, submit
+from pytxmr.errors import PytxmrError
 from pytxmr.jobtracker import JobTracker, JobTrackerConfig
 from pytxmr.net.remote import Peer
 from pytxmr.tasktracker import TaskTracker, TrackerConfig
@@ -131,3 +133,58 @@ def mapper(key, value):
 def reducer(key, values):
     yield key, 1
 """
+
+
+# ---- a job that waits
+
+
+def gated(directory: Path, where: str = "mapper") -> str:
+    """Counts words; each attempt notes that it runs, and waits at the gate if it has the word."""
+    os.mkfifo(directory / "gate")
+    gate = f"""
+def passing(kind, word):
+    with open({str(directory / "ran")!r}, "a") as file:
+        file.write(f"{{kind}} {{word}}\\n")
+    if (kind, word) == ({where!r}, "gate"):
+        open({str(directory / "gate")!r}).read()
+"""
+    return f"""{gate}
+def mapper(key, value):
+    for word in value.split():
+        passing("mapper", word)
+        yield word, 1
+
+def reducer(key, values):
+    passing("reducer", key)
+    yield key, sum(values)
+"""
+
+
+def ran(directory: Path) -> list[str]:
+    return sorted((directory / "ran").read_text().splitlines())
+
+
+def at_gate(directory: Path, where: str = "mapper") -> Any:
+    """Fires once an attempt waits there."""
+    told = directory / "ran"
+    return soon(until(lambda: told.exists() and f"{where} gate" in ran(directory)))
+
+
+def open_gate(directory: Path) -> None:
+    (directory / "gate").open("w").close()
+
+
+async def started(site, state, source: str, **more: Any) -> tuple[Any, Any, Any]:
+    """A cluster with a job that runs: the jobtracker, the tracker, the client."""
+    jobtracker = await site.jobtracker(**state)
+    tracker = await site.tasktracker(workers=1)
+    client = await site.client()
+    await joined(client, 1)
+    spec = site.spec(source, text="a\ngate\nb\n", **{"split_bytes": 2} | more)
+    assert await soon(submit(client, spec)) == "Job001"
+    return jobtracker, tracker, client
+
+
+def unwritable(*args: Any, **more: Any) -> None:
+    """In place of what writes the jobtracker's state."""
+    raise PytxmrError("the jobtracker cannot write its state: no space left")

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import count
 
 import pytest
 import pytest_twisted
@@ -17,7 +18,7 @@ from pytxmr.errors import AttemptFailed
 from pytxmr.net import workers
 from pytxmr.net.limits import SPARE_BYTES, Families, Limits, used_bytes
 from pytxmr.net.spawn import COOKIE
-from pytxmr.net.workers import Setup, Task
+from pytxmr.net.workers import Setup, Task, WorkerPool
 
 MIB = 1 << 20
 TEN_SECONDS = Limits(silent_seconds=10)
@@ -227,18 +228,21 @@ def test_of_a_process_that_is_not_there_nothing_is_used():
 # ---- what a worker lets hear of itself
 
 
-class Heard:
-    """``enough`` fires when a task has been heard of several times."""
+async def is_heard_of(pool: WorkerPool, task: Task, times: int = 3) -> None:
+    """Run a task until it has been heard of several times, then end it."""
+    enough: Deferred[None] = Deferred()
+    heard = count(1)
 
-    def __init__(self, task: Task, times: int = 3) -> None:
-        self.enough: Deferred[None] = Deferred()
-        self._left = times
-        task.progress = self._hear
+    def hear(fraction: float, status: str) -> None:
+        if next(heard) == times:
+            enough.callback(None)
 
-    def _hear(self, fraction: float, status: str) -> None:
-        self._left -= 1
-        if self._left == 0:
-            self.enough.callback(None)
+    task.progress = hear
+    ended = pool.run(task)
+    await soon(enough)
+    pool.kill_attempt(task.job, task.attempt, "enough")
+    with pytest.raises(AttemptFailed, match="enough"):
+        await soon(ended)
 
 
 MAPPER = """
@@ -258,25 +262,13 @@ def reducer(key, values):
 )
 @pytest_twisted.ensureDeferred
 async def test_a_mapper_that_is_long_over_one_record_is_heard_of_by(pool, tmp_path, step):
-    task = Site(tmp_path).map_task("one\n", MAPPER.format(step=step))
-    heard = Heard(task)
-    ended = pool.run(task)
-    await soon(heard.enough)
-    pool.kill_attempt(task.job, task.attempt, "enough")
-    with pytest.raises(AttemptFailed, match="enough"):
-        await soon(ended)
+    await is_heard_of(pool, Site(tmp_path).map_task("one\n", MAPPER.format(step=step)))
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_mapper_that_takes_long_for_each_record_is_heard_of(pool, tmp_path):
     source = MAPPER.replace("itertools.count()", "range(10)").format(step="pass")
-    task = Site(tmp_path).map_task("line\n" * 100_000, source)
-    heard = Heard(task)
-    ended = pool.run(task)
-    await soon(heard.enough)
-    pool.kill_attempt(task.job, task.attempt, "enough")
-    with pytest.raises(AttemptFailed, match="enough"):
-        await soon(ended)
+    await is_heard_of(pool, Site(tmp_path).map_task("line\n" * 100_000, source))
 
 
 REDUCER = """
@@ -311,12 +303,7 @@ async def test_a_reducer_that_is_long_over_one_group_is_heard_of_when_it(pool, t
         "log": str(site.log("Job001", "Reduce000.0")),
     }
     task = Task("Job001", "Reduce000.0", message, mapped.setup, lambda fraction, status: None)
-    heard = Heard(task)
-    ended = pool.run(task)
-    await soon(heard.enough)
-    pool.kill_attempt(task.job, task.attempt, "enough")
-    with pytest.raises(AttemptFailed, match="enough"):
-        await soon(ended)
+    await is_heard_of(pool, task)
 
 
 @pytest_twisted.ensureDeferred

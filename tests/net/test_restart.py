@@ -1,4 +1,4 @@
-"""A jobtracker that is started again goes on where it was; what it cannot log it does not do.
+"""A jobtracker that is started again goes on where it was.
 
 To stop a jobtracker with a state directory does no more about its jobs than to kill it.
 """
@@ -8,16 +8,15 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_twisted
-from sites import WORDCOUNT, ended, joined
+from sites import WORDCOUNT, at_gate, ended, gated, joined, open_gate, ran, started, unwritable
 from twisted.internet.defer import Deferred
-from wires import soon, turns, until
+from wires import soon, until
 
 from pytxmr.client import new_owner, submit
-from pytxmr.errors import BadConfiguration, NotFound, PytxmrError, Unreachable
+from pytxmr.errors import BadConfiguration, NotFound, Unreachable
 from pytxmr.model import AttemptId
 from pytxmr.plan import events as ev
 from pytxmr.plan.jobstate import JobState, Phase
@@ -26,56 +25,10 @@ from pytxmr.state import StateStore
 from pytxmr.storage.output import OutputDirectory
 
 
-def gated(directory: Path, where: str = "mapper") -> str:
-    """Counts words; each attempt notes that it runs, and waits at the gate if it has the word."""
-    os.mkfifo(directory / "gate")
-    gate = f"""
-def passing(kind, word):
-    with open({str(directory / "ran")!r}, "a") as file:
-        file.write(f"{{kind}} {{word}}\\n")
-    if (kind, word) == ({where!r}, "gate"):
-        open({str(directory / "gate")!r}).read()
-"""
-    return f"""{gate}
-def mapper(key, value):
-    for word in value.split():
-        passing("mapper", word)
-        yield word, 1
-
-def reducer(key, values):
-    passing("reducer", key)
-    yield key, sum(values)
-"""
-
-
-def ran(directory: Path) -> list[str]:
-    return sorted((directory / "ran").read_text().splitlines())
-
-
-def open_gate(directory: Path) -> None:
-    (directory / "gate").open("w").close()
-
-
-@pytest.fixture
-def state(site) -> dict[str, str]:
-    return {"state_dir": str(site.directory / "state")}
-
-
-async def started(site, state, source: str, **more: Any) -> tuple[Any, Any, Any]:
-    """A cluster with a job that runs: the jobtracker, the tracker, the client."""
-    jobtracker = await site.jobtracker(**state)
-    tracker = await site.tasktracker(workers=1)
-    client = await site.client()
-    await joined(client, 1)
-    spec = site.spec(source, text="a\ngate\nb\n", **{"split_bytes": 2} | more)
-    assert await soon(submit(client, spec)) == "Job001"
-    return jobtracker, tracker, client
-
-
 @pytest_twisted.ensureDeferred
 async def test_a_job_goes_on_and_its_finished_maps_are_used_again(site, state, tmp_path):
     jobtracker, tracker, client = await started(site, state, gated(tmp_path))
-    await soon(until(lambda: "mapper gate" in ran(tmp_path) if (tmp_path / "ran").exists() else 0))
+    await at_gate(tmp_path)
     before = tracker.who
     await site.stop(jobtracker)
     await soon(until(lambda: tracker._peer is None))
@@ -99,7 +52,7 @@ async def test_a_long_log_is_made_compact_and_the_job_goes_on_all_the_same(
 ):
     monkeypatch.setattr("pytxmr.loggedplan.LONG_LOG", 4)
     jobtracker, tracker, client = await started(site, state, gated(tmp_path))
-    await soon(until(lambda: (tmp_path / "ran").exists() and "mapper gate" in ran(tmp_path)))
+    await at_gate(tmp_path)
     assert isinstance(jobtracker._state.logs()["Job001"][0][0], JobState)
     assert len(jobtracker._state.logs()["Job001"]) < 6
     await site.stop(jobtracker)
@@ -135,7 +88,7 @@ async def test_a_log_is_made_compact_again_each_time_that_it_has_doubled(site, s
 async def test_a_reduce_that_runs_meanwhile_is_not_run_again(site, state, tmp_path):
     source = gated(tmp_path, "reducer")
     jobtracker, tracker, client = await started(site, state, source, reducers=1)
-    await soon(until(lambda: (tmp_path / "ran").exists() and "reducer gate" in ran(tmp_path)))
+    await at_gate(tmp_path, "reducer")
     await site.stop(jobtracker)
     jobtracker = await site.jobtracker(**state)
     open_gate(tmp_path)
@@ -147,14 +100,14 @@ async def test_a_reduce_that_runs_meanwhile_is_not_run_again(site, state, tmp_pa
 @pytest_twisted.ensureDeferred
 async def test_what_ran_on_a_tracker_that_is_gone_as_well_runs_on_another(site, state, tmp_path):
     jobtracker, tracker, client = await started(site, state, gated(tmp_path))
-    await soon(until(lambda: (tmp_path / "ran").exists() and "mapper gate" in ran(tmp_path)))
+    await at_gate(tmp_path)
     await site.stop(jobtracker)
     await site.stop(tracker)
     (tmp_path / "ran").unlink()
     jobtracker = await site.jobtracker(**state)
     assert list(jobtracker.cluster.trackers) == ["one.1"], "believed to be alive for a while"
     await site.tasktracker()
-    await soon(until(lambda: (tmp_path / "ran").exists() and "mapper gate" in ran(tmp_path)))
+    await at_gate(tmp_path)
     open_gate(tmp_path)
     client = await site.client()
     assert (await ended(client, "Job001"))["outcome"] == "succeeded"
@@ -182,7 +135,7 @@ async def test_what_was_killed_is_cleaned_up_although_the_jobtracker_died_over_i
     site, state, tmp_path, monkeypatch
 ):
     jobtracker, tracker, client = await started(site, state, gated(tmp_path))
-    await soon(until(lambda: (tmp_path / "ran").exists() and "mapper gate" in ran(tmp_path)))
+    await at_gate(tmp_path)
     monkeypatch.setattr("pytxmr.joblife.JobLife._destroy_job", lambda life, order: Deferred())
     soon(client.call("kill", "Job001", "enough")).addErrback(lambda failure: None)
     await soon(until(lambda: jobtracker.book.lives["Job001"].state.outcome))
@@ -415,141 +368,3 @@ async def test_a_log_that_makes_no_sense_is_refused_and_kept(site, state):
     store.close()
     with pytest.raises(BadConfiguration, match="a log of Job001, but nothing else"):
         await site.jobtracker(**state)
-
-
-# ---- a log that cannot be written
-
-
-@pytest_twisted.ensureDeferred
-async def test_what_cannot_be_logged_is_neither_acknowledged_nor_acted_upon_until_it_can(
-    site, state, tmp_path, logged
-):
-    jobtracker, tracker, client = await started(site, state, gated(tmp_path))
-    await soon(until(lambda: (tmp_path / "ran").exists() and "mapper gate" in ran(tmp_path)))
-    jobtracker._state._db.execute("PRAGMA query_only=ON")
-    open_gate(tmp_path)
-    await soon(until(lambda: "everything waits: {error}" in " ".join(logged.flush())))
-    await soon(client.call("ping"))
-    await turns(20)
-    assert tracker._outbox, "not acknowledged"
-    assert ran(tmp_path) == ["mapper a", "mapper gate"], "no further map was started"
-    jobtracker._state._db.execute("PRAGMA query_only=OFF")
-    assert (await ended(client, "Job001"))["outcome"] == "succeeded"
-    assert site.output() == ["a\t1", "b\t1", "gate\t1"]
-    logged.flush()
-
-
-@pytest_twisted.ensureDeferred
-async def test_what_is_logged_late_has_the_time_at_which_it_was_handled(site, state, logged):
-    jobtracker = await site.jobtracker(**state)
-    client = await site.client()
-    jobtracker._state.append = unwritable
-    submitting = submit(client, site.spec())
-    await soon(until(lambda: "everything waits: {error}" in " ".join(logged.flush())))
-    del jobtracker._state.append
-    await soon(submitting)
-    ((_, then),) = jobtracker._state.logs()["Job001"]
-    assert then == jobtracker.book.lives["Job001"].state.phase_began
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_disk_that_is_full_is_not_tried_at_every_event(site, state, logged):
-    jobtracker = await site.jobtracker(**state)
-    client = await site.client()
-    await soon(submit(client, site.spec()))
-    tried: list[Any] = []
-    jobtracker._state.append = lambda history: tried.append(history) or unwritable()
-    for _ in range(3):
-        jobtracker.plan.feed(ev.TrackerResumed("one.1"))
-    assert len(tried) == 1
-    del jobtracker._state.append
-    logged.flush()
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_log_is_not_made_compact_ahead_of_what_it_says(site, state, monkeypatch, logged):
-    jobtracker = await site.jobtracker(**state)
-    client = await site.client()
-    await soon(submit(client, site.spec()))
-    monkeypatch.setattr("pytxmr.loggedplan.LONG_LOG", 1)
-    jobtracker._state.append = unwritable
-    jobtracker.plan.feed(ev.TrackerResumed("one.1"))
-    ((event, _),) = jobtracker._state.logs()["Job001"]
-    assert isinstance(event, ev.JobSubmitted), "else the job would be told twice"
-    del jobtracker._state.append
-    logged.flush()
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_job_whose_end_is_not_logged_yet_is_not_forgotten(site, state, monkeypatch, logged):
-    monkeypatch.setattr("pytxmr.jobbook.MOST_ENDED_JOBS", 1)
-    jobtracker = await site.jobtracker(**state)
-    client = await site.client()
-    for name in ("one", "two"):
-        job = await soon(submit(client, site.spec(name=name)))
-        jobtracker.plan.feed(ev.KillJob(job, "enough"))
-    jobtracker._state.append = unwritable
-    states = [life.state for life in jobtracker.book.lives.values()]
-    await soon(until(lambda: all(state.phase is Phase.ENDED for state in states)))
-    jobtracker.book._forget_old_jobs()
-    del jobtracker._state.append
-    assert [(await ended(client, job))["outcome"] for job in ("Job001", "Job002")] == ["killed"] * 2
-    logged.flush()
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_job_that_cannot_be_recorded_is_refused_and_leaves_nothing(site, state):
-    jobtracker = await site.jobtracker(**state)
-    client = await site.client()
-    owner = new_owner()
-    for name in ("reserve", "next_number", "remember"):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(jobtracker._state, name, unwritable)
-            with pytest.raises(PytxmrError, match="cannot write its state"):
-                await soon(submit(client, site.spec(), owner))
-        assert not (site.directory / "job.output").exists()
-        assert await soon(client.call("jobs", True)) == []
-        assert (jobtracker._state.reserved(), jobtracker._state.remembered()) == ({}, [])
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_submission_whose_reservation_was_not_dropped_may_be_made_again(site, state):
-    jobtracker = await site.jobtracker(**state)
-    client = await site.client()
-    owner = new_owner()
-    jobtracker._state.reserve(owner, str(site.directory / "elsewhere"))
-    assert await soon(submit(client, site.spec(), owner)) == "Job001"
-    assert jobtracker._state.reserved() == {}
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_submission_over_which_the_jobtracker_itself_fails_leaves_nothing(
-    site, state, monkeypatch, logged
-):
-    jobtracker = await site.jobtracker(**state)
-    client = await site.client()
-    monkeypatch.setattr("pytxmr.submission.list_inputs", lambda inputs: 1 / 0)
-    with pytest.raises(PytxmrError, match="ZeroDivisionError"):
-        await soon(submit(client, site.spec()))
-    assert jobtracker._state.reserved() == {}
-    logged.flush()
-
-
-@pytest_twisted.ensureDeferred
-async def test_an_end_that_cannot_be_recorded_is_by_the_next_life(site, state):
-    jobtracker = await site.jobtracker(**state)
-    await site.tasktracker()
-    client = await site.client()
-    job = await soon(submit(client, site.spec()))
-    jobtracker._state.remember = unwritable
-    assert (await ended(client, job))["outcome"] == "succeeded"
-    assert job in jobtracker._state.logs()
-    await site.stop(jobtracker)
-    again = await site.jobtracker(**state)
-    client = await site.client()
-    assert (await soon(client.call("status", job)))["outcome"] == "succeeded"
-    assert job not in again._state.logs()
-
-
-def unwritable(*args: Any, **more: Any) -> None:
-    raise PytxmrError("the jobtracker cannot write its state: no space left")

@@ -332,38 +332,36 @@ def test_what_waits_at_a_tracker_whose_reduce_was_outrun_goes_elsewhere():
 # ---- what ends one of the two
 
 
-@pytest.mark.parametrize("end", ["lose", "fail", "damage"])
-def test_if_the_first_attempt_ends_in_vain_the_backup_goes_on(end):
+#: How an attempt on a tracker may end in vain.
+ENDS = {
+    "lose": lambda story, tracker, attempt: story.lose(tracker),
+    "fail": lambda story, tracker, attempt: story.ended_badly(tracker, attempt),
+    "damage": lambda story, tracker, attempt: story.damaged(tracker, attempt, map_index=0),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(
+    ("ended", "left"),
+    [(("a", R0), ("b", BACKUP)), (("b", BACKUP), ("a", R0))],
+    ids=["the first", "the backup"],
+)
+def test_if_one_of_the_two_ends_in_vain_the_other_goes_on(ended, left, end):
     story = backed_up()
-    match end:
-        case "lose":
-            orders = story.lose("a")
-        case "fail":
-            orders = story.ended_badly("a", R0)
-        case "damage":
-            orders = story.damaged("a", R0, map_index=0)
-    assert orders == []
+    assert ENDS[end](story, *ended) == []
     assert story.job.maps_waiting == 0
-    assert story.job._shuffle.home[0] == "b"
+    home, attempt = left
+    assert story.job._shuffle.home[0] == home
     assert story.job._shuffle.second == {}
-    assert story.reduced("b", 0, 1)[-1] == commit(BACKUP, R1, reduce_attempt(2), lines=2)
+    winners = (attempt, R1, reduce_attempt(2))
+    assert story.reduced(home, 0, attempt.number)[-1] == commit(*winners, lines=2)
 
 
-@pytest.mark.parametrize("end", ["lose", "fail", "damage"])
-def test_if_the_backup_ends_in_vain_the_first_attempt_goes_on(end):
+@pytest.mark.parametrize("end", ENDS)
+def test_a_backup_that_ends_in_vain_costs_no_output(end):
     story = backed_up()
-    match end:
-        case "lose":
-            orders = story.lose("b")
-        case "fail":
-            orders = story.ended_badly("b", BACKUP)
-        case "damage":
-            orders = story.damaged("b", BACKUP)
-    assert orders == []
-    assert story.job.maps_waiting == story.job.maps[0].lost_outputs == 0
-    assert story.job._shuffle.home[0] == "a"
-    assert story.job._shuffle.second == {}
-    assert story.reduced("a", 0)[-1] == commit(R0, R1, reduce_attempt(2), lines=2)
+    ENDS[end](story, "b", BACKUP)
+    assert story.job.maps[0].lost_outputs == 0
 
 
 def test_if_the_first_attempt_fails_before_the_backup_began_it_begins_at_the_second_home():
