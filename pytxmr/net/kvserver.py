@@ -18,11 +18,9 @@ What cannot be answered gets one line that begins with ``!``.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice, repeat, starmap
 from typing import Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IReactorTime
@@ -38,9 +36,10 @@ from pytxmr.failpoints import fail_point
 from pytxmr.interfaces import ISpillSource
 from pytxmr.model import MAP, AttemptId, TaskId, checked_job_id
 from pytxmr.net.connections import keep_alive
+from pytxmr.net.inspection import inspected_lines
 from pytxmr.net.listening import is_loopback
 from pytxmr.net.secret import same, sign
-from pytxmr.records.spill import Block, PartitionRange, read_blocks
+from pytxmr.records.spill import PartitionRange
 
 #: Bytes read from disk and given to the transport at a time. Twice as much sends no faster, and a
 #: slow reader keeps one in memory. Socket buffers are left to the system, which grows them with
@@ -49,8 +48,6 @@ CHUNK_BYTES = 128 * 1024
 #: After so many requests in a row a connection lets others have their turn of the reactor. Each
 #: costs about 0.05 ms; 16 in a row are hardly faster.
 REQUESTS_PER_TURN = 8
-#: Lines of a partition that are made at a time.
-_LINES_AT_A_TIME = 1000
 #: A request may name this many partitions; a tracker that wants more asks several times.
 MOST_PARTITIONS = 4000
 #: A connection that neither asks nor reads for so long is dropped.
@@ -68,10 +65,6 @@ HELP = [
     "auth TOKEN        needed from other machines; `pytxmr token --secret-file FILE` prints it",
     "quit              end the connection",
 ]
-
-_WRITABLE = (str, int, float, type(None))
-#: Python does not write ints of more than 4300 digits in decimal, unless told to.
-_MOST_DECIMAL_BITS = 14_000
 
 _PARTITION = re.compile(r"[0-9]{1,9}", re.ASCII)
 _log = Logger()
@@ -371,67 +364,6 @@ def stored_blocks(fd: int, ranges: list[PartitionRange]) -> Iterator[bytes]:
             yield b"".join(pieces)
     finally:
         os.close(fd)
-
-
-def inspected_lines(fd: int, part: PartitionRange) -> Iterator[bytes]:
-    """A partition as a person reads it, a block at a time; closes ``fd`` at the end."""
-    keys = pairs = 0
-    last: list[Any] = []
-    try:
-        for block in read_blocks(fd, part.offset, part.length):
-            lines = starmap(_line, _pairs(block))
-            while some := list(islice(lines, _LINES_AT_A_TIME)):
-                text = "\n".join(some) + "\n"
-                yield text.encode("utf-8", "surrogateescape" if _escaped(text) else "replace")
-            pairs += len(block.values)
-            keys += len(block.keys) - (last == block.keys[:1])
-            last = block.keys[-1:]
-        yield f"# {pairs} pairs, {keys} keys, {part.length} bytes\n".encode()
-    finally:
-        os.close(fd)
-
-
-def _pairs(block: Block) -> Iterator[tuple[Any, Any]]:
-    if block.counts is None:
-        return zip(block.keys, block.values, strict=True)
-    repeated = chain.from_iterable(map(repeat, block.keys, block.counts))
-    return zip(repeated, block.values, strict=True)
-
-
-def _line(key: Any, value: Any) -> str:
-    try:
-        return json.dumps([key, value], ensure_ascii=False, default=_shown)
-    except (TypeError, ValueError):
-        return json.dumps(_showable([key, value]), ensure_ascii=False, default=_shown)
-
-
-def _showable(value: Any) -> Any:
-    """What JSON has no way to write as something that it has: keys of dicts, very large ints."""
-    if isinstance(value, dict):
-        return {
-            key if isinstance(key, str) else repr(_showable(key)): _showable(item)
-            for key, item in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return [_showable(item) for item in value]
-    if isinstance(value, int) and value.bit_length() > _MOST_DECIMAL_BITS:
-        return hex(value)
-    return value if isinstance(value, _WRITABLE) else _showable(_shown(value))
-
-
-def _escaped(text: str) -> bool:
-    try:
-        text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _shown(value: Any) -> Any:
-    """bytes as text, as far as they are; sets as lists."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    return sorted(value, key=repr)
 
 
 class KeyValueFactory(ServerFactory):

@@ -16,7 +16,7 @@ from twisted.internet.protocol import Factory
 from wires import Scripted, Stock, attempt, open_files, serve, soon, turns
 
 from pytxmr.errors import SpillDamaged
-from pytxmr.net import kvserver
+from pytxmr.net import inspection, kvserver
 from pytxmr.net.kvserver import (
     CHUNK_BYTES,
     IDLE_SECONDS,
@@ -112,14 +112,14 @@ def test_a_block_of_many_pairs_is_shown_piece_by_piece(tmp_path, monkeypatch):
     stock = Stock(tmp_path)
     stock.add([[(n, [1]) for n in range(10_000)]])
     made = 0
-    real = kvserver._line
+    real = inspection._line
 
     def counted(key: Any, value: Any) -> str:
         nonlocal made
         made += 1
         return real(key, value)
 
-    monkeypatch.setattr(kvserver, "_line", counted)
+    monkeypatch.setattr(inspection, "_line", counted)
     connection = Connection(stock)
     connection.transport.room = 0
     connection.say(b"Job001@Map001@0\n")
