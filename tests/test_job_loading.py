@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from textwrap import dedent
 
@@ -357,6 +358,127 @@ def test_what_is_no_function_is_refused(role):
     )
 
 
+# Misspelt names
+
+ORDINARY = re.findall(
+    r"\w+",
+    """
+    all_words choose clean clear combinator combine combined combines combiners composer count
+    emit final header init initial is_word key_of keys leader load loader main map_initial map_it
+    map_one map_unit map_word mapped mapping mappers maps mean merge normalise partial partition
+    partitioned partitions parts petition position read read_config readable reader_of readers
+    readings reads reaper reduce_all reduce_it reduced reduces reducers reduction refuse remove
+    render reorder rest reuse rewrite sample split summed tokenize total trader wait waiter white
+    winter word words write write_all writers writes written wrote
+    """,
+)
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_ordinary_names_are_no_misspelt_ones(name):
+    # Neither in a job that has nothing but what it must have, nor in one with all there is.
+    helper = f"def {name}(*args): ..."
+    assert load(code(f"{WITHOUT}\n{helper}\n"), {}).reducer is None
+    load(code(f"{MODULE}\n{helper}\n"), {})
+    roles = ("combine", "partition", "read", "write")
+    method = helper if name not in roles else ""
+    assert load(code(f"{CLASS_WITHOUT}\n    {method}\n", "Words"), {"least": 1}).mapper
+    load(code(f"{CLASS}\n    {method}\n", "Words"), {"least": 1})
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("reduer", "reducer"),
+        ("reducerr", None),
+        ("redcuer", "reducer"),
+        ("reduccer", "reducer"),
+        ("Reducer", "reducer"),
+        ("reduce", "reducer"),
+        ("combner", "combiner"),
+        ("combienr", "combiner"),
+        ("partioner", "partitioner"),
+        ("partitoner", "partitioner"),
+        ("readr", "reader"),
+        ("wirter", "writer"),
+        ("mapinit", "map_init"),
+        ("mapInit", "map_init"),
+        ("map_inti", None),
+        ("map_fnal", "map_final"),
+        ("reduce_intit", "reduce_init"),
+        ("mapper_init", "map_init"),
+        ("mapper_final", "map_final"),
+        ("reducer_init", "reduce_init"),
+        ("reducer_final", "reduce_final"),
+    ],
+)
+def test_a_name_in_a_module_that_is_nearly_a_role_or_hook_is_refused(written, meant):
+    source = f"{WITHOUT}\ndef {written}(*args): ...\n"
+    if meant is None:  # At the end of a name it may be another word.
+        load(code(source), {})
+        return
+    error = refused(source)
+    assert error.message == (
+        f"jobs/words.py defines {written}(); did you mean {meant}()? If not, call it _{written}()"
+    )
+    load(code(source.replace(written, f"_{written}")), {})
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("reuce", "reduce"),
+        ("reducer", "reduce"),
+        ("combne", "combine"),
+        ("combiner", "combine"),
+        ("partion", "partition"),
+        ("partitioner", "partition"),
+        ("reader", "read"),
+        ("writer", "write"),
+        ("wriite", "write"),
+        ("mapper_init", "map_init"),
+        ("reducer_final", "reduce_final"),
+    ],
+)
+def test_a_method_that_is_nearly_a_role_or_hook_is_refused(written, meant):
+    error = refused(f"{CLASS_WITHOUT}\n    def {written}(self, *args): ...\n", "Words")
+    assert error.message.startswith(
+        f"jobs/words.py defines {written}(); did you mean {meant}()? If not, "
+    )
+
+
+def test_a_fold_by_a_misspelt_name_is_refused_and_what_is_imported_is_not():
+    head = "from pytxmr import folds\n" + WITHOUT
+    assert (
+        "defines reduer(); did you mean reducer()?"
+        in refused(f"{head}\nreduer = folds.sum").message
+    )
+    load(code("from functools import reduce\n" + WITHOUT), {})
+    load(code("from os import read, write\n" + WITHOUT), {})
+
+
+def test_a_name_beside_the_right_one_is_a_helper():
+    load(code(f"{MODULE}\ndef reduer(): ...\ndef reduce(): ..."), {})
+    load(code(f"{CLASS}\n    def reducer(self): ...", "Words"), {"least": 1})
+
+
+def test_a_name_that_was_given_is_not_misspelt():
+    source = MODULE.replace("def reducer", "def redcuer")
+    assert load(code(source, names={"reducer": "redcuer"}), {}).reducer.__name__ == "redcuer"
+    assert load(code(source, names={"reducer": "mapper", "combiner": "redcuer"}), {}).combiner
+
+
+def test_a_misspelt_method_of_an_own_base_is_found_and_one_of_anothers_is_not():
+    source = CLASS_WITHOUT.replace(
+        "class Words(", "class Base:\n    def reuce(self): ...\n\nclass Words(Base, "
+    )
+    assert "defines reuce(); did you mean reduce()?" in refused(source, "Words").message
+    source = "import collections\n" + CLASS_WITHOUT.replace(
+        "Words(", "Words(collections.UserDict, "
+    )
+    load(code(source, "Words"), {"least": 1})
+
+
 # The class form
 
 
@@ -407,7 +529,11 @@ def test_an_instance_has_its_own_parameters():
         (CLASS, "Word", "jobs/words.py has no class Word; did you mean Words?"),
         (CLASS, "Zzz", "jobs/words.py has no class Zzz"),
         (MODULE, "mapper", "jobs/words.py has no class mapper"),
-        (CLASS.replace("def map(", "def mapp("), "Words", "class Words has no method map"),
+        (
+            CLASS.replace("def map(", "def mapp("),
+            "Words",
+            "class Words has no method map; did you mean mapp?",
+        ),
         (CLASS + "    combine = 3\n", "Words", "combine is int, not a function"),
     ],
     ids=["near", "far", "no class", "no map", "no function"],

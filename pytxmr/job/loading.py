@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePath
 from types import ModuleType, TracebackType
@@ -16,11 +17,12 @@ from typing import Any
 from pytxmr.errors import BadJob
 from pytxmr.job.context import begin_job
 from pytxmr.job.mapreduce import MapReduce
+from pytxmr.job.names import misspelt
 from pytxmr.job.readymade import FORMATS, nearest, ready_made, ready_made_names, usable
 from pytxmr.job.shipping import Beside, Modules, importing, remember_lines
 from pytxmr.model import JobCode, JobFunctions
 from pytxmr.records.batch import batch_form
-from pytxmr.records.folds import Fold
+from pytxmr.records.folds import Fold, Identity
 from pytxmr.records.partition import RangePartitioner, stable_partition
 
 #: What a job's module is named when it is imported as one, before the name of its file.
@@ -114,9 +116,11 @@ def bind(module: ModuleType, code: JobCode, params: dict[str, Any]) -> JobFuncti
         instance.params = dict(params)
         found = {role: _method(instance, code, role) for role in ROLES}
         found |= {hook: _hook(_own(instance, hook), code, hook) for hook in HOOKS}
+        _check_names(_own_names(cls), found, code)
     else:
         found = {role: _function(module, code, role) for role in ROLES}
         found |= {hook: _hook(getattr(module, hook, None), code, hook) for hook in HOOKS}
+        _check_names(_defined(vars(module), module.__name__), found, code)
         _check_reset(found, code)
     reducer, combiner = found["reducer"], found["combiner"]
     if reducer is None:
@@ -161,7 +165,7 @@ def _method(instance: Any, code: JobCode, role: str) -> Any:
         if required or role in code.names:
             if role in FORMATS and (made := ready_made(role, name)) is not None:
                 return made
-            hint = nearest(name, [*vars(type(instance)), *ready_made_names(role)])
+            hint = nearest(name, [*_own_names(type(instance)), *ready_made_names(role)])
             raise BadJob(f"{code.filename}: class {code.class_name} has no method {name}{hint}")
         return None
     return _callable(found, code, name)
@@ -187,6 +191,36 @@ def _hook(found: Any, code: JobCode, name: str) -> Any:
     except ValueError:
         pass  # of some functions that are written in C nothing is known
     return found
+
+
+def _defined(attributes: Mapping[str, Any], module: str) -> list[str]:
+    """The names of the functions that a job has written itself, and of the folds that it uses."""
+    return [
+        name
+        for name, value in attributes.items()
+        if isinstance(value, Fold | Identity)
+        or (
+            callable(value)
+            and not isinstance(value, type)
+            and getattr(value, "__module__", None) == module
+        )
+    ]
+
+
+def _own_names(cls: type[Any]) -> list[str]:
+    bases = [base for base in cls.__mro__ if base.__module__ == cls.__module__]
+    return [name for base in bases for name in _defined(vars(base), cls.__module__)]
+
+
+def _check_names(defined: list[str], found: dict[str, Any], code: JobCode) -> None:
+    """Nothing that the job defines is nearly called as something that it lacks."""
+    methods = {role: method for role, (_, method) in ROLES.items()} if code.class_name else {}
+    names = {what: code.names.get(what, methods.get(what, what)) for what in found}
+    missing = [names[what] for what, it in found.items() if it is None]
+    unused = [name for name in defined if name not in names.values()]
+    problem = misspelt(unused, missing, methods or {"reduce": "reducer"})
+    if problem:
+        raise BadJob(f"{code.filename} {problem}")
 
 
 def _check_map_only(found: dict[str, Any], code: JobCode) -> None:

@@ -107,6 +107,17 @@ def test_misspelt_function_is_answered_with_the_nearest(site: Site, job: Path) -
     assert said == f"pytxmr: {job} has no maper(); did you mean mapper?\n"
 
 
+def test_misspelt_role_and_hook_of_the_module_are_answered_with_the_nearest(
+    site: Site, job: Path
+) -> None:
+    bad = site.write("bad.py", JOB.replace("def reducer", "def redcuer"))
+    said = refused(site, "run", bad, "in.txt", "-o", "out")
+    assert said.startswith(f"pytxmr: {bad} defines redcuer(); did you mean reducer()?")
+    bad = site.write("bad.py", JOB + "\ndef mapper_final(): ...\n")
+    said = refused(site, "run", bad, "in.txt", "-o", "out")
+    assert said.startswith(f"pytxmr: {bad} defines mapper_final(); did you mean map_final()?")
+
+
 def test_misspelt_class_is_answered_with_the_nearest(site: Site, job: Path) -> None:
     said = refused(site, "run", f"{job}:Counts", "in.txt", "-o", "out")
     assert said == f"pytxmr: {job} has no class Counts; did you mean Count?\n"

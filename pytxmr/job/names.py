@@ -1,0 +1,62 @@
+"""Names that are nearly those of a role or hook, so that they are meant, and would not be called.
+
+What a job leaves out has a default, so a slip of the pen would show only in a wrong output. To be
+asked about what one calls a helper is a nuisance, though; so only these count as slips: a letter
+left out or put in within a name, two neighbours swapped, capitals or underscores. A letter in the
+place of another is none: ``render`` is no slip of ``reader``. Nor is anything at a name's end:
+``reduced`` is a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from os.path import commonprefix
+
+#: What mrjob calls our hooks.
+_OF_MRJOB = {
+    "mapper_init": "map_init",
+    "mapper_final": "map_final",
+    "reducer_init": "reduce_init",
+    "reducer_final": "reduce_final",
+}
+#: A shorter name is too near to others.
+_SHORTEST = 5
+#: Of a longer name two letters in a row may be left out.
+_LONG = 9
+
+
+def misspelt(defined: Iterable[str], missing: Collection[str], synonyms: dict[str, str]) -> str:
+    """``defines X(); did you mean Y?``, for the first of the defined names that is meant for one of
+    the missing; empty if none is.
+
+    ``synonyms``: what is certainly meant by a name, if it is missing.
+    """
+    for name in defined:
+        if name.startswith("_"):
+            continue
+        meant = (synonyms | _OF_MRJOB).get(name)
+        if meant not in missing:
+            meant = next((known for known in missing if _is_slip(name, known)), None)
+        if meant is not None:
+            return f"defines {name}(); did you mean {meant}()? If not, call it _{name}()"
+    return ""
+
+
+def _is_slip(name: str, known: str) -> bool:
+    if len(known) < _SHORTEST:
+        return False
+    if _plain(name) == _plain(known):
+        return True
+    before = len(commonprefix([name, known]))
+    after = len(commonprefix([name[before:][::-1], known[before:][::-1]]))
+    if not before or not after:
+        return False
+    written, right = name[before : len(name) - after], known[before : len(known) - after]
+    if len(written) == len(right) == 2:
+        return written == right[::-1]
+    left_out = 2 if len(known) >= _LONG and "_" not in known else 1
+    return (not written and len(right) <= left_out) or (not right and len(written) == 1)
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
