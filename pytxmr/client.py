@@ -47,7 +47,10 @@ _SAMPLE_KEYS = 2000
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """A job as the user names it. ``job``: ``FILE.py`` or ``FILE.py:CLASS``; sizes are bytes."""
+    """A job as the user names it. ``job``: ``FILE.py`` or ``FILE.py:CLASS``; sizes are bytes.
+
+    Without ``inputs``, ``output`` or ``reducers`` it is what the class declares that counts.
+    """
 
     job: str
     inputs: tuple[str, ...]
@@ -88,11 +91,17 @@ def make_spec(options: JobOptions) -> JobSpec:
     functions = loading.bind(module, code, params)
     if (extra := missing(options.codec)) is not None:
         raise BadJob(f"--codec {options.codec} needs a library: pip install '{extra}'")
-    inputs = tuple(os.path.abspath(path) for path in options.inputs)
-    output = os.path.abspath(options.output)
+    declared = loading.declared(module, code)
+    inputs = tuple(os.path.abspath(path) for path in options.inputs or declared.inputs)
+    named = options.output or declared.output
+    if not inputs:
+        raise BadInput(f"no input is named{_or_declare(code, 'input')}")
+    if not named:
+        raise BadInput(f"--output DIR is needed{_or_declare(code, 'output')}")
+    output = os.path.abspath(named)
     if os.path.lexists(output):
         raise BadInput(f"the output directory {output} exists already; remove it or name another")
-    reducers = options.reducers
+    reducers = declared.reducers if options.reducers is None else options.reducers
     if functions.reducer is None:
         if reducers:
             raise BadJob(
@@ -120,6 +129,10 @@ def make_spec(options: JobOptions) -> JobSpec:
         key_sample=sample,
         files=files,
     )
+
+
+def _or_declare(code: JobCode, name: str) -> str:
+    return f"; name it, or let {code.class_name} have an {name}" if code.class_name else ""
 
 
 def _read_code(options: JobOptions) -> JobCode:

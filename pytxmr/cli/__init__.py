@@ -6,17 +6,23 @@ import atexit
 import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from pytxmr.cli.report import Face
 
 
 def command(face: Face | None = None) -> NoReturn:
     """Run the process's own command line, and end the process. What there is to tell of a job goes
     to ``face``: by default to the terminal."""
-    status = main(face=face)
+    end(main(face=face))
+
+
+def end(status: int) -> NoReturn:
+    """End the process, whose output is written, with that exit status."""
     atexit._run_exitfuncs()
     sys.stderr.flush()
     # Python would take hundreds of modules apart first, which takes a tenth of a small job's time.
@@ -30,8 +36,15 @@ def main(argv: Sequence[str] | None = None, face: Face | None = None) -> int:
     job module, the input or the cluster is wrong, said before anything ran; 130: interrupted;
     141: nobody reads the output.
     """
+    from pytxmr.cli.options import build_parser, parse
+
+    return run_parsed(lambda: parse(build_parser(), argv), face)
+
+
+def run_parsed(parse: Callable[[], Namespace], face: Face | None = None) -> int:
+    """Run the command line that ``parse`` gives; returns the exit status, as `main` does."""
     try:
-        status = _run(argv, face)
+        status = _run(parse, face)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
@@ -42,15 +55,16 @@ def main(argv: Sequence[str] | None = None, face: Face | None = None) -> int:
         return 141
 
 
-def _run(argv: Sequence[str] | None, face: Face | None) -> int:
-    from pytxmr.cli.options import build_parser, settle_runner
+def _run(parse: Callable[[], Namespace], face: Face | None) -> int:
+    from pytxmr.cli.options import settle_runner
     from pytxmr.cli.report import Terminal
     from pytxmr.errors import JobFailed, PytxmrError
     from pytxmr.net.spawn import spawn_worker
 
-    options = build_parser().parse_args(argv)
-    options.face = face = face or Terminal()
+    face = face or Terminal()
     try:
+        options = parse()
+        options.face = face
         if options.command == "run":
             settle_runner(options)
         if options.command == "run" and options.runner == "local":

@@ -324,7 +324,7 @@ def _job_options(options: argparse.Namespace) -> JobOptions:
     return JobOptions(
         job=options.job,
         inputs=tuple(options.inputs),
-        output=options.output,
+        output=options.output or "",
         names={role: name for role, name in given.items() if name is not None},
         params=dict(options.params),
         reducers=options.reducers,

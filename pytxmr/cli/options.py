@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from collections.abc import Sequence
 
 from pytxmr import __version__
 from pytxmr.errors import BadConfiguration
@@ -83,22 +84,11 @@ def build_parser(
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     run = commands.add_parser("run", help="run a job, here or on a cluster, and wait for its end")
-    _add_job_options(run)
-    run.add_argument(
-        "--workers", type=positive, metavar="N",
-        help="worker processes, when it runs here (default: one per core)",
-    )  # fmt: skip
-    run.add_argument(
-        "--runner", choices=("inline", "local", "cluster"),
-        help="where it runs: inline, in this very process, so that breakpoint() works in the job; "
-        "local, in worker processes of its own; cluster (default: local, or cluster if there is a "
-        "--jobtracker)",
-    )  # fmt: skip
-    _add_cluster_options(run, "run on this cluster instead of here")
-    # Looked up when the runner is known: what is in the environment does not contradict --runner.
-    run.set_defaults(jobtracker=None, secret_file=None)
+    _add_job(run)
+    _add_run_options(run)
 
     submit = commands.add_parser("submit", help="queue a job on a cluster; prints its id")
+    _add_job(submit)
     _add_job_options(submit)
     _add_cluster_options(submit)
 
@@ -150,18 +140,73 @@ def settle_runner(options: argparse.Namespace) -> None:
         options.secret_file = options.secret_file or _environment("SECRET_FILE")
 
 
-def _add_job_options(parser: argparse.ArgumentParser) -> None:
+def build_program_parser(program: str, description: str) -> argparse.ArgumentParser:
+    """The command line of ``run``, of a program that is a job itself."""
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_run_options(parser)
+    return parser
+
+
+def parse(
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    known: argparse.Namespace | None = None,
+) -> argparse.Namespace:
+    """Parse a command line, in which inputs may also stand after options; ``known`` is what is
+    known without it. Ends the process as argparse does."""
+    # As inputs may be none, argparse has none where an option comes first, and then calls them
+    # unrecognized.
+    options, rest = parser.parse_known_args(argv, known)
+    before = rest[: rest.index("--")] if "--" in rest else rest
+    if rest and (
+        not hasattr(options, "inputs")
+        or any(word.startswith("-") and word != "-" for word in before)
+    ):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.inputs += [*before, *rest[len(before) + 1 :]]
+    return options
+
+
+def _add_job(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", metavar="JOB.py[:CLASS]", help="the module, or a class in it")
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    _add_job_options(parser)
     parser.add_argument(
-        "inputs", metavar="INPUT", nargs="+", help="files, directories or quoted globs"
-    )
+        "--workers", type=positive, metavar="N",
+        help="worker processes, when it runs here (default: one per core)",
+    )  # fmt: skip
     parser.add_argument(
-        "--output", "-o", metavar="DIR", required=True, help="made by the job; must not exist"
-    )
+        "--runner", choices=("inline", "local", "cluster"),
+        help="where it runs: inline, in this very process, so that breakpoint() works in the job; "
+        "local, in worker processes of its own; cluster (default: local, or cluster if there is a "
+        "--jobtracker)",
+    )  # fmt: skip
+    _add_cluster_options(parser, "run on this cluster instead of here")
+    # Looked up when the runner is known: what is in the environment does not contradict --runner.
+    parser.set_defaults(jobtracker=None, secret_file=None)
+
+
+def _add_job_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "inputs", metavar="INPUT", nargs="*",
+        help="files, directories or quoted globs (default: the class's input, if it has one)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", "-o", metavar="DIR",
+        help="made by the job; must not exist (default: the class's output, if it has one)",
+    )  # fmt: skip
     parser.add_argument(
         "--reducers", type=number, metavar="N",
         help="reduce tasks, and so part files; 0: none, what each map puts out is a part file, in "
-        "the order of the input (default: the cluster's workers; 0 for a job without a reducer)",
+        "the order of the input (default: the class's reducers, or else the cluster's workers; 0 "
+        "for a job without a reducer)",
     )  # fmt: skip
     parser.add_argument(
         "--split-size", type=size, metavar="SIZE",

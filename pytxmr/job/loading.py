@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from os import PathLike, fspath
 from pathlib import PurePath
 from types import ModuleType, TracebackType
 from typing import Any
@@ -81,6 +82,39 @@ def declared_params(module: ModuleType, code: JobCode) -> dict[str, Any]:
     if not isinstance(declared, dict):
         raise BadJob(f"{code.filename}: params is {type(declared).__name__}, not a dict")
     return dict(declared)
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a class says of where its input is, where its output goes, and of its reducers."""
+
+    inputs: tuple[str, ...] = ()
+    output: str = ""
+    reducers: int | None = None
+
+
+def declared(module: ModuleType, code: JobCode) -> Declared:
+    """What the class declares; of a module nothing, where these names are anybody's."""
+    if not code.class_name:
+        return Declared()
+    cls = _job_class(module, code)
+    found: dict[str, Any] = {}
+    for name, kinds in (
+        ("input", (str, PathLike, list, tuple)),
+        ("output", (str, PathLike)),
+        ("reducers", (int, type(None))),
+    ):
+        value = found[name] = getattr(cls, name, None)
+        if callable(value) or value is None:  # a method that happens to be called so
+            found[name] = None
+        elif not isinstance(value, kinds) or isinstance(value, bool):
+            raise BadJob(f"{code.filename}: {name} of {cls.__name__} is {type(value).__name__}")
+    given, output = found["input"] or (), found["output"] or ""
+    try:
+        inputs = [given] if isinstance(given, str | PathLike) else given
+        return Declared(tuple(map(fspath, inputs)), fspath(output), found["reducers"])
+    except TypeError as error:
+        raise BadJob(f"{code.filename}: input of {cls.__name__}: {error}") from error
 
 
 def convert_params(declared: dict[str, Any], given: dict[str, str]) -> dict[str, Any]:

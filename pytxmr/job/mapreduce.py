@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib import import_module
+from typing import Any, NoReturn
 
 Pair = tuple[Any, Any]
 
@@ -21,6 +22,23 @@ class MapReduce:
     """
 
     params: dict[str, Any] = {}
+    #: Files, directories or globs, the output's directory, and the number of reducers, where the
+    #: command line does not name them. Relative paths are those of whoever types it.
+    input: str | Sequence[str] = ()
+    output: str = ""
+    reducers: int | None = None
+
+    @classmethod
+    def run(cls, argv: Sequence[str] | None = None) -> NoReturn:
+        """Be a program, with the command line and the exit statuses of ``pytxmr run``, but for the
+        job, which is this class; it ends the process. At the end of the module::
+
+            if __name__ == "__main__":
+                WordCount.run()
+        """
+        # By its name: the command line is a face, and no floor below it imports one.
+        end_as_program: Callable[..., NoReturn] = import_module("pytxmr.cli.program").end_as_program
+        end_as_program(cls, argv)
 
     def map(self, key: Any, value: Any) -> Iterable[Pair]:
         """Yield pairs for one record: ``key`` is its byte offset, ``value`` its line (str)."""

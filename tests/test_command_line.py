@@ -1,0 +1,61 @@
+"""What the words of a command line mean."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from pytxmr.cli.options import build_parser, build_program_parser, parse
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "JOB a.txt b.txt -o out",
+        "JOB -o out a.txt b.txt",
+        "JOB a.txt -o out b.txt",
+        "-o out JOB a.txt b.txt",
+        "-o out JOB a.txt --keep b.txt",
+        "JOB --keep -o out -- a.txt b.txt",
+        "JOB a.txt -o out -- b.txt",
+        "JOB -o out a.txt -- b.txt",
+    ],
+)
+def test_inputs_may_stand_before_and_after_options(words):
+    options = parse(build_parser(), ["run", *words.replace("JOB", "job.py").split()])
+    assert (options.job, options.inputs, options.output) == ("job.py", ["a.txt", "b.txt"], "out")
+    named = argparse.Namespace(command="run", job="words.py:Words")
+    words = words.replace("JOB ", "")
+    options = parse(build_program_parser("words.py", ""), words.split(), named)
+    assert (options.command, options.job) == ("run", "words.py:Words")
+    assert (options.inputs, options.output) == (["a.txt", "b.txt"], "out")
+
+
+@pytest.mark.parametrize("words", ["", "-o out", "--keep --reducers 0"])
+def test_inputs_may_be_left_out(words):
+    assert parse(build_parser(), ["run", "job.py", *words.split()]).inputs == []
+
+
+@pytest.mark.parametrize("name", ["-", "./-x"])
+def test_a_name_may_begin_with_a_dash_where_it_is_no_option(name):
+    assert parse(build_parser(), ["run", "job.py", "-o", "out", name]).inputs == [name]
+    assert parse(build_parser(), ["run", "job.py", "-o", "out", "--", "-x"]).inputs == ["-x"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "run job.py a.txt --bogus",
+        "run job.py --bogus a.txt",
+        "run job.py -o out a.txt --bogus=3",
+        "run job.py -o out -x -- a.txt",
+        "status Job001 Job002",
+        "jobs more",
+    ],
+)
+def test_what_is_not_known_is_refused(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse(build_parser(), words.split())
+    assert caught.value.code == 2
+    assert "pytxmr: error: unrecognized arguments: " in capsys.readouterr().err
