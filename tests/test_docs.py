@@ -1,4 +1,4 @@
-"""What docs/jobs.md tells people to type works when it is typed, in the order of the page."""
+"""What the pages of docs/ on jobs tell people to type works when it is typed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ import pytest
 import pytxmr
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = (ROOT / "docs" / "jobs.md").read_text("utf-8")
+PAGES = {
+    name: (ROOT / "docs" / name).read_text("utf-8")
+    for name in (
+        "jobs.md",
+        "forms.md",
+    )
+}
 BOOK = ROOT / "examples" / "data" / "warandpeace.txt"
 # The processes started here test the pytxmr that this one tests, installed or in the checkout.
 IMPORTED_FROM = Path(pytxmr.__file__).resolve().parent.parent
@@ -24,10 +30,17 @@ UNDER_MAKE_TEST = "PYTXMR_TEST_INSTALLED" in os.environ
 RUN_SECONDS = 100
 
 JOBS = {
-    re.match(r"# (\w+\.py)\n", block)[1]: block
-    for block in re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    page: {
+        re.match(r"# (\w+\.py)\n", block)[1]: block
+        for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    }
+    for page, text in PAGES.items()
 }
-COMMANDS = re.findall(r"^    (pytxmr run .*)$", PAGE, re.MULTILINE)
+COMMANDS = [
+    (page, command)
+    for page, text in PAGES.items()
+    for command in re.findall(r"^    ((?:pytxmr run|python \w+\.py).*)$", text, re.MULTILINE)
+]
 
 
 def needs(command: str) -> list[str]:
@@ -37,30 +50,42 @@ def needs(command: str) -> list[str]:
     return ["zstandard"] if "--codec zstd" in command else []
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Path:
-    """A directory with the page's jobs, and with the examples where the page has them."""
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
-    for name, source in JOBS.items():
-        (tmp_path / name).write_text(source, "utf-8")
-    return tmp_path
+def job_of(words: list[str]) -> str:
+    """The job's file in the words of a command."""
+    return words[1] if words[0] == "python" else words[2].partition(":")[0]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_page_runs_and_counts_words_where_it_says_so(desk: Path, command: str):
+def output_of(words: list[str], source: str) -> str:
+    """The output that is typed, or that the job's class declares."""
+    if "--output" in words:
+        return words[words.index("--output") + 1]
+    return re.search(r'^    output = "(.*)"$', source, re.MULTILINE)[1]
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_a_command_of_a_page_runs_and_counts_words_where_it_says_so(
+    tmp_path: Path, page: str, command: str
+):
     # `make test` installs the extras, so that there nothing is passed over.
     if not UNDER_MAKE_TEST and not all(map(importlib.util.find_spec, needs(command))):
         pytest.skip(f"{', '.join(needs(command))} is not installed")
+    # A directory with the page's jobs, and with the examples where the page has them.
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    for name, source in JOBS[page].items():
+        (tmp_path / name).write_text(source, "utf-8")
     words = shlex.split(command)
     done = subprocess.run(
-        [sys.executable, "-m", *words],
-        cwd=desk,
+        [sys.executable, *(words[1:] if words[0] == "python" else ["-m", *words])],
+        cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": os.fspath(IMPORTED_FROM)},
         capture_output=True,
         timeout=RUN_SECONDS,
     )
     assert done.returncode == 0, done.stderr.decode(errors="replace")
-    output = desk / words[words.index("--output") + 1]
+    if "--help" in words:
+        assert b"usage: " in done.stdout
+        return
+    output = tmp_path / output_of(words, JOBS[page].get(job_of(words), ""))
     lines = [line for part in output.glob("part-*") for line in part.read_text("utf-8").split("\n")]
     found = dict(line.split("\t", 1) for line in lines if line and "\t" in line)
     if output.name.startswith("counts"):
@@ -70,9 +95,13 @@ def test_a_command_of_the_page_runs_and_counts_words_where_it_says_so(desk: Path
         assert any(lines)
 
 
-def test_the_page_runs_every_job_that_it_shows():
-    typed = {shlex.split(command)[2] for command in COMMANDS}
-    assert typed.issuperset(JOBS)
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_runs_every_job_that_it_shows(page: str):
+    assert {job_of(shlex.split(command)) for of, command in COMMANDS if of == page} >= {*JOBS[page]}
+
+
+def test_the_examples_with_libraries_are_run():
+    typed = {job_of(shlex.split(command)) for _, command in COMMANDS}
     assert typed.issuperset({f"examples/{name}.py" for name in ("wordcount_batch", "sort_batch")})
 
 
