@@ -6,6 +6,7 @@ import atexit
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
@@ -29,7 +30,7 @@ from pytxmr.records.formats import Reader
 from pytxmr.records.mapping import sample_keys
 from pytxmr.records.order import sort_key
 from pytxmr.records.partition import RangePartitioner
-from pytxmr.storage.inputs import InputFile, list_inputs
+from pytxmr.storage.inputs import InputFile, absolute_names, list_inputs
 
 #: A job's source travels in one string of a remote call, which is bounded.
 MOST_SOURCE_BYTES = 512 * 1024
@@ -92,10 +93,13 @@ def make_spec(options: JobOptions) -> JobSpec:
     if (extra := missing(options.codec)) is not None:
         raise BadJob(f"--codec {options.codec} needs a library: pip install '{extra}'")
     declared = loading.declared(module, code)
-    inputs = tuple(os.path.abspath(path) for path in options.inputs or declared.inputs)
-    named = options.output or declared.output
-    if not inputs:
+    names = options.inputs or declared.inputs
+    if not names:
         raise BadInput(f"no input is named{_or_declare(code, 'input')}")
+    if "-" in names:
+        raise BadInput("standard input, -, is only for a job that runs here: not on a cluster")
+    inputs = tuple(absolute_names(names, sys.stdin and sys.stdin.buffer))
+    named = options.output or declared.output
     if not named:
         raise BadInput(f"--output DIR is needed{_or_declare(code, 'output')}")
     output = os.path.abspath(named)

@@ -67,6 +67,7 @@ def _run(parse: Callable[[], Namespace], face: Face | None) -> int:
         options.face = face
         if options.command == "run":
             settle_runner(options)
+            options.spawned = []
         if options.command == "run" and options.runner == "local":
             # They get ready while Twisted is imported, which takes longer.
             options.workers = options.workers or len(os.sched_getaffinity(0))

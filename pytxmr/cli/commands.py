@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from typing import Any
 
 from twisted.internet.task import deferLater
@@ -18,6 +19,7 @@ from pytxmr.cli.reactor import (
     signals_as_interrupts,
 )
 from pytxmr.cli.report import Face, show_status, show_table
+from pytxmr.cli.stdin import stdin_in_a_file
 from pytxmr.client import JobOptions, Patient, connect, make_spec, submit
 from pytxmr.errors import BadConfiguration, JobFailed, PytxmrError
 from pytxmr.model import JobSpec
@@ -35,23 +37,24 @@ Ask = Callable[..., Any]
 def run(options: argparse.Namespace) -> int:
     if options.runner == "cluster":
         return _run_on_cluster(options)
-    if options.runner == "inline":
-        return _run_inline(options)
-    try:
-        spec = make_job(options)
-    except BaseException:
-        for worker in options.spawned:
-            worker.end()
-        raise
-    return run_in_reactor(lambda r, i: _run_here(r, i, options, spec))
+    with ExitStack() as spooled:
+        try:
+            options.inputs = spooled.enter_context(stdin_in_a_file(options.inputs))
+            spec = make_job(options)
+        except BaseException:
+            for worker in options.spawned:
+                worker.end()
+            raise
+        if options.runner == "inline":
+            return _run_inline(options, spec)
+        return run_in_reactor(lambda r, i: _run_here(r, i, options, spec))
 
 
-def _run_inline(options: argparse.Namespace) -> int:
+def _run_inline(options: argparse.Namespace, spec: JobSpec) -> int:
     """No progress is shown: a debugger may have the terminal."""
     # Twisted has no part in it, and other runners have none of what it imports.
     from pytxmr.runners import inline
 
-    spec = make_job(options)
     try:
         with signals_as_interrupts():
             status = inline.run(spec)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 from pytxmr.errors import AttemptFailed, BadInput
 from pytxmr.model import FileRange, InputSplit
@@ -46,6 +47,39 @@ def list_inputs(paths: Iterable[str]) -> list[InputFile]:
     named itself, that is unreadable.
     """
     return [file for path in paths for file in _expand(path)]
+
+
+def absolute_names(names: Iterable[str], stdin: Any = None) -> Iterator[str]:
+    """The paths that were named on a command line, absolute.
+
+    ``@FILE`` stands for the names in a file, one a line, without empty lines and those that begin
+    with ``#``; ``@-`` for those in ``stdin``, a binary file or None. Relative ones are so to the
+    working directory, as those on the command line.
+    Raises `BadInput` for a file that cannot be read, or has no name in it.
+    """
+    for name in names:
+        if not name.startswith("@"):
+            yield os.path.abspath(name)
+            continue
+        listed = [line for line in _lines_of(name[1:], stdin) if line and line[0] != "#"]
+        if not listed:
+            raise BadInput(f"no file is named in {name[1:]}")
+        for line in listed:
+            yield os.path.abspath(line)
+
+
+def _lines_of(path: str, stdin: Any) -> list[str]:
+    try:
+        if path == "-":
+            data = stdin.read() if stdin else b""
+        else:
+            with open(path, "rb") as file:
+                data = file.read()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", error)
+        raise BadInput(f"cannot read the names of the input in {path!r}: {reason}") from error
+    lines = data.decode("utf-8", "surrogateescape").split("\n")
+    return [line.removesuffix("\r") for line in lines]
 
 
 def _expand(path: str) -> Iterator[InputFile]:

@@ -1,0 +1,131 @@
+"""What can be named as input, through the command itself: every way gives the same counts."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import os
+import signal
+from collections import Counter
+
+import pytest
+from processes import BOOK, PYTXMR, WORDCOUNT, Cluster, Process, Site, word_counts
+
+TEXT = BOOK.read_bytes()
+COUNTS = Counter(TEXT.decode().lower().split())
+
+
+def counts(site: Site) -> Counter[str]:
+    return word_counts(site.parts())
+
+
+def test_a_compressed_file_is_counted_like_what_is_in_it(site: Site) -> None:
+    path = site.write("book.gz", gzip.compress(TEXT, 1))
+    done = site.run(WORDCOUNT, path, "--split-size", "100KiB")
+    assert done.status == 0, done.err
+    assert counts(site) == COUNTS
+    assert "1 large files cannot be cut, as they are compressed: one map each" in done.out
+    assert "1 maps" in done.out
+
+
+def test_bzip2_is_mapped_by_several_maps(site: Site) -> None:
+    path = site.write("book.bz2", bz2.compress(TEXT, 1))
+    done = site.run(WORDCOUNT, path, "--split-size", "200KiB")
+    assert done.status == 0, done.err
+    assert counts(site) == COUNTS
+    assert "cannot be cut" not in done.out
+    assert "6 maps" in done.out
+
+
+def test_a_damaged_file_fails_the_job_at_once_by_its_name_and_offset(site: Site) -> None:
+    content = bytearray(gzip.compress(TEXT, 1))
+    content[len(content) // 2] ^= 255
+    path = site.write("book.gz", bytes(content))
+    done = site.run(WORDCOUNT, path)
+    assert done.status == 1
+    assert f"at {path}, compressed byte 0" in done.err
+    assert f"{path}: what is compressed with gzip from byte 0 on cannot be decomp" in done.err
+    assert "Traceback" not in done.err
+    assert not (site.directory / "out").exists()
+
+
+def test_a_file_of_names_stands_for_the_files_it_names(site: Site) -> None:
+    half = TEXT.index(b"\n", len(TEXT) // 2) + 1
+    (site.directory / "in").mkdir()
+    site.write("in/second half", TEXT[half:])
+    first = site.write("first.txt", TEXT[:half])
+    site.write("names", f"# two files\n\n{first}\r\nin/*\n")
+    done = site.run(WORDCOUNT, "@names")
+    assert done.status == 0, done.err
+    assert counts(site) == COUNTS
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (None, "cannot read the names of the input in 'names': No such file or directory"),
+        ("\n# nothing\n", "no file is named in names"),
+        ("nowhere\n", "/nowhere: No such file or directory"),
+    ],
+)
+def test_a_file_of_names_that_is_of_no_use_is_told(
+    site: Site, names: str | None, message: str
+) -> None:
+    if names is not None:
+        site.write("names", names)
+    done = site.run(WORDCOUNT, "@names")
+    assert done.status == 2
+    assert message in done.err
+
+
+def in_shell(site: Site, script: str) -> tuple[int, Process]:
+    """A shell command in which ``$PYTXMR`` is the command."""
+    site.env["PYTXMR"] = " ".join(PYTXMR)
+    process = site.start("sh", "-c", script)
+    return process.ended(), process
+
+
+def test_standard_input_is_an_input_and_leaves_nothing_behind(site: Site) -> None:
+    status, process = in_shell(
+        site, f"gzip -c {BOOK} | $PYTXMR run {WORDCOUNT} - --output out --workers 2"
+    )
+    assert status == 0, process.err
+    assert counts(site) == COUNTS
+
+
+def test_names_may_come_from_standard_input(site: Site) -> None:
+    status, process = in_shell(site, f"echo {BOOK} | $PYTXMR run {WORDCOUNT} @- -o out --workers 2")
+    assert status == 0, process.err
+    assert counts(site) == COUNTS
+
+
+def test_standard_input_can_be_read_only_once(site: Site) -> None:
+    for twice in ("- -", "- @-"):
+        status, process = in_shell(site, f"$PYTXMR run {WORDCOUNT} {twice} -o out < {BOOK}")
+        assert status == 2
+        assert "standard input can be read only once" in process.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_ended_while_it_reads_standard_input_leaves_nothing(
+    site: Site, number: signal.Signals
+) -> None:
+    fifo = site.directory / "fifo"
+    os.mkfifo(fifo)
+    command = [*PYTXMR, "run", WORDCOUNT, "-", "-o", "out", "--workers", "2"]
+    process = site.start("sh", "-c", 'exec "$@" < "$0"', fifo, *command)
+    with open(fifo, "wb", buffering=0) as stdin:
+        # More than a pipe holds: when it is written, the command has begun to read.
+        stdin.write(TEXT[: 1 << 18])
+        process.send(number)
+        assert process.ended() == 128 + number
+    assert not (site.directory / "out").exists()
+
+
+@pytest.mark.daemons
+def test_standard_input_is_refused_on_a_cluster(site: Site, cluster: Cluster) -> None:
+    site.env |= cluster.client_env
+    for verb in ("run", "submit"):
+        done = site.pytxmr(verb, WORDCOUNT, "-", "-o", "out")
+        assert done.status == 2
+        assert "standard input, -, is only for a job that runs here" in done.err
