@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import os
 import re
@@ -21,6 +22,7 @@ PAGES = {
     for name in (
         "jobs.md",
         "forms.md",
+        "inputs.md",
     )
 }
 BOOK = ROOT / "examples" / "data" / "warandpeace.txt"
@@ -39,7 +41,9 @@ JOBS = {
 COMMANDS = [
     (page, command)
     for page, text in PAGES.items()
-    for command in re.findall(r"^    ((?:pytxmr run|python \w+\.py).*)$", text, re.MULTILINE)
+    for command in re.findall(
+        r"^    ((?:.* \| )?(?:pytxmr run|python \w+\.py) .*)$", text, re.MULTILINE
+    )
 ]
 
 
@@ -50,42 +54,67 @@ def needs(command: str) -> list[str]:
     return ["zstandard"] if "--codec zstd" in command else []
 
 
-def job_of(words: list[str]) -> str:
-    """The job's file in the words of a command."""
-    return words[1] if words[0] == "python" else words[2].partition(":")[0]
+def job_of(command: str) -> str:
+    """The job's file in a command."""
+    return re.search(r"(?:pytxmr run|python) ([^\s:]+)", command)[1]
 
 
-def output_of(words: list[str], source: str) -> str:
+def output_of(command: str, source: str) -> str:
     """The output that is typed, or that the job's class declares."""
+    words = shlex.split(command)
     if "--output" in words:
         return words[words.index("--output") + 1]
     return re.search(r'^    output = "(.*)"$', source, re.MULTILINE)[1]
 
 
-@pytest.mark.parametrize(("page", "command"), COMMANDS)
-def test_a_command_of_a_page_runs_and_counts_words_where_it_says_so(
-    tmp_path: Path, page: str, command: str
-):
-    # `make test` installs the extras, so that there nothing is passed over.
-    if not UNDER_MAKE_TEST and not all(map(importlib.util.find_spec, needs(command))):
-        pytest.skip(f"{', '.join(needs(command))} is not installed")
-    # A directory with the page's jobs, and with the examples where the page has them.
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """A directory with what the pages read, and with the examples where they have them."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    for name, source in JOBS[page].items():
-        (tmp_path / name).write_text(source, "utf-8")
-    words = shlex.split(command)
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "war.txt").symlink_to(BOOK)
+    (tmp_path / "books.txt").write_text("# one for now\nbooks/*\n")
+    (tmp_path / "book.txt.gz").write_bytes(gzip.compress(BOOK.read_bytes(), 1))
+    (tmp_path / "bin").mkdir()
+    for name, words in {"pytxmr": "-m pytxmr", "python": ""}.items():
+        path = tmp_path / "bin" / name
+        path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {words} "$@"\n')
+        path.chmod(0o755)
+    return tmp_path
+
+
+def typed(command: str, desk: Path) -> bytes:
+    """What the command prints."""
     done = subprocess.run(
-        [sys.executable, *(words[1:] if words[0] == "python" else ["-m", *words])],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": os.fspath(IMPORTED_FROM)},
+        command,
+        shell=True,
+        cwd=desk,
+        env=os.environ
+        | {
+            "PATH": f"{desk / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": os.fspath(IMPORTED_FROM),
+        },
         capture_output=True,
         timeout=RUN_SECONDS,
     )
     assert done.returncode == 0, done.stderr.decode(errors="replace")
-    if "--help" in words:
-        assert b"usage: " in done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_a_command_of_a_page_runs_and_counts_words_where_it_says_so(
+    desk: Path, page: str, command: str
+):
+    # `make test` installs the extras, so that there nothing is passed over.
+    if not UNDER_MAKE_TEST and not all(map(importlib.util.find_spec, needs(command))):
+        pytest.skip(f"{', '.join(needs(command))} is not installed")
+    for name, source in (JOBS["jobs.md"] | JOBS[page]).items():  # pages build on the first
+        (desk / name).write_text(source, "utf-8")
+    printed = typed(command, desk)
+    if "--help" in command:
+        assert b"usage: " in printed
         return
-    output = tmp_path / output_of(words, JOBS[page].get(job_of(words), ""))
+    output = desk / output_of(command, JOBS[page].get(job_of(command), ""))
     lines = [line for part in output.glob("part-*") for line in part.read_text("utf-8").split("\n")]
     found = dict(line.split("\t", 1) for line in lines if line and "\t" in line)
     if output.name.startswith("counts"):
@@ -97,46 +126,38 @@ def test_a_command_of_a_page_runs_and_counts_words_where_it_says_so(
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_runs_every_job_that_it_shows(page: str):
-    assert {job_of(shlex.split(command)) for of, command in COMMANDS if of == page} >= {*JOBS[page]}
+    assert {job_of(command) for of, command in COMMANDS if of == page} >= {*JOBS[page]}
 
 
 def test_the_examples_with_libraries_are_run():
-    typed = {job_of(shlex.split(command)) for _, command in COMMANDS}
-    assert typed.issuperset({f"examples/{name}.py" for name in ("wordcount_batch", "sort_batch")})
+    run = {job_of(command) for _, command in COMMANDS}
+    assert run.issuperset({f"examples/{name}.py" for name in ("wordcount_batch", "sort_batch")})
 
 
-def test_what_the_page_on_shipping_shows_works_in_its_order(tmp_path: Path):
+def test_what_the_page_on_shipping_shows_works_in_its_order(desk: Path):
     page = (ROOT / "docs" / "shipping.md").read_text("utf-8")
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
     for block in re.findall(r"^```(?:python|text)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
         head, _, text = block.partition("\n")
-        path = tmp_path / head.removeprefix("# ")
+        path = desk / head.removeprefix("# ")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block if path.suffix == ".py" else text, "utf-8")
     commands = re.findall(r"^    (?=pytxmr |python )(.*)$", page, re.MULTILINE)
-    for words in map(shlex.split, commands):
-        done = subprocess.run(
-            [sys.executable, *(["-m", *words] if words[0] == "pytxmr" else words[1:])],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": os.fspath(IMPORTED_FROM)},
-            capture_output=True,
-            timeout=RUN_SECONDS,
-        )
-        assert done.returncode == 0, done.stderr.decode(errors="replace")
+    for command in commands:
+        typed(command, desk)
     found = {
         name: dict(
             line.split("\t", 1)
-            for part in (tmp_path / name).glob("part-*")
+            for part in (desk / name).glob("part-*")
             for line in part.read_text("utf-8").splitlines()
         )
         for name in re.findall(r"--output (\S+)", page)
     }
     counted = Counter(re.findall("[a-z]+", BOOK.read_text("ascii").lower()))
-    stop = (tmp_path / "lists" / "english.txt").read_text().split()
+    stop = (desk / "lists" / "english.txt").read_text().split()
     assert found["words"] == {word: str(count) for word, count in counted.items()}
     assert found["sizes"]["prince"] == f"[{counted['prince']}, 1000]"
     assert found["stopped"].keys() == counted.keys() - set(stop)
     assert int(found["languages"]["english"]) == sum(counted[word] for word in stop)
-    assert {name for name in os.listdir(tmp_path / "jobs") if name.endswith(".py")} == {
+    assert {name for name in os.listdir(desk / "jobs") if name.endswith(".py")} == {
         os.path.basename(words[2]) for words in map(shlex.split, commands) if words[0] == "pytxmr"
     }
