@@ -18,6 +18,8 @@ reader                key                  value
 ``csv``, ``tsv``      byte offset          a row: a list, or a dict if there is a header
 ``delimited(end)``    byte offset          what ends in ``end``: bytes, or str if that is str
 ``fixed(size)``       byte offset          ``size`` bytes
+``parquet``           row number           a row, as dict
+``arrow``             row number           a row, as dict
 ``whole``             path                 all of a file, as str
 ``whole_bytes``       path                 all of a file, as bytes
 ====================  ===================  ==================================================
@@ -26,6 +28,7 @@ They run without a Python call per record. A record that cannot be decoded is an
 file, offset and record, and counts as a bad record where these may be skipped.
 """
 
+from pytxmr.records.arrowformats import Arrow, Parquet
 from pytxmr.records.pairfile import PairReader
 from pytxmr.records.rawreaders import Delimited, Fixed, Whole
 from pytxmr.records.textreaders import Csv, Json, Lines, Pairs, Text
@@ -39,5 +42,7 @@ csv = Csv()
 tsv = Csv(delimiter="\t", name="readers.tsv")
 delimited = Delimited()
 fixed = Fixed()
+parquet = Parquet()
+arrow = Arrow()
 whole = Whole()
 whole_bytes = Whole(as_text=False, name="readers.whole_bytes")
