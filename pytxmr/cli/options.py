@@ -262,10 +262,15 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
         "--archive", dest="archives", metavar="PATH[#NAME]", action="append", default=[],
         help="send a zip or tar along; the job finds the directory that it was unpacked into",
     )  # fmt: skip
+    ready = {
+        "reader": ", or a ready-made one: json, 'csv(header=True)', ...",
+        "writer": ", or a ready-made one: json, csv, ...",
+    }
     for role in ("mapper", "reducer", "combiner", "partitioner", "reader", "writer"):
         parser.add_argument(
-            f"--{role}", metavar="NAME", help=f"the job's {role} (default: the name {role})"
-        )
+            f"--{role}", metavar="NAME",
+            help=f"the job's {role}{ready.get(role, '')} (default: the name {role})",
+        )  # fmt: skip
 
 
 def _add_cluster_options(

@@ -1,7 +1,7 @@
 """Ready-made readers of what lies in lines: bytes, pairs, JSON, CSV.
 
-The lines are those of `readers`, a hundred kilobytes a block, and each block is decoded by C code:
-no Python runs per record. Text is UTF-8, and bytes that are not come through as lone surrogates. A
+The lines are those of `readers`, some hundreds a block, and each block is decoded by C code: no
+Python runs per record. Text is UTF-8, and bytes that are not come through as lone surrogates. A
 byte order mark at the beginning of a file is passed over.
 """
 
@@ -20,6 +20,9 @@ from pytxmr.model import FileRange
 from pytxmr.records.formats import Block, Decode, Reader, as_they_are, whole_file
 from pytxmr.records.readers import TEXT_CHUNK_BYTES, line_blocks, split_lines, split_text
 
+#: Bytes that are decoded at a time. The objects that they become, ten times as large, should still
+#: be in a processor's cache when they are mapped (measured: up to a quarter less time than with 128 KiB).
+BLOCK_BYTES = 1 << 15
 #: Of a CSV file's field; Python's own limit, 128 KiB, is below what real files have.
 _MOST_FIELD_BYTES = 256 << 20
 #: Rows in a block, where lines do not tell how many there are.
@@ -87,10 +90,10 @@ def _text_blocks(
     part: FileRange,
     decode: Decode,
     is_record: Callable[[str], Any] = str,
-    chunk_bytes: int = TEXT_CHUNK_BYTES,
+    chunk_bytes: int = 0,
 ) -> Iterator[Block]:
     """Lines of text, but for those of which ``is_record`` gives something false."""
-    for offset, data in line_blocks(part, chunk_bytes):
+    for offset, data in line_blocks(part, chunk_bytes or BLOCK_BYTES):
         offsets, lines = split_text(offset, data)
         if offset == 0:
             lines[0] = lines[0].removeprefix(_BOM)
@@ -289,7 +292,7 @@ def _named(names: tuple[str, ...] | None, lists: bool) -> Callable[[list[list[st
         wrong = set(map(len, rows)) - {len(names)}
         if wrong:
             raise ValueError(f"a row of {wrong.pop()} fields under {len(names)} names")
-        return rows if lists else [dict(zip(names, row, strict=True)) for row in rows]
+        return rows if lists else list(map(dict, map(zip, repeat(names), rows)))
 
     return named
 

@@ -217,6 +217,7 @@ def test_whole_files_are_never_cut(tmp_path):
 @pytest.fixture
 def small_reads(monkeypatch):
     monkeypatch.setattr(textreaders, "TEXT_CHUNK_BYTES", 5)
+    monkeypatch.setattr(textreaders, "BLOCK_BYTES", 5)
     monkeypatch.setattr(rawreaders, "TEXT_CHUNK_BYTES", 5)
     monkeypatch.setattr(rawreaders, "_LEAST_READ", 3)
     monkeypatch.setattr(textreaders, "_ROWS", 2)
@@ -261,6 +262,7 @@ def test_splits_of_any_size_give_what_one_split_gives(name):
             with pytest.MonkeyPatch.context() as patch:
                 for module in (textreaders, rawreaders):
                     patch.setattr(module, "TEXT_CHUNK_BYTES", 1 << 17)
+                patch.setattr(textreaders, "BLOCK_BYTES", 1 << 17)
                 assert (read(reader, path, 0, len(data)) if data else []) == expected
 
     check()
