@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pytxmr.errors import JobFailed
+from pytxmr.errors import JobFailed, PytxmrError
 from pytxmr.job.context import counter, params, side_file, status
 from pytxmr.job.mapreduce import MapReduce
 from pytxmr.records import folds
@@ -37,6 +37,7 @@ __all__ = [
     "Groups",
     "JobFailed",
     "MapReduce",
+    "PytxmrError",
     "RangePartitioner",
     "batch",
     "columns",
@@ -65,7 +66,7 @@ def run(
     ``input``: a path or several; ``output``: a directory that must not exist. ``options`` are
     those of ``pytxmr run``, with ``_`` for ``-``: ``reducers=3``, ``split_size="64KiB"``,
     ``runner="inline"``, ``jobtracker="tcp:..."``; and ``params={"least": 2}`` for ``-D``.
-    ``progress`` is called with the job's status, a dict, several times a second.
+    ``progress`` is called with the job's status, a dict, several times a second and at its end.
 
     The job runs in a process of its own, so this may be called as often as one likes, from any
     thread; with ``runner="inline"`` in this one. Raises `JobFailed` with the user's traceback, or

@@ -10,11 +10,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.task import deferLater
+from twisted.logger import Logger
 from twisted.spread import pb
 
 from pytxmr.errors import BadConfiguration, BadInput, BadJob, PytxmrError, Unreachable
@@ -30,6 +31,7 @@ from pytxmr.records.formats import Reader
 from pytxmr.records.mapping import sample_keys
 from pytxmr.records.order import sort_key
 from pytxmr.records.partition import RangePartitioner
+from pytxmr.result import Result
 from pytxmr.storage.inputs import InputFile, absolute_names, list_inputs
 
 #: A job's source travels in one string of a remote call, which is bounded.
@@ -41,9 +43,21 @@ PATIENCE_SECONDS = 60.0
 SUBMIT_SECONDS = 120.0
 RETRY_SECONDS = 0.25
 
+#: How often a job's status is asked for while it is waited for.
+_WAIT_SECONDS = 0.5
+
 _SAMPLE_PLACES = 64
 _SAMPLE_BYTES = 16 * 1024
 _SAMPLE_KEYS = 2000
+
+#: Called with a job's status.
+Progress = Callable[[dict[str, Any]], object]
+
+_log = Logger()
+
+
+def _untold(status: dict[str, Any]) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,3 +315,76 @@ class Patient:
 
     def disconnect(self) -> None:
         self._peer.disconnect()
+
+
+class Client:
+    """A jobtracker, for Twisted programs: `Client.connect` gives one, or a `LocalCluster`.
+
+    Each method may be called while others wait. A jobtracker that is gone is waited for up to
+    `PATIENCE_SECONDS`, as when it is started anew; then they fail with `Unreachable`. To cancel
+    what one returns ends the waiting, not the job.
+    """
+
+    def __init__(self, reactor: Any, peer: Peer, endpoint: str, secret: bytes) -> None:
+        self._patient = Patient(
+            peer,
+            reactor,
+            lambda: connect(reactor, endpoint, secret),
+            lambda error: _log.warn("{error}; waiting for it to come back", error=error),
+            _to_its_end,
+        )
+
+    @classmethod
+    def connect(cls, reactor: Any, endpoint: str, secret: bytes) -> Deferred[Self]:
+        """Fires with a client that is logged in; fails as `connect` does."""
+
+        async def connected() -> Self:
+            return cls(reactor, await connect(reactor, endpoint, secret), endpoint, secret)
+
+        return Deferred.fromCoroutine(connected())
+
+    def submit(self, spec: JobSpec) -> Deferred[str]:
+        """Queue the job; fires with its id, fails with `BadInput`."""
+        return Deferred.fromCoroutine(self._patient.submit(spec))
+
+    def status(self, job: str) -> Deferred[dict[str, Any]]:
+        """Fires with how far the job is, fails with `NotFound`."""
+        return Deferred.fromCoroutine(self._ask("status", job))
+
+    def kill(self, job: str, reason: str = "by its client") -> Deferred[dict[str, Any]]:
+        """End the job; fires with its status. `result` then fails."""
+        return Deferred.fromCoroutine(self._ask("kill", job, reason))
+
+    def result(self, job: str, progress: Progress = _untold) -> Deferred[Result]:
+        """Fires with what the job has left when it has succeeded, fails with `JobFailed` when it
+        has not. ``progress`` is called with its status, now and then and at its end."""
+        return Deferred.fromCoroutine(self._result(job, progress))
+
+    def run(self, spec: JobSpec, progress: Progress = _untold) -> Deferred[Result]:
+        """`submit`, and then `result`."""
+
+        async def submitted() -> Result:
+            return await self._result(await self._patient.submit(spec), progress)
+
+        return Deferred.fromCoroutine(submitted())
+
+    def disconnect(self) -> None:
+        """Jobs go on."""
+        self._patient.disconnect()
+
+    async def _result(self, job: str, progress: Progress) -> Result:
+        while True:
+            status = await self._ask("wait", job, _WAIT_SECONDS)
+            progress(status)
+            if status["outcome"]:
+                return Result.of(status)
+
+    async def _ask(self, verb: str, *args: Any) -> dict[str, Any]:
+        while True:
+            answer: dict[str, Any] | None = await self._patient.ask(verb, *args)
+            if answer is not None:
+                return answer
+
+
+async def _to_its_end(doing: Coroutine[Any, Any, Any]) -> Any:
+    return await doing

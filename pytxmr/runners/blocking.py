@@ -180,8 +180,9 @@ def _listen(told: Any, progress: Progress | None) -> dict[str, Any]:
     last: dict[str, Any] = {}
     for line in told:
         last = json.loads(line)
-        if "progress" in last and progress is not None:
-            progress(last["progress"])
+        status = last.get("progress") or last.get("succeeded")
+        if status is not None and progress is not None:
+            progress(status)
     return last
 
 

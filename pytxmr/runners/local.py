@@ -15,7 +15,7 @@ from typing import Any
 
 from twisted.internet.endpoints import clientFromString
 
-from pytxmr.client import connect
+from pytxmr.client import Client, connect
 from pytxmr.jobtracker import JobTracker, JobTrackerConfig
 from pytxmr.net.remote import Peer
 from pytxmr.net.spawn import Spawned
@@ -30,12 +30,20 @@ _MOST_SOCKET_PATH_BYTES = 103
 class LocalCluster:
     """One jobtracker and one tasktracker with ``workers`` processes.
 
+    For a program that has a reactor running::
+
+        async with LocalCluster(reactor) as client:
+            result = await client.run(make_spec(JobOptions("job.py", ("in.txt",), "out")))
+
+    What still runs at the end of the block is killed. ``workers``: one for each core, if not given;
     ``spawned``: those of them that were started already; they are the cluster's from now on.
     """
 
-    def __init__(self, reactor: Any, workers: int, spawned: Iterable[Spawned] = ()) -> None:
+    def __init__(
+        self, reactor: Any, workers: int | None = None, spawned: Iterable[Spawned] = ()
+    ) -> None:
         self._reactor = reactor
-        self._workers = workers
+        self._workers = workers = workers or len(os.sched_getaffinity(0))
         # There is one job, mostly, and then the end: spares would be spawned in vain.
         self._pool = WorkerPool(reactor, workers, spawned, spares=False)
         self._services: list[Any] = []
@@ -75,6 +83,25 @@ class LocalCluster:
         await tracker.registered.addTimeout(_START_SECONDS, self._reactor)
         self._client = await connect(self._reactor, self.endpoint, self.secret)
         return self._client
+
+    async def __aenter__(self) -> Client:
+        try:
+            peer = await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return Client(self._reactor, peer, self.endpoint, self.secret)
+
+    async def __aexit__(self, *raised: object) -> None:
+        assert self._client is not None
+        try:
+            for status in await self._client.call("jobs", False):
+                while not status["outcome"]:
+                    job = status["job"]
+                    await self._client.call("kill", job, "the cluster is stopped")
+                    status = await self._client.call("wait", job, 1.0)
+        finally:
+            await self.stop()
 
     async def stop(self) -> None:
         """End both, every worker and the connection, and remove the directory."""
