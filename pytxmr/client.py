@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString
@@ -31,8 +31,10 @@ from pytxmr.records.formats import Reader
 from pytxmr.records.mapping import sample_keys
 from pytxmr.records.order import sort_key
 from pytxmr.records.partition import RangePartitioner
-from pytxmr.result import Result
 from pytxmr.storage.inputs import InputFile, absolute_names, list_inputs
+
+if TYPE_CHECKING:
+    from pytxmr.result import Result
 
 #: A job's source travels in one string of a remote call, which is bounded.
 MOST_SOURCE_BYTES = 512 * 1024
@@ -373,6 +375,8 @@ class Client:
         self._patient.disconnect()
 
     async def _result(self, job: str, progress: Progress) -> Result:
+        from pytxmr.result import Result
+
         while True:
             status = await self._ask("wait", job, _WAIT_SECONDS)
             progress(status)

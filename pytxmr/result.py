@@ -31,7 +31,8 @@ class Result:
     @classmethod
     def of(cls, status: dict[str, Any]) -> Self:
         """From the last status of a job. Raises `JobFailed` if it has not succeeded."""
-        check_success(status)
+        if status["outcome"] != "succeeded":
+            raise with_notes(failure_of(status))
         counters = status["counters"].items()
         return cls(
             status["output"],
@@ -67,14 +68,13 @@ class Result:
             yield key, value if tab else None
 
 
-def check_success(status: dict[str, Any]) -> None:
-    """Raise `JobFailed` unless a job, by its last status, has succeeded."""
-    if status["outcome"] != "succeeded":
-        error = dict(status["error"] or {})
-        message = error.pop("message", "it did not succeed")
-        if status["outcome"] == "failed":
-            message = f"{status['job']}: {message}"
-        raise JobFailed(message, **error)
+def failure_of(status: dict[str, Any]) -> JobFailed:
+    """Why a job, by its last status, has not succeeded."""
+    error = dict(status["error"] or {})
+    message = error.pop("message", "it did not succeed")
+    if status["outcome"] == "failed":
+        message = f"{status['job']}: {message}"
+    return JobFailed(message, **error)
 
 
 def with_notes(error: JobFailed) -> JobFailed:

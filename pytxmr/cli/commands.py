@@ -10,7 +10,6 @@ from typing import Any
 
 from twisted.internet.task import deferLater
 
-from pytxmr.cli.new import write_job
 from pytxmr.cli.reactor import (
     Interrupted,
     Interrupts,
@@ -25,7 +24,6 @@ from pytxmr.errors import BadConfiguration, JobFailed, PytxmrError
 from pytxmr.model import JobSpec
 from pytxmr.net.remote import Peer
 from pytxmr.net.secret import inspection_token, make_secret, read_secret
-from pytxmr.result import check_success
 from pytxmr.runners.local import LocalCluster
 
 _POLL_SECONDS = 0.2
@@ -142,7 +140,11 @@ async def _watch(ask: Ask, interrupts: Interrupts, job: str, face: Face) -> dict
 
 def _tell_end(status: dict[str, Any], face: Face) -> int:
     """An ended job's summary. Raises `JobFailed`."""
-    check_success(status)
+    if status["outcome"] != "succeeded":
+        # What is not wanted by every run is imported where it is.
+        from pytxmr.result import failure_of
+
+        raise failure_of(status)
     face.summary(status)
     return 0
 
@@ -248,6 +250,8 @@ def trackers(options: argparse.Namespace) -> int:
 
 
 def new(options: argparse.Namespace) -> int:
+    from pytxmr.cli.new import write_job
+
     print(write_job(options.directory), end="")
     return 0
 
