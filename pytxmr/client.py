@@ -25,7 +25,7 @@ from pytxmr.job.shipping import Beside, read_py_files
 from pytxmr.model import FileRange, InputSplit, JobCode, JobFunctions, JobSpec, SideFile
 from pytxmr.net.login import log_in
 from pytxmr.net.remote import CALL_SECONDS, Peer, answering
-from pytxmr.records.codec import pack_column
+from pytxmr.records.codec import pack_column, use_pickle
 from pytxmr.records.compression import missing
 from pytxmr.records.formats import Reader
 from pytxmr.records.mapping import sample_keys
@@ -103,6 +103,8 @@ def make_spec(options: JobOptions) -> JobSpec:
     # Again: what was imported by a name that was put together imports more.
     modules.complete(code.source, code.filename)
     code = replace(code, modules=modules.shipped())
+    loading.declare_values(module, code)
+    use_pickle(False)  # It is for workers: this process may be a tasktracker as well.
     params = loading.convert_params(loading.declared_params(module, code), options.params)
     loading.begin_job(params)
     functions = loading.bind(module, code, params)

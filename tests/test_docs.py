@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -158,6 +159,15 @@ def test_what_the_page_on_shipping_shows_works_in_its_order(desk: Path):
     assert found["sizes"]["prince"] == f"[{counted['prince']}, 1000]"
     assert found["stopped"].keys() == counted.keys() - set(stop)
     assert int(found["languages"]["english"]) == sum(counted[word] for word in stop)
+    lines = [line.split() for line in BOOK.read_text("ascii").splitlines() if line.strip()]
+    for day, (words, longest) in (
+        (day, json.loads(found["visits"][f"1805-07-{day + 1:02}"])) for day in (1, 5, 12)
+    ):
+        wanted = [line for line in lines if len(line) == day]
+        assert words == day * len(wanted)
+        assert len(longest) == max(len(word) for line in wanted for word in line)
+    firsts = {line[0] for line in lines}
+    assert int(found["patterns"]["q"]) == len({word for word in firsts if word[0] in "qQ"})
     assert {name for name in os.listdir(desk / "jobs") if name.endswith(".py")} == {
         os.path.basename(words[2]) for words in map(shlex.split, commands) if words[0] == "pytxmr"
     }

@@ -22,7 +22,9 @@ from pytxmr.job.names import misspelt
 from pytxmr.job.readymade import FORMATS, nearest, ready_made, ready_made_names, usable
 from pytxmr.job.shipping import Beside, Modules, importing, remember_lines
 from pytxmr.model import JobCode, JobFunctions
+from pytxmr.records import kinds
 from pytxmr.records.batch import batch_form
+from pytxmr.records.codec import use_pickle
 from pytxmr.records.folds import Fold, Identity
 from pytxmr.records.partition import RangePartitioner, stable_partition
 
@@ -39,12 +41,15 @@ ROLES = {
 }
 #: Called before the first record or key of an attempt, and after the last. Both forms name them so.
 HOOKS = ("map_init", "map_final", "reduce_init", "reduce_final")
+SERIALIZERS = ("msgpack", "pickle")
 
 
 def load(code: JobCode, params: dict[str, Any]) -> JobFunctions:
     """Import the job and bind its functions. Raises `BadJob` with the user's traceback."""
     begin_job(params)
-    return bind(import_source(code), code, params)
+    module = import_source(code)
+    declare_values(module, code)
+    return bind(module, code, params)
 
 
 def import_source(code: JobCode, modules: Modules | None = None) -> ModuleType:
@@ -99,7 +104,7 @@ def declared(module: ModuleType, code: JobCode) -> Declared:
         return Declared()
     cls = _job_class(module, code)
     found: dict[str, Any] = {}
-    for name, kinds in (
+    for name, types in (
         ("input", (str, PathLike, list, tuple)),
         ("output", (str, PathLike)),
         ("reducers", (int, type(None))),
@@ -107,7 +112,7 @@ def declared(module: ModuleType, code: JobCode) -> Declared:
         value = found[name] = getattr(cls, name, None)
         if callable(value) or value is None:  # a method that happens to be called so
             found[name] = None
-        elif not isinstance(value, kinds) or isinstance(value, bool):
+        elif not isinstance(value, types) or isinstance(value, bool):
             raise BadJob(f"{code.filename}: {name} of {cls.__name__} is {type(value).__name__}")
     given, output = found["input"] or (), found["output"] or ""
     try:
@@ -115,6 +120,25 @@ def declared(module: ModuleType, code: JobCode) -> Declared:
         return Declared(tuple(map(fspath, inputs)), fspath(output), found["reducers"])
     except TypeError as error:
         raise BadJob(f"{code.filename}: input of {cls.__name__}: {error}") from error
+
+
+def declare_values(module: ModuleType, code: JobCode) -> None:
+    """Let values be carried as ``codecs`` and ``serializer`` of the class or the module say."""
+    owners = [_job_class(module, code), module] if code.class_name else [module]
+    said = {
+        name: value
+        for owner in reversed(owners)
+        for name in ("codecs", "serializer")
+        # Python has a module of the name codecs, which a job may have imported.
+        if not isinstance(value := getattr(owner, name, None), ModuleType | None)
+    }
+    kinds.declare(said.get("codecs", ()))
+    serializer = said.get("serializer", SERIALIZERS[0])
+    if serializer not in SERIALIZERS:
+        hint = nearest(str(serializer), SERIALIZERS)
+        known = " or ".join(SERIALIZERS)
+        raise BadJob(f"{code.filename}: serializer is {serializer!r}, not {known}{hint}")
+    use_pickle(serializer == "pickle")
 
 
 def convert_params(declared: dict[str, Any], given: dict[str, str]) -> dict[str, Any]:

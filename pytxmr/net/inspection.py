@@ -72,7 +72,9 @@ def _escaped(text: str) -> bool:
 
 
 def _shown(value: Any) -> Any:
-    """bytes as text, as far as they are; sets as lists."""
+    """bytes as text, as far as they are; sets as lists; what JSON does not know as Python does."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
-    return sorted(value, key=repr)
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=repr)
+    return str(value)

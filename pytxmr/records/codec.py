@@ -6,7 +6,8 @@ for a record. Its first byte says how:
     0  plain    one msgpack array of None, bool, int of 64 bits, float, str, bytes
     1  tuples   all are tuples of one length: a msgpack array of packed columns, one a position
     2  any      one msgpack array in which extension types stand for what msgpack lacks:
-                1 tuple, 2 large int, 3 set, 4 frozenset
+                1 tuple, 2 large int, 3 set, 4 frozenset, and those of `kinds`
+    3  pickled  values of a job that says ``serializer = "pickle"``, as one pickled list
 
 What goes in comes out, types included: tuples stay tuples, ``1``, ``1.0`` and ``True`` stay apart.
 """
@@ -14,15 +15,17 @@ What goes in comes out, types included: tuples stay tuples, ``1``, ``1.0`` and `
 from __future__ import annotations
 
 import math
+from dataclasses import is_dataclass
 from operator import itemgetter
 from typing import Any
 
 import msgpack
 
 from pytxmr import bigint
-from pytxmr.errors import SpillDamaged, Uncarryable
+from pytxmr.errors import AttemptFailed, PytxmrError, SpillDamaged, Uncarryable
+from pytxmr.records import kinds
 
-_PLAIN, _TUPLES, _ANY = b"\x00", b"\x01", b"\x02"
+_PLAIN, _TUPLES, _ANY, _PICKLED = b"\x00", b"\x01", b"\x02", b"\x03"
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 _CARRYABLE = _SCALARS | {tuple, list, dict, set, frozenset}
 _TUPLE, _INT, _SET, _FROZENSET = 1, 2, 3, 4
@@ -32,6 +35,45 @@ MOST_NESTED = 100
 
 #: The one NaN of keys: being one object makes it equal to itself in dicts and tuples.
 NAN = math.nan
+
+
+#: Whether this process works for a job whose values are pickled: only then any are opened.
+_pickles = [False]
+
+
+def use_pickle(is_wanted: bool) -> None:
+    """Let values that msgpack has nothing for be pickled, or no longer."""
+    _pickles[0] = is_wanted
+
+
+def pack_values(values: list[Any]) -> bytes:
+    """`pack_column` for what is no key: it may be pickled."""
+    if not _pickles[0] or set(map(type, values)) <= _SCALARS:
+        return pack_column(values)
+    return _PICKLED + _pickle(values)
+
+
+def _pickle(values: Any) -> bytes:
+    import pickle  # few jobs need it
+
+    try:
+        return pickle.dumps(values, 5)
+    except Exception as error:  # whatever the user's own methods raise, too
+        text = f"a value cannot be pickled: {type(error).__name__}: {error}"
+        raise Uncarryable(text, final=True) from error
+
+
+def _unpickle(data: bytes | memoryview) -> list[Any]:
+    if not _pickles[0]:
+        raise PytxmrError("the values are pickled: only the job's own workers open them")
+    import pickle
+
+    try:
+        return pickle.loads(data)  # type: ignore[no-any-return]
+    except Exception as error:
+        # What was packed has come whole, which checksums say: it is the job that cannot restore it.
+        text = f"a pickled value cannot be restored: {type(error).__name__}: {error}"
+        raise AttemptFailed(text) from error
 
 
 def pack_column(values: list[Any], depth: int = 0) -> bytes:
@@ -68,6 +110,8 @@ def unpack_column(data: bytes | memoryview) -> list[Any]:
             return list(zip(*columns, strict=True))
         if tag == _ANY:
             return _unpack_any(body)  # type: ignore[no-any-return]
+        if tag == _PICKLED:
+            return _unpickle(body)
     except (ValueError, TypeError) as error:
         raise SpillDamaged(f"a column of a block does not decode: {error}") from error
     raise SpillDamaged(f"a column of a block has the unknown tag {tag!r}")
@@ -78,8 +122,12 @@ def check_value(value: Any, depth: int = 0) -> None:
     kind = type(value)
     if kind in _SCALARS:
         return
+    if _pickles[0]:
+        _pickle(value)
+        return
     if kind not in _CARRYABLE:
-        raise Uncarryable(f"{_describe(kind)} cannot be carried: {_advice(kind)}", final=True)
+        _plain_form(value)
+        return
     _check_depth(depth, kind)
     if kind is dict:
         for key in value:
@@ -98,12 +146,8 @@ def check_key(key: Any, depth: int = 0) -> None:
         _check_depth(depth, kind)
         for part in key:
             check_key(part, depth + 1)
-    elif kind not in _SCALARS:
-        raise Uncarryable(
-            f"{_describe(kind)} cannot be a key: keys are None, bool, int, float, str, "
-            f"bytes and tuples of these",
-            final=True,
-        )
+    elif kind not in _SCALARS and (problem := kinds.key_problem(key)) is not None:
+        raise Uncarryable(f"{_describe(kind)} cannot be a key: {problem}", final=True)
 
 
 def _check_depth(depth: int, kind: type) -> None:
@@ -139,7 +183,17 @@ def _advice(kind: type) -> str:
     for base in (dict, list, tuple, set, str, bytes, bool, int, float):
         if issubclass(kind, base):
             return f"yield {base.__name__}(value) instead"
+    if is_dataclass(kind):
+        return f"say codecs = [{kind.__qualname__}] in the job"
     return "yield numbers, str, bytes, tuples, lists, dicts or sets instead"
+
+
+def _plain_form(value: Any) -> tuple[int, Any]:
+    kind = type(value)
+    carried = kinds.carried(kind)
+    if carried is None:
+        raise Uncarryable(f"{_describe(kind)} cannot be carried: {_advice(kind)}", final=True)
+    return carried.code, carried.plain(value)
 
 
 def _pack_any(values: Any) -> bytes:
@@ -158,7 +212,8 @@ def _extend(value: Any) -> msgpack.ExtType:
         return bigint.packed(_INT, value)
     if kind is set or kind is frozenset:
         return msgpack.ExtType(_SET if kind is set else _FROZENSET, _pack_any(list(value)))
-    raise Uncarryable(f"{_describe(kind)} cannot be carried: {_advice(kind)}", final=True)
+    code, plain = _plain_form(value)
+    return msgpack.ExtType(code, _pack_any(plain))
 
 
 def _unpack_any(data: bytes | memoryview) -> Any:
@@ -176,4 +231,4 @@ def _restore(code: int, data: bytes) -> Any:
         return set(_unpack_any(data))
     if code == _FROZENSET:
         return frozenset(_unpack_any(data))
-    raise SpillDamaged(f"unknown extension type {code}")
+    return kinds.restore(code, _unpack_any(data))

@@ -31,6 +31,7 @@ _SLOT_BYTES = 64
 _ITEM_BYTES = 8
 _MEMBER_BYTES = 80
 
+_FLAT = frozenset({type(None), bool, int, float, str, bytes})
 _CONTAINERS = frozenset({tuple, list, dict, set, frozenset})
 #: Objects that are looked at for an average, and items of a container; and how deep.
 _SAMPLE = 64
@@ -45,7 +46,7 @@ def average_bytes(objects: Collection[Any]) -> float:
 
 
 def _total_bytes(objects: list[Any]) -> float:
-    if _CONTAINERS.isdisjoint(map(type, objects)):
+    if _FLAT.issuperset(map(type, objects)):
         return sum(map(getsizeof, objects))
     return sum(map(_deep_bytes, objects))
 
@@ -57,6 +58,8 @@ def _deep_bytes(thing: Any, depth: int = _DEPTH) -> float:
         items = islice(thing.items() if type(thing) is dict else thing, _ITEMS)
         inside = [_deep_bytes(item, depth - 1) for item in items]
         taken += sum(inside) * len(thing) / len(inside)
+    elif depth and hasattr(thing, "__dict__"):
+        taken += _deep_bytes(vars(thing), depth - 1)
     return taken
 
 

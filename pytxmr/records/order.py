@@ -2,7 +2,7 @@
 
 Keys of one type compare as Python compares them: numbers as numbers, str by code point, bytes by
 byte, tuples item by item. Keys of different types sort by type first: None, numbers, str, bytes,
-tuples. NaN is one key, after all other numbers.
+tuples, then those of `kinds`. NaN is one key, after all other numbers.
 
 `order_of` finds out for a whole block whether the built-in comparison is enough (it nearly always
 is); only otherwise does a sort pay for `sort_key`, a Python call per key.
@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
+
+from pytxmr.records import kinds as more
 
 _NUMBERS = frozenset({int, float, bool})
 _RANK = {type(None): 0, bool: 1, int: 1, float: 1, str: 2, bytes: 3, tuple: 4}
@@ -37,12 +39,15 @@ def order_of(keys: list[Any], depth: int = 0) -> Kind:
             columns = (list(map(itemgetter(at), keys)) for at in range(*widths))
             kinds = tuple(order_of(column, depth + 1) for column in columns)
             return None if None in kinds else kinds
-    return None
+        return None
+    return more.order_of_column(keys)
 
 
 def sort_key(key: Any) -> tuple[Any, ...]:
     """A tuple that orders any keys among each other, and agrees with the built-in order."""
-    rank = _RANK[type(key)]
+    rank = _RANK.get(type(key))
+    if rank is None:
+        return more.sort_key(key)
     if rank == 1:
         return (1, 1, 0) if key != key else (1, 0, key)
     if rank == 4:

@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from typing import Any
 from zlib import crc32
 
+from pytxmr.records.kinds import canonical
 from pytxmr.records.order import sort_key
 
 
@@ -45,7 +46,7 @@ def _canonical(key: Any) -> bytes:
         return b"%x" % key if abs(key) >> 64 else b"%d" % key
     if kind is tuple:
         return b"\x00".join(map(_canonical, key))
-    return b""
+    return b"" if key is None else canonical(key)
 
 
 class RangePartitioner:

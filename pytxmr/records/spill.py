@@ -57,7 +57,7 @@ from typing import Any
 from xxhash import xxh3_64, xxh3_64_intdigest, xxh3_128
 
 from pytxmr.errors import SpillDamaged, Unreachable
-from pytxmr.records.codec import one_nan, pack_column, unpack_column
+from pytxmr.records.codec import one_nan, pack_column, pack_values, unpack_column
 from pytxmr.records.columns import Groups
 from pytxmr.records.compression import STORED, Compress, compressor, decompress
 from pytxmr.records.order import Kind, order_of
@@ -110,7 +110,7 @@ def _packed(keys: list[Any], counts: list[int] | None, values: list[Any]) -> byt
     key_bytes = pack_column(keys)
     count_bytes = b"" if counts is None else array("I", counts).tobytes()
     head = _PAYLOAD_HEAD.pack(len(key_bytes), len(count_bytes))
-    return b"".join((head, key_bytes, count_bytes, pack_column(values)))
+    return b"".join((head, key_bytes, count_bytes, pack_values(values)))
 
 
 def _framed(payload: bytes, keys: int, pairs: int, compress: Compress | None) -> bytes:

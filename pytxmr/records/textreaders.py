@@ -21,7 +21,8 @@ from pytxmr.records.formats import Block, Decode, Reader, as_they_are, whole_fil
 from pytxmr.records.readers import TEXT_CHUNK_BYTES, line_blocks, split_lines, split_text
 
 #: Bytes that are decoded at a time. The objects that they become, ten times as large, should still
-#: be in a processor's cache when they are mapped (measured: up to a quarter less time than with 128 KiB).
+#: be in a processor's cache when they are mapped (measured: up to a quarter less time than with
+#: 128 KiB).
 BLOCK_BYTES = 1 << 15
 #: Of a CSV file's field; Python's own limit, 128 KiB, is below what real files have.
 _MOST_FIELD_BYTES = 256 << 20

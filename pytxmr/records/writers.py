@@ -13,6 +13,7 @@ from typing import Any
 from pytxmr.errors import AttemptFailed
 from pytxmr.records.columns import Columns
 from pytxmr.records.formats import Writer
+from pytxmr.records.kinds import standard
 
 #: As messages name it.
 WRITER = "the writer"
@@ -26,15 +27,15 @@ _NO_BYTE = re.compile("([\ud800-\udc7f\udd00-\udfff]+)")
 def text(value: Any) -> str:
     """How the default writer shows a key or value.
 
-    str as it is, bytes as the bytes they are, numbers as Python writes them; lists, tuples, dicts
-    and sets as JSON, or as Python writes them if JSON cannot.
+    str as it is, bytes as the bytes they are, numbers, dates and the like as Python writes them;
+    lists, tuples, dicts and sets as JSON, or as Python writes them if JSON cannot.
     """
     kind = type(value)
     if kind is str:
         return value  # type: ignore[no-any-return]
     if kind is bytes:
         return value.decode("utf-8", "surrogateescape")  # type: ignore[no-any-return]
-    if kind in (int, float, bool) or value is None:
+    if kind in (int, float, bool) or value is None or standard(kind) is not None:
         return str(value)
     try:
         return to_json(value)

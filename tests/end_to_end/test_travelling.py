@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import signal
+import socket
 import tarfile
 from pathlib import Path
 
+import pytest
 from processes import PYTXMR, Cluster, Gate, Site
 
 JOB = """\
@@ -163,3 +165,84 @@ def test_what_travels_reaches_trackers_that_join_after_the_jobtracker_came_back(
     assert b"cat\therehere\n" in site.parts()[0]
     del cluster.trackers["first"]
     cluster.close()
+
+
+VALUES = """\
+from dataclasses import dataclass
+from datetime import date
+from lib.visits import Visit
+
+{declared}
+
+def mapper(key, value):
+    day, page = value.split()
+    yield date.fromisoformat(day), Visit(page, 1)
+
+def combiner(key, values):
+    for visit in values:
+        yield key, visit
+
+def reducer(key, values):
+    yield key, sorted((visit.page, visit.count) for visit in values)
+"""
+VISITS = {
+    "lib/visits.py": """\
+from dataclasses import dataclass
+
+@dataclass
+class Visit:
+    page: str
+    count: int
+"""
+}
+
+
+@pytest.mark.parametrize("declared", ["codecs = [Visit]", "serializer = 'pickle'"])
+def test_jobs_own_values_come_as_they_went(site: Site, declared: str) -> None:
+    site.write("in.txt", "2024-01-10 b\n2023-12-31 c\n2024-01-10 a\n")
+    write(site.directory, VISITS)
+    job = site.write("job.py", VALUES.format(declared=declared))
+    done = site.run(job, "in.txt", "--reducers", 1, "--split-size", 15)
+    assert done.status == 0, done.err
+    assert site.parts() == [b'2023-12-31\t[["c", 1]]\n2024-01-10\t[["a", 1], ["b", 1]]\n']
+
+
+def test_values_of_a_class_that_was_not_declared_are_refused_with_what_to_say(site: Site) -> None:
+    site.write("in.txt", "2024-01-10 b\n")
+    write(site.directory, VISITS)
+    done = site.run(site.write("job.py", VALUES.format(declared="")), "in.txt")
+    assert done.status == 1
+    assert "a lib.visits.Visit cannot be carried: say codecs = [Visit] in the job" in done.err
+    assert "the key datetime.date(2024, 1, 10)" in done.err
+
+
+def test_serializer_that_is_misspelt_is_refused_before_anything_runs(site: Site) -> None:
+    site.write("in.txt", "2024-01-10 b\n")
+    write(site.directory, VISITS)
+    done = site.run(site.write("job.py", VALUES.format(declared="serializer = 'pickel'")), "in.txt")
+    assert done.status == 2
+    assert "serializer is 'pickel', not msgpack or pickle; did you mean pickle?" in done.err
+
+
+def test_trackers_show_declared_values_and_open_no_pickle(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("2024-01-10 b\n")
+    write(tmp_path, VISITS)
+    answers = []
+    for declared in ("codecs = [Visit]", "serializer = 'pickle'"):
+        (tmp_path / "job.py").write_text(VALUES.format(declared=declared))
+        words = [tmp_path / "job.py", tmp_path / "in.txt", "--reducers", 1, "--keep"]
+        output = tmp_path / f"out{len(answers)}"
+        submitted = cluster.site.pytxmr("submit", *words, "--output", output)
+        job = submitted.out.strip()
+        assert cluster.site.pytxmr("wait", job).status == 0
+        name = next(
+            n for n in cluster.trackers if [*cluster.work_dir(n).glob(f"jobs/{job}/spills/Map*")]
+        )
+        port = cluster.store_port(name)
+        with socket.create_connection(("127.0.0.1", port), 10) as asked:
+            asked.sendall(f"{job}@Map001@0\n".encode())
+            asked.shutdown(socket.SHUT_WR)
+            answers.append(asked.makefile("rb").read())
+        assert cluster.site.pytxmr("destroy", job).status == 0
+    assert answers[0].startswith(b'["2024-01-10", ["b", 1]]\n# 1 pairs, 1 keys')
+    assert answers[1] == b"! error: the values are pickled: only the job's own workers open them\n"
