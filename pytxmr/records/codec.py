@@ -7,7 +7,9 @@ for a record. Its first byte says how:
     1  tuples   all are tuples of one length: a msgpack array of packed columns, one a position
     2  any      one msgpack array in which extension types stand for what msgpack lacks:
                 1 tuple, 2 large int, 3 set, 4 frozenset, and those of `kinds`
-    3  pickled  values of a job that says ``serializer = "pickle"``, as one pickled list
+    3  kind     all are of one of `kinds`: a msgpack array of the kind's number, the name of the
+                class, if it is one of the job's, and the packed column of what they are made into
+    4  pickled  values of a job that says ``serializer = "pickle"``, as one pickled list
 
 What goes in comes out, types included: tuples stay tuples, ``1``, ``1.0`` and ``True`` stay apart.
 """
@@ -25,7 +27,7 @@ from pytxmr import bigint
 from pytxmr.errors import AttemptFailed, PytxmrError, SpillDamaged, Uncarryable
 from pytxmr.records import kinds
 
-_PLAIN, _TUPLES, _ANY, _PICKLED = b"\x00", b"\x01", b"\x02", b"\x03"
+_PLAIN, _TUPLES, _ANY, _KIND, _PICKLED = b"\x00", b"\x01", b"\x02", b"\x03", b"\x04"
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 _CARRYABLE = _SCALARS | {tuple, list, dict, set, frozenset}
 _TUPLE, _INT, _SET, _FROZENSET = 1, 2, 3, 4
@@ -92,6 +94,9 @@ def pack_column(values: list[Any], depth: int = 0) -> bytes:
                 pack_column(list(map(itemgetter(at), values)), depth + 1) for at in range(*widths)
             ]
             return _TUPLES + msgpack.packb(columns)
+    elif len(types) == 1 and (carried := kinds.carried(*types)) is not None:
+        column = pack_column(list(map(carried.plain, values)))
+        return _KIND + msgpack.packb([carried.code, carried.name, column])
     if not types <= _SCALARS:
         for value in values:
             if type(value) not in _SCALARS:
@@ -110,6 +115,9 @@ def unpack_column(data: bytes | memoryview) -> list[Any]:
             return list(zip(*columns, strict=True))
         if tag == _ANY:
             return _unpack_any(body)  # type: ignore[no-any-return]
+        if tag == _KIND:
+            code, name, column = msgpack.unpackb(body)
+            return kinds.restored(code, name, unpack_column(column))
         if tag == _PICKLED:
             return _unpickle(body)
     except (ValueError, TypeError) as error:
@@ -193,7 +201,8 @@ def _plain_form(value: Any) -> tuple[int, Any]:
     carried = kinds.carried(kind)
     if carried is None:
         raise Uncarryable(f"{_describe(kind)} cannot be carried: {_advice(kind)}", final=True)
-    return carried.code, carried.plain(value)
+    plain = carried.plain(value)
+    return carried.code, [carried.name, plain] if carried.name else plain
 
 
 def _pack_any(values: Any) -> bytes:
@@ -231,4 +240,7 @@ def _restore(code: int, data: bytes) -> Any:
         return set(_unpack_any(data))
     if code == _FROZENSET:
         return frozenset(_unpack_any(data))
-    return kinds.restore(code, _unpack_any(data))
+    name, plain = "", _unpack_any(data)
+    if code == kinds.DECLARED:
+        name, plain = plain
+    return kinds.restored(code, name, [plain])[0]

@@ -37,12 +37,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 @dataclass(frozen=True, slots=True)
 class Carried:
     """How values of a kind travel: ``plain`` makes of one what is carried already, or raises
-    `Uncarryable`; ``restore`` is its inverse.
+    `Uncarryable`; ``restore`` is its inverse. ``name``: of a declared class.
     """
 
     code: int
     plain: Callable[[Any], Any]
     restore: Callable[[Any], Any]
+    name: str = ""
 
 
 # ---- of the standard library
@@ -145,7 +146,7 @@ def standard(kind: type) -> Carried | None:
 # ---- declared by the job
 
 _declared: dict[type, Carried] = {}
-_restorers: dict[str, Callable[[Any], Any]] = {}
+_named: dict[str, Carried] = {}
 
 
 def declare(codecs: Any) -> None:
@@ -155,7 +156,7 @@ def declare(codecs: Any) -> None:
     need none of their own. Raises `BadJob`.
     """
     _declared.clear()
-    _restorers.clear()
+    _named.clear()
     if isinstance(codecs, Mapping):
         given: Iterable[Any] = codecs.items()
     elif isinstance(codecs, Iterable):
@@ -175,29 +176,29 @@ def declare(codecs: Any) -> None:
 
 def _declare(kind: type, to_plain: Callable[[Any], Any], from_plain: Callable[[Any], Any]) -> None:
     name = kind.__qualname__
-    if name in _restorers:
+    if name in _named:
         raise BadJob(f"codecs: two classes have the name {name}")
     if kind in (bool, int, float, str, bytes, tuple, list, dict, set, frozenset, type(None)):
         raise BadJob(f"codecs: {name} is carried as it is")
-    _restorers[name] = from_plain
-    _declared[kind] = Carried(DECLARED, lambda value: [name, to_plain(value)], from_plain)
+    _declared[kind] = _named[name] = Carried(DECLARED, to_plain, from_plain, name)
 
 
 def _fieldwise(kind: Any) -> Any:
     if isinstance(kind, type) and is_dataclass(kind):
+        for field in fields(kind):
+            if not field.init or field.kw_only:
+                how = "not made with" if not field.init else "made by keyword with"
+                raise BadJob(
+                    f"codecs: {kind.__qualname__} is {how} {field.name}: say "
+                    f"{{{kind.__qualname__}: (to_plain, from_plain)}}"
+                )
         names = [field.name for field in fields(kind)]
-        left_out = [field.name for field in fields(kind) if not field.init]
-        if left_out:
-            raise BadJob(
-                f"codecs: {kind.__qualname__} is made without {left_out[0]}: say "
-                f"{{{kind.__qualname__}: (to_plain, from_plain)}}"
-            )
         return (
-            lambda value: [getattr(value, name) for name in names],
-            lambda plain: kind(**dict(zip(names, plain, strict=True))),
+            lambda value: tuple([getattr(value, name) for name in names]),
+            lambda plain: kind(*plain),
         )
     if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_make"):
-        return list, kind._make
+        return tuple, kind._make
     return None
 
 
@@ -209,26 +210,24 @@ def carried(kind: type) -> Carried | None:
     return _declared.get(kind) or standard(kind)
 
 
-def restore(code: int, plain: Any) -> Any:
-    """The value that `Carried.plain` made that of. Of a class that this process does not know, such
-    as a tracker that shows a spill, it is what the job's codec made of it.
+def restored(code: int, name: str, plain: list[Any]) -> list[Any]:
+    """The values that `Carried.plain` made those of. Of a class that this process does not know, as
+    a tracker that shows a spill, it is what the job's codec made of them.
     """
     if code == DECLARED:
-        name, plain = plain
-        from_plain = _restorers.get(name)
-        if from_plain is None:
+        if name not in _named:
             return plain
         try:
-            return from_plain(plain)
+            return list(map(_named[name].restore, plain))
         except Exception as error:
             text = f"the codec of {name} raised {type(error).__name__}: {error}"
             raise AttemptFailed(text) from error
     if code not in _BY_CODE:
         raise SpillDamaged(f"unknown extension type {code}")
     try:
-        return _BY_CODE[code].restore(plain)
+        return list(map(_BY_CODE[code].restore, plain))
     except (ArithmeticError, AttributeError) as error:
-        raise SpillDamaged(f"a value of extension type {code} does not decode: {error}") from error
+        raise SpillDamaged(f"values of extension type {code} do not decode: {error}") from error
 
 
 # ---- keys

@@ -236,7 +236,9 @@ def test_every_nan_becomes_the_one_nan_also_inside_tuples():
     "data",
     [
         b"",
-        b"\x04\x90",
+        b"\x03\x90",
+        b"\x03\x93\x05\xa0\xc4\x03\x00\x91\xa0",
+        b"\x05\x90",
         b"\x00",
         b"\x00\xc1",
         b"\x00\x92\x01",

@@ -56,6 +56,11 @@ class Late:
     y: int = field(init=False, default=3)
 
 
+@dataclass(kw_only=True)
+class Spelt:
+    x: int
+
+
 Pair = namedtuple("Pair", "left right")
 
 
@@ -264,7 +269,7 @@ def test_who_does_not_know_the_class_sees_what_was_made_of_it():
     kinds.declare([Point])
     data = pack_column([Point(1, 2)])
     kinds.declare(())
-    assert unpack_column(data) == [[1, 2]]
+    assert unpack_column(data) == [(1, 2)]
     with pytest.raises(Uncarryable, match=r"Point cannot be carried: say codecs = \[Point\]"):
         pack_column([Point(1, 2)])
 
@@ -279,7 +284,8 @@ def test_who_does_not_know_the_class_sees_what_was_made_of_it():
         ({Odd: (str, 1)}, "is not a class with a pair of functions"),
         ({"Odd": (str, str)}, "'Odd' is not a class"),
         ({str: (str, str)}, "str is carried as it is"),
-        ([Late], "Late is made without y"),
+        ([Late], "Late is not made with y"),
+        ([Spelt], "Spelt is made by keyword with x"),
         ([Point, dataclass(type("Point", (), {}))], "two classes have the name Point"),
     ],
 )
