@@ -130,6 +130,8 @@ def make_spec(options: JobOptions) -> JobSpec:
                 f"--reducers {reducers}: {code.filename} has no reducer; say 0, or nothing"
             )
         reducers = 0
+    if options.keep and reducers == 0:
+        raise BadJob("--keep: a job without a reducer has no spills; its parts are its output")
     sample = None
     if reducers != 0 and isinstance(functions.partitioner, RangePartitioner):
         sample = _sample(functions, list_inputs(inputs))

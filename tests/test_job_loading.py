@@ -447,6 +447,18 @@ def test_a_method_that_is_nearly_a_role_or_hook_is_refused(written, meant):
     )
 
 
+@pytest.mark.parametrize("name", ["combiner_init", "combine_final"])
+def test_hooks_that_mrjob_has_and_we_have_not_are_refused(name):
+    for source, class_name in ((MODULE, None), (CLASS, "Words")):
+        error = refused(
+            f"{source}\n    def {name}(self): ..."
+            if class_name
+            else f"{source}\ndef {name}(): ...",
+            class_name,
+        )
+        assert f"defines {name}(), but a combiner has no hooks" in error.message
+
+
 def test_a_fold_by_a_misspelt_name_is_refused_and_what_is_imported_is_not():
     head = "from pytxmr import folds\n" + WITHOUT
     assert (

@@ -19,6 +19,7 @@ _OF_MRJOB = {
     "reducer_init": "reduce_init",
     "reducer_final": "reduce_final",
 }
+_OF_COMBINERS = ("combiner_init", "combiner_final", "combine_init", "combine_final")
 #: A shorter name is too near to others.
 _SHORTEST = 5
 #: Of a longer name two letters in a row may be left out.
@@ -27,13 +28,17 @@ _LONG = 9
 
 def misspelt(defined: Iterable[str], missing: Collection[str], synonyms: dict[str, str]) -> str:
     """``defines X(); did you mean Y?``, for the first of the defined names that is meant for one of
-    the missing; empty if none is.
+    the missing, or for what there is not; empty if none is.
 
     ``synonyms``: what is certainly meant by a name, if it is missing.
     """
     for name in defined:
         if name.startswith("_"):
             continue
+        if name in _OF_COMBINERS:
+            return (
+                f"defines {name}(), but a combiner has no hooks. If it is none, call it _{name}()"
+            )
         meant = (synonyms | _OF_MRJOB).get(name)
         if meant not in missing:
             meant = next((known for known in missing if _is_slip(name, known)), None)

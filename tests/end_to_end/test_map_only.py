@@ -104,6 +104,7 @@ def test_record_that_kills_its_worker_is_set_aside(site: Site) -> None:
         ("combiner = mapper", [], "{job} has combiner(), but no reducer(): "),
         ("partitioner = mapper", [], "{job} has partitioner(), but no reducer(): "),
         ("def reduce_init(): ...", [], "{job} has reduce_init(), but no reducer(): "),
+        ("", ["--keep"], "--keep: a job without a reducer has no spills; its parts are its output"),
         ("", ["--reducers", -1], "is not a number from 0 up"),
     ],
 )
