@@ -146,7 +146,7 @@ def _delay(world: World, site: Site, fault: Fault) -> _Undo:
 def _cut(world: World, site: Site, fault: Fault) -> _Undo:
     """Of the connections of the site, one is reset after some more bytes."""
     machine = site.machine
-    ends = [end for end in machine.ends if not end.lost] if machine is not None else []
+    ends = [end for end in machine.ends if not (end.lost or end.strange)] if machine else []
     if ends:
         end = ends[fault.number % len(ends)]
         chosen = end if fault.number % 2 else end.other

@@ -7,12 +7,14 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import accumulate
 from random import Random
 from typing import Any
 
+from pytxmr.errors import AttemptFailed
 from pytxmr.job import context, loading
 from pytxmr.job.loading import user_traceback
-from pytxmr.model import MAP, JobCode, JobFunctions, JobSpec, Segment, TaskId
+from pytxmr.model import MAP, REDUCE, JobCode, JobFunctions, JobSpec, Segment, TaskId
 from pytxmr.records.compression import missing
 from pytxmr.records.mapping import run_map
 from pytxmr.records.quarantine import Quarantine, UserCode
@@ -98,7 +100,45 @@ def reducer(word, places):
     for offset, drawn in sorted(places):
         yield f"{word} {offset}", drawn
 """
-SOURCES |= {"faulty": FAULTY, "unsettled": UNSETTLED}
+#: Its lines are bytes of any kind, which come out as they went in.
+RAW = """
+def mapper(offset, line):
+    yield line, offset
+
+def reducer(line, offsets):
+    for offset in sorted(offsets):
+        yield line, offset
+"""
+#: A mapper that yields, at some lines, what cannot be carried.
+UNCARRYABLE = """
+import pytxmr
+
+def mapper(offset, line):
+    pytxmr.counter("lines")
+    for word in line.split():
+        yield word, 1j if word.endswith("7") else offset
+
+def reducer(word, offsets):
+    yield word, sorted(offsets)
+"""
+#: A reducer that yields, at some keys, what is no pair.
+UNPAIRED = """
+def mapper(offset, line):
+    for word in line.split():
+        yield word, offset
+
+def reducer(word, offsets):
+    yield word if word.endswith("7") else (word, sorted(offsets))
+"""
+SOURCES |= {
+    "faulty": FAULTY,
+    "unsettled": UNSETTLED,
+    "raw": RAW,
+    "uncarryable": UNCARRYABLE,
+    "unpaired": UNPAIRED,
+}
+#: Of `SOURCES`, those whose maps may set records aside.
+SKIPPING = ("faulty", "uncarryable")
 #: Different inputs of each kind and size that there are: few, so that the truth is known by then.
 VARIANTS = 5
 #: The sources whose jobs end in one way only.
@@ -112,7 +152,7 @@ class JobKind:
     """A job to run: a source, how many splits its input has (0: it is empty), the reducers.
 
     ``short``: by how many the bad records that may be skipped are too few; those of a mapper that
-    raises at none are none.
+    raises at none are none. ``strict``: none may be skipped.
     """
 
     source: str
@@ -122,6 +162,7 @@ class JobKind:
     codec: str = "none"
     short: int = 0
     keep: bool = False
+    strict: bool = False
 
     @classmethod
     def drawn(cls, rng: Random, more: Random) -> JobKind:
@@ -142,6 +183,21 @@ class JobKind:
             kind = replace(kind, codec=codec)
         return replace(kind, keep=more.random() < 0.2)
 
+    def or_strange(self, strange: Random) -> JobKind:
+        """The job, or, of few, one whose input or whose output is not what one would expect."""
+        if strange.random() < 0.85:
+            return self
+        source = strange.choice(("raw", "raw", "uncarryable", "uncarryable", "unpaired"))
+        short, strict = strange.choice(((0, False), (0, True), (1, False)))
+        if source != "uncarryable":
+            short, strict = 0, False
+        return replace(self, source=source, short=short, strict=strict)
+
+    @property
+    def skips(self) -> bool:
+        """May its maps set records aside?"""
+        return self.source in SKIPPING and not self.strict
+
     @property
     def settled(self) -> bool:
         """Does a map put out the same each time that it runs?"""
@@ -151,32 +207,57 @@ class JobKind:
 @dataclass(frozen=True)
 class Truth:
     """What comes of a job that nothing disturbs: its parts, its counters, of each map and partition
-    the bytes, and of each task that sets records aside where they are, and what they are."""
+    the bytes, and of each task that sets records aside where they are, and what they are; or how
+    it fails: of each task that does, the message, and where.
+    """
 
     kind: JobKind
     parts: tuple[bytes, ...]
     counters: dict[str, int] = field(compare=False)
     segments: dict[tuple[int, int], bytes] = field(compare=False, repr=False)
     bad: dict[str, list[tuple[str, int, str]]] = field(compare=False, repr=False)
+    failures: dict[str, tuple[str, str]] = field(compare=False, repr=False)
 
 
 def write_input(kind: JobKind, directory: str) -> tuple[str, int]:
     """The path of the job's input, which is written if it is not there, and the split size."""
     rng = Random(f"input {kind.variant} {kind.maps}")
     lines = rng.randrange(20, 60) * kind.maps
-    words = [f"{rng.choice('abcdefgh')}{rng.randrange(30):02d}" for _ in range(40)]
-    text = "".join(" ".join(rng.choices(words, k=rng.randrange(1, 6))) + "\n" for _ in range(lines))
-    path = os.path.join(directory, f"input-{kind.variant}-{kind.maps}.txt")
+    name = f"input-{kind.variant}-{kind.maps}"
+    if kind.source == "raw":
+        name = f"{name}-raw"
+        data = b"".join(_raw_line(rng) + b"\n" for _ in range(lines))
+    else:
+        words = [f"{rng.choice('abcdefgh')}{rng.randrange(30):02d}" for _ in range(40)]
+        data = "".join(
+            " ".join(rng.choices(words, k=rng.randrange(1, 6))) + "\n" for _ in range(lines)
+        ).encode()
+    path = os.path.join(directory, f"{name}.txt")
     if not os.path.exists(path):
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-    return path, max(1, -(-len(text) // max(1, kind.maps)))
+        with open(path, "wb") as file:
+            file.write(data)
+    return path, max(1, -(-len(data) // max(1, kind.maps)))
+
+
+def _raw_line(rng: Random) -> bytes:
+    """Any bytes, many of which are not UTF-8; the end is none that could be taken for a line's."""
+    return rng.randbytes(rng.randrange(24)).replace(b"\n", b"\xff") + rng.choice(
+        (b"\xc3", b"\xed.", b"z")
+    )
+
+
+def raw_output(path: str) -> list[bytes]:
+    """The lines that a raw job has to put out, sorted: found without any code of the product."""
+    with open(path, "rb") as file:
+        lines = file.read().split(b"\n")[:-1]
+    starts = accumulate((len(line) + 1 for line in lines), initial=0)
+    return sorted(b"%s\t%d" % (line, at) for line, at in zip(lines, starts, strict=False))
 
 
 def spec_of(kind: JobKind, inputs: str, output: str) -> JobSpec:
     path, split_bytes = write_input(kind, inputs)
     bad = 0
-    if kind.source == "faulty":
+    if kind.skips:
         with open(path, encoding="utf-8") as file:
             bad = sum(any(word.endswith("7") for word in line.split()) for line in file)
     return JobSpec(
@@ -214,6 +295,7 @@ def truth_of(kind: JobKind, directory: str) -> Truth:
     functions = functions_of(spec.code.source, spec.code.filename)
     counters: Counter[str] = Counter()
     segments: dict[tuple[int, int], bytes] = {}
+    failures: dict[str, tuple[str, str]] = {}
     code = UserCode(user_traceback, context.counters, context.restore_counters)
     bad: dict[str, list[tuple[str, int, str]]] = {}
 
@@ -231,18 +313,22 @@ def truth_of(kind: JobKind, directory: str) -> Truth:
         task, aside = str(TaskId(MAP, index)), f"{path}-bad"
         # Careful from the start: how a cluster comes to be so is what is tried there.
         quarantine = Quarantine(1 << 20, aside, f"{path}-note", task, code, careful=True)
-        outcome = done(
-            run_map(
-                functions,
-                split,
-                path,
-                kind.reducers,
-                1 << 24,
-                lambda _: None,
-                spec.codec,
-                quarantine if kind.source == "faulty" else None,
+        try:
+            outcome = done(
+                run_map(
+                    functions,
+                    split,
+                    path,
+                    kind.reducers,
+                    1 << 24,
+                    lambda _: None,
+                    spec.codec,
+                    quarantine if kind.skips else None,
+                )
             )
-        )
+        except AttemptFailed as error:
+            failures[task] = (error.message, error.details["where"])
+            continue
         if quarantine.count:
             bad[task] = read_bad(aside)
             os.unlink(aside)
@@ -252,7 +338,7 @@ def truth_of(kind: JobKind, directory: str) -> Truth:
         for partition, part in enumerate(outcome.ranges):
             segments[index, partition] = data[part.offset : part.offset + part.length]
     parts = []
-    for partition in range(kind.reducers):
+    for partition in range(kind.reducers if not failures else 0):
         context.begin_attempt()
         wanted = [
             Segment(path, its[partition].offset, its[partition].length)
@@ -260,10 +346,14 @@ def truth_of(kind: JobKind, directory: str) -> Truth:
             if its[partition].length
         ]
         out = os.path.join(directory, "truth-part")
-        done(run_reduce(functions, wanted, out, f"{out}-scratch", lambda _: None))
+        try:
+            done(run_reduce(functions, wanted, out, f"{out}-scratch", lambda _: None))
+        except AttemptFailed as error:
+            failures[str(TaskId(REDUCE, partition))] = (error.message, error.details["where"])
+            continue
         with open(out, "rb") as file:
             parts.append(file.read())
     for name in os.listdir(directory):
         if name.startswith("truth-"):
             os.unlink(os.path.join(directory, name))
-    return Truth(kind, tuple(parts), dict(counters), segments, bad)
+    return Truth(kind, tuple(parts), dict(counters), segments, bad, failures)

@@ -47,6 +47,8 @@ HIGH_WATER_BYTES = 1024
 _ASK_AGAIN_SECONDS = 1.0
 #: When a kept-alive connection ends whose other end is gone without a word.
 KEPT_SECONDS = float(SILENT_SECONDS + PROBES * PROBE_SECONDS)
+#: The jobtracker's port.
+CONTROL_PORT = 9000
 #: The port of a tracker's store; connections to it carry checked data.
 SHUFFLE_PORT = 8993
 
@@ -72,6 +74,9 @@ class Network:
         #: `LINE_END`), and the mask, which is 0 once it was done.
         self.flips: dict[str, list[list[int]]] = {}
         self.told: Callable[[str], None] = lambda text: None
+        #: Hosts that do not belong to the cluster. What is random about their connections is drawn
+        #: apart, so that without them all others run as they do with them.
+        self.strange: dict[str, Random] = {}
         self._rng = rng
         self._latency = latency
         self._made = 0
@@ -103,12 +108,18 @@ class Network:
             default=1.0,
         )
         more = self.delay.get(source, 0.0) + self.delay.get(target, 0.0)
-        return self._rng.uniform(*self._latency) * slow + more * self._rng.random()
+        rng = self.draws(source, target)
+        return rng.uniform(*self._latency) * slow + more * rng.random()
 
-    def split(self, data: bytes) -> list[bytes]:
+    def draws(self, source: str, target: str) -> Random:
+        """Where to draw what is random about a piece that one sends to the other."""
+        return self.strange.get(source) or self.strange.get(target) or self._rng
+
+    @staticmethod
+    def split(data: bytes, rng: Random) -> list[bytes]:
         """The data in one piece, mostly, or in two, cut anywhere."""
-        if len(data) > 1 and self._rng.random() < 0.2:
-            at = self._rng.randrange(1, len(data))
+        if len(data) > 1 and rng.random() < 0.2:
+            at = rng.randrange(1, len(data))
             return [data[:at], data[at:]]
         return [data]
 
@@ -129,7 +140,7 @@ class Network:
     def connect(self, client: Machine, server: Machine, port: Port) -> tuple[End, End]:
         self._made += 1
         number = self._made
-        shuffle = port.number == SHUFFLE_PORT
+        shuffle = port.number == SHUFFLE_PORT and client.host not in self.strange
         here = IPv4Address("TCP", client.host, 20_000 + number)
         ends = (
             End(self, number, client, here, shuffle),
@@ -257,6 +268,8 @@ class End:
         self.lost = False
         self.disconnecting = False
         self.kept_alive = False
+        #: Bytes that the protocol was given.
+        self.taken = 0
         self._unsent = bytearray()
         self._unread = 0  # of what we sent
         self._came: deque[bytes] = deque()
@@ -284,6 +297,12 @@ class End:
         if not self.lost:
             self.begin(port.factory.buildProtocol(self.other.address))
             self._drain()
+
+    @property
+    def strange(self) -> bool:
+        """Is this an end of a stranger's connection?"""
+        strange = self.network.strange
+        return self.machine.host in strange or self.other.machine.host in strange
 
     # ---- what a protocol asks of its transport
 
@@ -445,7 +464,11 @@ class End:
         elif data is _RST and not self.machine.stopped:
             self._lose(ConnectionLost())
         elif not self.lost:
-            self._came += [data] if data is _FIN or data is _RST else self.network.split(data)
+            if data is _FIN or data is _RST:
+                self._came.append(data)
+            else:
+                rng = self.network.draws(self.machine.host, self.other.machine.host)
+                self._came += self.network.split(data, rng)
             if self.machine.stopped:
                 self._drain_soon()
             else:
@@ -478,6 +501,7 @@ class End:
         else:
             if not self.other.machine.gone:
                 self._acknowledge(len(data))
+            self.taken += len(data)
             self._guarded(self.protocol.dataReceived, data)
 
     def _acknowledge(self, count: int) -> None:

@@ -20,13 +20,13 @@ from pytxmr.net.workers import Task
 from pytxmr.plan import events as ev
 from pytxmr.plan.cluster import LEASE_SECONDS
 from pytxmr.plan.jobstate import JobState, Outcome, Phase
-from pytxmr.simulation.jobs import ATTEMPTS, Truth, read_bad
+from pytxmr.simulation.jobs import ATTEMPTS, Truth, raw_output, read_bad
 from pytxmr.storage.output import BAD, SUCCESS, OutputDirectory
 
 if TYPE_CHECKING:
     from pytxmr.jobtracker import JobTracker
     from pytxmr.simulation.machine import Machine
-    from pytxmr.simulation.world import Submission, World
+    from pytxmr.simulation.world import Site, Submission, World
 
 #: Faults by which an attempt may end badly, other than with its machine.
 _END_ATTEMPTS = ("dying workers", "hanging worker", "fill disk")
@@ -49,6 +49,7 @@ _DAMAGE = ("flip on disk", "truncate", "remove")
 #: A tracker that is not heard for so long is lost: its lease, and the ticks that look at it.
 MOST_SILENT_SECONDS = LEASE_SECONDS + 2.0
 _FAILED = re.compile(r"(Map|Reduce)\d+ failed (\d+) times: ")
+_FAILED_SO = re.compile(r"((?:Map|Reduce)\d+) failed (once|(\d+) times): (.*)", re.DOTALL)
 _LOST = re.compile(r"the output of Map\d+ was lost (\d+) times: ")
 
 
@@ -237,6 +238,9 @@ class Oracle:
         found: list[str] = []
         if jobtracker is None:
             return ["there is no jobtracker"]
+        if world.visits:  # which may last, and all that follows is looked up at every step
+            return [f"a stranger ({visit.kind}) is there" for visit in world.visits]
+        found += _strangers_left(world.sites)
         for job, state in jobtracker.cluster.jobs.items():
             if state.phase is not Phase.ENDED:
                 found.append(f"{job} is {state.phase.value}: {_where(state)}")
@@ -281,10 +285,14 @@ class Oracle:
             message = status["error"]["message"]
             asked_for = status["outcome"] == "killed" and submission.killing
             too_many = submission.kind.short and truth.bad and _names_bad(status["error"], truth)
-            if not (asked_for or too_many or self._warranted(message)):
+            right = self._fails_so(status["error"], truth)
+            if not (asked_for or too_many or right or self._warranted(message)):
                 self.violate(f"{name} ended as {status['outcome']}: {message}")
             if os.path.lexists(output):
                 self.violate(f"{name} has failed, and left {sorted(os.listdir(output))}")
+            return
+        if truth.failures:
+            self.violate(f"{name} has succeeded, but should have failed: {truth.failures}")
             return
         names = [f"part-{number:05d}" for number in range(len(truth.parts))]
         if sorted(os.listdir(output)) != [SUCCESS, *([BAD] if truth.bad else []), *names]:
@@ -299,6 +307,7 @@ class Oracle:
             if set_aside != truth.bad:
                 self.violate(f"{name} has set aside {set_aside}, the serial run {truth.bad}")
         runs: dict[bytes, bytes] = {}
+        lines: list[bytes] = []
         for part, wanted in zip(names, truth.parts, strict=True):
             with open(os.path.join(output, part), "rb") as file:
                 found = file.read()
@@ -306,6 +315,9 @@ class Oracle:
                 found = _as_drawn(found, wanted, runs)
             if found != wanted:
                 self.violate(f"{part} of {name} is not that of a serial run")
+            lines += found.split(b"\n")[:-1]
+        if truth.kind.source == "raw" and sorted(lines) != raw_output(submission.spec.inputs[0]):
+            self.violate(f"{name} has put out other bytes than its input has")
         counters = dict(status["counters"])
         if not truth.kind.settled:
             counters.pop(CHANGED_MAPS, None)
@@ -348,15 +360,45 @@ class Oracle:
         if "fill disk" in kinds and message.startswith(("cannot prepare", "cannot write")):
             return True
         if _FAILED.match(message):
-            ends = sum(
-                1 + (fault.kind == "dying workers")
-                for fault in self._world.begun
-                if fault.kind in _END_ATTEMPTS
-            )
-            return "fill disk" in kinds or ends >= ATTEMPTS
+            return "fill disk" in kinds or self._ends_of_attempts() >= ATTEMPTS
         if _LOST.match(message):
             return sum(kind in _LOSE_OUTPUTS for kind in kinds) >= 2
         return False
+
+    def _ends_of_attempts(self) -> int:
+        """How many attempts the faults may have ended badly, but for full disks."""
+        return sum(
+            1 + (fault.kind == "dying workers")
+            for fault in self._world.begun
+            if fault.kind in _END_ATTEMPTS
+        )
+
+    def _fails_so(self, error: dict[str, str], truth: Truth) -> bool:
+        """Does a task fail as in the serial run, and was it not tried again because of that?"""
+        match = _FAILED_SO.fullmatch(error["message"])
+        if match is None or truth.failures.get(match[1]) != (match[4], error.get("where")):
+            return False
+        full = any(fault.kind == "fill disk" for fault in self._world.begun)
+        return full or int(match[3] or 1) - 1 <= self._ends_of_attempts()
+
+
+def _strangers_left(sites: list[Site]) -> list[str]:
+    """What is left of strangers: connections, and what a port knows of them."""
+    found = []
+    for site in sites:
+        if site.machine is None:
+            continue
+        strange = sum(end.strange for end in site.machine.ends)
+        if strange:
+            found.append(f"{site.name} has {strange} connections to strangers")
+        for number, port in site.machine.ports.items():
+            held, ends = (
+                port.factory.connections,
+                [end for end in site.machine.ends if end.address.port == number],
+            )
+            if held != len(ends):
+                found.append(f"{site.name} counts {held} connections to port {number}: {ends}")
+    return found
 
 
 def _known(state: JobState) -> dict[str, Any]:
@@ -372,9 +414,10 @@ def _known(state: JobState) -> dict[str, Any]:
 
 
 def _names_bad(error: dict[str, str], truth: Truth) -> bool:
-    """Does it say that a mapper raised, and where, as at one of the bad records?"""
+    """Does it say what a mapper did, and where, as at one of the bad records?"""
     where = error.get("where", "")
-    return "the mapper raised ValueError" in error["message"] and any(
+    what = "cannot be carried" if truth.kind.source == "uncarryable" else "raised ValueError"
+    return what in error["message"] and any(
         where == f"{path}, offset {offset}, record {record!r}"
         for records in truth.bad.values()
         for path, offset, record in records

@@ -28,19 +28,26 @@ from pytxmr.client import connect, submit
 from pytxmr.errors import BadInput, NotFound, PytxmrError, Unreachable
 from pytxmr.jobtracker import JobTracker, JobTrackerConfig
 from pytxmr.model import JobSpec
+from pytxmr.net import kvserver, login, remote
 from pytxmr.simulation import faults as faults_
+from pytxmr.simulation import strangers
 from pytxmr.simulation.clock import VirtualClock
 from pytxmr.simulation.faults import Fault
 from pytxmr.simulation.jobs import JobKind, spec_of, truth_of
 from pytxmr.simulation.machine import Machine
-from pytxmr.simulation.network import SHUFFLE_PORT, Network
+from pytxmr.simulation.network import CONTROL_PORT, SHUFFLE_PORT, Network
 from pytxmr.simulation.oracle import Oracle
 from pytxmr.simulation.pool import SimulatedPool
 from pytxmr.tasktracker import TaskTracker, TrackerConfig
 
 SECRET = b"5e" * 32
-PORT = 9000
 HEARTBEAT_SECONDS = 2.0
+#: Limits of the product that are lower here, and still such that only strangers reach them.
+LIMITS: tuple[tuple[Any, str, int], ...] = (
+    (remote, "MESSAGE_BYTES", 128 * 1024),  # less than is read of a log
+    (login, "MOST_STRANGERS", 40),
+    (kvserver, "MOST_CONNECTIONS", 50),
+)
 #: The time in which jobs have to end when nothing fails any more. What takes longest is a fetch
 #: from a source that is not heard: three tries of 60 s each, and then the map runs again.
 BOUND_SECONDS = 400.0
@@ -68,6 +75,7 @@ class Scenario:
     @classmethod
     def of(cls, seed: int) -> Scenario:
         rng, more = Random(f"scenario {seed}"), Random(f"more {seed}")
+        strange = Random(f"strange {seed}")
         trackers = rng.choice((1, 2, 2, 3, 3, 3, 4, 4, 5, 6, 9, 12))
         jobs = rng.choice((1, 1, 1, 1, 2, 2, 3))
         long_log = more.choice((5, 10, 20, 50, loggedplan.LONG_LOG))
@@ -77,11 +85,11 @@ class Scenario:
         return cls(
             seed,
             tuple(rng.randint(1, 3) for _ in range(trackers)),
-            tuple(JobKind.drawn(rng, more) for _ in range(jobs)),
+            tuple(JobKind.drawn(rng, more).or_strange(strange) for _ in range(jobs)),
             tuple(round(rng.uniform(0.0, 3.0), 3) for _ in range(jobs)),
             rng.choice(((0.0005, 0.002), (0.001, 0.05))),
             rng.choice(((0.3, 2.0), (1.0, 5.0))),
-            tuple(faults_.drawn(rng, trackers)),
+            (*faults_.drawn(rng, trackers), *strangers.drawn(strange, trackers)),
             killed_at,
             long_log,
         )
@@ -118,6 +126,8 @@ class Submission:
 class World:
     """``directory`` is empty, and stays the caller's; ``inputs`` is shared by worlds."""
 
+    secret = SECRET
+
     def __init__(
         self,
         scenario: Scenario,
@@ -137,6 +147,9 @@ class World:
         self.sites = [self._site(0, "jobtracker")]
         self.sites += [self._site(i + 1, f"t{i + 1}") for i in range(len(scenario.workers))]
         self.client = Machine(self.clock, self.network, "10.0.1.1", Random(f"client {seed}"))
+        #: Whence strangers call: from outside, and from the same machine as whoever they call at.
+        self.outside, self.beside = (self._strange(host) for host in ("10.0.2.1", "127.0.0.1"))
+        self.visits: dict[strangers.Visit, None] = {}
         self.submissions: list[Submission] = []
         for number, kind in enumerate(scenario.jobs):
             output = os.path.join(directory, f"output-{number}")
@@ -150,12 +163,17 @@ class World:
         self.cut_client_after: int | None = None
         self._undo: dict[int, Callable[[], None]] = {}
         self._last_fault = 0.0
+        self._fault_ended = -1.0
         self._peace = False
 
     def _site(self, index: int, name: str) -> Site:
         rng = Random(f"{name} {self.scenario.seed}")
         directory = os.path.join(self.directory, name)
         return Site(index, name, f"10.0.0.{index + 1}", directory, rng)
+
+    def _strange(self, host: str) -> Machine:
+        rng = self.network.strange[host] = Random(f"{host} {self.scenario.seed}")
+        return Machine(self.clock, self.network, host, rng)
 
     @property
     def jobtracker(self) -> JobTracker | None:
@@ -173,7 +191,12 @@ class World:
 
     def run(self) -> list[str]:
         """Run to the end; return what was violated, the first first."""
-        with _determined(self.scenario), _observing(self._log), _linking(self.oracle.linked):
+        with (
+            _determined(self.scenario),
+            _observing(self._log),
+            _linking(self.oracle.linked),
+            _limiting(),
+        ):
             self._start()
             self._until(self._all_ended, lambda: self._last_fault + BOUND_SECONDS, "the jobs end")
             if not self.oracle.violations:
@@ -251,7 +274,8 @@ class World:
         for site in self.sites:
             if site.machine is not None:
                 self.crash(site, silent=True)
-        self.client.crash(silent=True)
+        for machine in (self.client, self.outside, self.beside):
+            machine.crash(silent=True)
 
     # ---- faults
 
@@ -261,7 +285,7 @@ class World:
         site = self.sites[fault.where]
         self.tell(f"FAULT {number} begins: {fault}")
         self.begun.append(fault)
-        undo = faults_.KINDS[fault.kind](self, site, fault)
+        undo = (faults_.KINDS | strangers.KINDS)[fault.kind](self, site, fault)
         if undo is not None:
             self._undo[number] = undo
             self.clock.call_at(self.clock.now + fault.seconds, None, self._end, number)
@@ -271,7 +295,11 @@ class World:
         if undo is not None:
             self.tell(f"FAULT {number} ends")
             undo()
-            self._last_fault = self.clock.now
+            self._last_fault = self._fault_ended = self.clock.now
+
+    def disturbed_since(self, began: float) -> bool:
+        """Has one of the faults that last been there since, other than a stranger?"""
+        return bool(self._undo) or self._fault_ended >= began
 
     def _make_peace(self) -> None:
         self._peace = True
@@ -302,6 +330,11 @@ class World:
                 shutil.rmtree(site.directory, ignore_errors=True)
             self._open(site)
 
+    @staticmethod
+    def own(work: Any) -> None:
+        """Do it; what it raises is a violation."""
+        _owned(work)
+
     # ---- services
 
     def _open(self, site: Site) -> None:
@@ -326,7 +359,7 @@ class World:
 
     def _jobtracker(self, site: Site, machine: Machine) -> JobTracker:
         config = JobTrackerConfig(
-            f"tcp:{PORT}:interface={site.host}",
+            f"tcp:{CONTROL_PORT}:interface={site.host}",
             SECRET,
             state_dir=site.directory,
             heartbeat_seconds=HEARTBEAT_SECONDS,
@@ -377,7 +410,7 @@ class World:
             kv_listen=f"tcp:{SHUFFLE_PORT}:interface={site.host}",
             secret=SECRET,
         )
-        endpoint = TCP4ClientEndpoint(machine, self.sites[0].host, PORT)
+        endpoint = TCP4ClientEndpoint(machine, self.sites[0].host, CONTROL_PORT)
         pool: Any = site.pool
         return TaskTracker(machine, config, endpoint, pool)
 
@@ -393,7 +426,7 @@ class World:
     # ---- the client
 
     async def _submit(self, job: Submission) -> None:
-        where = f"tcp:{self.sites[0].host}:{PORT}"
+        where = f"tcp:{self.sites[0].host}:{CONTROL_PORT}"
         while True:
             try:
                 peer = await connect(self.client, where, SECRET)
@@ -425,7 +458,9 @@ class World:
         """Kill it, as often as it takes to be told that it has ended."""
         while not job.killed:
             try:
-                peer = await connect(self.client, f"tcp:{self.sites[0].host}:{PORT}", SECRET)
+                peer = await connect(
+                    self.client, f"tcp:{self.sites[0].host}:{CONTROL_PORT}", SECRET
+                )
                 while job.id is None and not job.status:
                     await deferLater(self.client, 0.5)
                 if job.id is None:
@@ -441,7 +476,7 @@ class World:
 
     async def _destroy(self, jobs: list[Submission]) -> None:
         """Destroy what is kept; a tracker may be connecting anew, so that it has to be repeated."""
-        peer = await connect(self.client, f"tcp:{self.sites[0].host}:{PORT}", SECRET)
+        peer = await connect(self.client, f"tcp:{self.sites[0].host}:{CONTROL_PORT}", SECRET)
         while jobs:
             try:
                 await peer.call("destroy", jobs[0].id)
@@ -487,6 +522,18 @@ def _linking(observer: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         os.link = link
+
+
+@contextmanager
+def _limiting() -> Iterator[None]:
+    before = [getattr(module, name) for module, name, _ in LIMITS]
+    for module, name, limit in LIMITS:
+        setattr(module, name, limit)
+    try:
+        yield
+    finally:
+        for (module, name, _), value in zip(LIMITS, before, strict=True):
+            setattr(module, name, value)
 
 
 @contextmanager
