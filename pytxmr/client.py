@@ -31,6 +31,7 @@ from pytxmr.records.formats import Reader
 from pytxmr.records.mapping import sample_keys
 from pytxmr.records.order import sort_key
 from pytxmr.records.partition import RangePartitioner
+from pytxmr.records.remote import is_remote
 from pytxmr.storage.inputs import InputFile, absolute_names, list_inputs
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ def make_spec(options: JobOptions) -> JobSpec:
     named = options.output or declared.output
     if not named:
         raise BadInput(f"--output DIR is needed{_or_declare(code, 'output')}")
+    if is_remote(named):
+        raise BadInput(f"cannot write to {named}: the output is a directory, not a URL")
     output = os.path.abspath(named)
     if os.path.lexists(output):
         raise BadInput(f"the output directory {output} exists already; remove it or name another")

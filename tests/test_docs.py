@@ -52,6 +52,8 @@ def needs(command: str) -> list[str]:
     """The libraries of an extra that a command wants."""
     if "wordcount_batch" in command:
         return ["numpy", "pyarrow"]
+    if "://" in command:
+        return ["fsspec"]
     return ["zstandard"] if "--codec zstd" in command else []
 
 

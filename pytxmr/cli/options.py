@@ -196,8 +196,8 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 def _add_job_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs", metavar="INPUT", nargs="*",
-        help="files, directories or quoted globs; @FILE for those that are named in a file, one a "
-        "line; - for standard input (default: the class's input, if it has one)",
+        help="files, directories, quoted globs or URLs; @FILE for those that are named in a file, "
+        "one a line; - for standard input (default: the class's input, if it has one)",
     )  # fmt: skip
     parser.add_argument(
         "--output", "-o", metavar="DIR",

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 from pytxmr.errors import AttemptFailed
 from pytxmr.model import FileRange
 from pytxmr.records.compressed import MAGIC_BYTES, format_of, pieces_of
+from pytxmr.records.remote import RemoteFile, is_remote
 
 #: Bytes read at a time. Large enough that the work per chunk vanishes beside that per line; what is
 #: read to be mapped line by line stays in a processor's own cache until then (measured: two
@@ -66,13 +67,17 @@ def open_range(part: FileRange) -> Iterator[RangeFile]:
     all records. Raises `AttemptFailed` naming the file, here and for what fails while it is open.
     """
     try:
-        with _Plain(part) as file:
-            head = file.head()
-            kind = format_of(part.path, head)
+        with open_stored(part) as file:
+            kind = format_of(part.path, file.head(MAGIC_BYTES))
             yield file if kind is None else _Compressed(kind, file, part)
     except OSError as error:
         reason = error.strerror or error
         raise AttemptFailed(f"{part.path}: {reason}", where=part.path) from error
+
+
+def open_stored(part: FileRange) -> Any:
+    """The file of a range as it is stored, compressed or not. Raises `OSError`."""
+    return RemoteFile(part) if is_remote(part.path) else _Plain(part)
 
 
 class _Plain(FileIO):
@@ -86,8 +91,8 @@ class _Plain(FileIO):
 
     stored_at = FileIO.tell
 
-    def head(self) -> bytes:
-        return os.pread(self.fileno(), MAGIC_BYTES, 0)
+    def head(self, size: int) -> bytes:
+        return os.pread(self.fileno(), size, 0)
 
     def size(self) -> int:
         return os.fstat(self.fileno()).st_size

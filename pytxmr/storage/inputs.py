@@ -20,6 +20,8 @@ from typing import Any
 from pytxmr.errors import AttemptFailed, BadInput
 from pytxmr.model import FileRange, InputSplit
 from pytxmr.records.compressed import CUT, MAGIC_BYTES, format_of, frame_starts
+from pytxmr.records.readers import open_stored
+from pytxmr.records.remote import checked_url, is_remote, list_url
 
 SPLIT_BYTES = 48 << 20
 #: Evening out stops here: smaller tasks cost more than they spread.
@@ -50,22 +52,26 @@ def list_inputs(paths: Iterable[str]) -> list[InputFile]:
 
 
 def absolute_names(names: Iterable[str], stdin: Any = None) -> Iterator[str]:
-    """The paths that were named on a command line, absolute.
+    """The paths that were named on a command line, absolute; URLs, which are to be readable.
 
     ``@FILE`` stands for the names in a file, one a line, without empty lines and those that begin
     with ``#``; ``@-`` for those in ``stdin``, a binary file or None. Relative ones are so to the
     working directory, as those on the command line.
-    Raises `BadInput` for a file that cannot be read, or has no name in it.
+    Raises `BadInput` for a file that cannot be read, or has no name in it, and as `checked_url`.
     """
     for name in names:
         if not name.startswith("@"):
-            yield os.path.abspath(name)
+            yield _absolute(name)
             continue
         listed = [line for line in _lines_of(name[1:], stdin) if line and line[0] != "#"]
         if not listed:
             raise BadInput(f"no file is named in {name[1:]}")
         for line in listed:
-            yield os.path.abspath(line)
+            yield _absolute(line)
+
+
+def _absolute(name: str) -> str:
+    return checked_url(name) if is_remote(name) else os.path.abspath(name)
 
 
 def _lines_of(path: str, stdin: Any) -> list[str]:
@@ -83,7 +89,10 @@ def _lines_of(path: str, stdin: Any) -> list[str]:
 
 
 def _expand(path: str) -> Iterator[InputFile]:
-    if glob.has_magic(path) and not os.path.lexists(path):
+    if is_remote(path):
+        for url, size in list_url(path):
+            yield InputFile(url, size)
+    elif glob.has_magic(path) and not os.path.lexists(path):
         yield from _matching(path)
     elif os.path.isdir(path):
         yield from _directory(path)
@@ -205,14 +214,19 @@ class CutWhereItMay:
         """Raises `BadInput` if the file cannot be read, or is not what its name says."""
         even = cut_evenly(file, pieces)
         try:
-            with open(file.path, "rb", buffering=0) as opened:
-                kind = format_of(file.path, opened.read(MAGIC_BYTES))
-                if kind in (None, "bzip2"):  # bzip2: whoever reads a range finds the blocks in it
+            with open_stored(FileRange(file.path, 0, file.size_bytes)) as opened:
+                kind = format_of(file.path, opened.head(MAGIC_BYTES))
+                # bzip2: whoever reads a range finds the blocks in it.
+                if kind in (None, "bzip2") and opened.seekable():
                     return even
-                starts = frame_starts(opened, file.path, kind) if kind in CUT else iter(())
+                starts: Iterator[int] = iter(())
+                # Elsewhere each header of a block would be a request.
+                if kind in CUT and not is_remote(file.path):
+                    starts = frame_starts(opened, file.path, str(kind))
                 cuts = [0, *_first_after(even[1:-1], starts), file.size_bytes]
         except OSError as error:
-            raise BadInput(f"cannot read {file.path}: {error.strerror}") from error
+            reason = error.strerror or error
+            raise BadInput(f"cannot read {file.path}: {reason}") from error
         except AttemptFailed as error:
             raise BadInput(f"cannot read {error.message}") from error
         self.whole += len(cuts) == 2

@@ -1,0 +1,246 @@
+"""Input files on other filesystems: whatever fsspec opens, by their URLs.
+
+fsspec comes with the extra of that name, and is imported by nothing that reads local files only.
+Who may read what is for each filesystem's library to know: from the environment, or from files of
+its own.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from io import UnsupportedOperation
+from types import TracebackType
+from typing import Any, Self
+
+from pytxmr.errors import BadInput
+from pytxmr.model import FileRange
+
+#: Bytes that are asked for at a time: a request costs as long as it takes to send a good part.
+_REQUEST_BYTES = 4 << 20
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(?:::|://)")
+_PASSWORD = re.compile(r"://[^/@:]*:[^/@]*@")
+
+
+def is_remote(path: str) -> bool:
+    return "://" in path and _URL.match(path) is not None
+
+
+def checked_url(url: str) -> str:
+    """The URL, with the path of a local file that it goes through, as an archive, made absolute.
+
+    Raises `BadInput` if there is a password in it, or if a library is not installed.
+    """
+    if _PASSWORD.search(url):
+        raise BadInput(
+            f"cannot read {_PASSWORD.sub('://...@', url)}: a password on the command line can be "
+            f"seen by others; give it in the environment or in a file, as the library for "
+            f"{url.partition(':')[0]} has it"
+        )
+    *through, last = url.split("::")
+    if through and "://" not in last:
+        last = os.path.abspath(last)
+    protocols = [part.partition("://")[0] for part in (*through, last) if not os.path.isabs(part)]
+    try:
+        from fsspec import get_filesystem_class
+    except ImportError:
+        raise BadInput(f"cannot read {url}: pip install 'pytxmr[fsspec]'") from None
+    for protocol in protocols:
+        try:
+            get_filesystem_class(protocol)
+        except (ImportError, ValueError) as error:
+            raise BadInput(f"cannot read {url}: {error}") from error
+    return "::".join([*through, last])
+
+
+def list_url(url: str) -> Iterator[tuple[str, int]]:
+    """``(url, size)`` of the files that a URL names, in order of their names: a file, a directory,
+    or a glob; by a listing of each directory. Raises `BadInput`."""
+    try:
+        filesystem, path = _filesystem(url)
+        found = sorted(_sizes(filesystem, path, url).items())
+    except BadInput:
+        raise
+    except Exception as error:  # each library has errors of its own
+        raise BadInput(f"cannot read {url}: {_reason(error)}") from error
+    if not found and _has_magic(url, path):
+        raise BadInput(f"no file matches {url}")
+    name = _naming(filesystem, path, url)
+    for path, size in found:
+        if size is None:
+            raise BadInput(f"cannot read {name(path)}: it is not known how large it is")
+        yield name(path), size
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    from fsspec.core import url_to_fs
+
+    filesystem, path = url_to_fs(url)
+    return filesystem, path
+
+
+def _has_magic(url: str, path: str) -> bool:
+    if url.startswith("http"):  # where a question mark is something else
+        path = path.replace("?", "")
+    return glob.has_magic(path)
+
+
+def _sizes(filesystem: Any, path: str, url: str) -> dict[str, int | None]:
+    """The files, by their paths in the filesystem."""
+    if _has_magic(url, path):
+        wanted = [part for part in path.split("/") if part.startswith((".", "_"))]
+        entries: dict[str, Any] = {}
+        for name, entry in filesystem.glob(path, detail=True).items():
+            if _hidden(name, wanted):
+                continue
+            if entry["type"] == "directory":
+                entries |= _below(filesystem, name)
+            else:
+                entries[name] = entry
+    else:
+        first = url.partition("::")[0]
+        # To ask whether it is a directory is, by HTTP, to read it all.
+        entry = {"type": "directory"} if first.endswith("/") else filesystem.info(path)
+        if entry["type"] == "directory":
+            entries = _below(filesystem, path)
+        else:
+            entries = {path: entry}
+    sizes = {name: entry.get("size") for name, entry in entries.items()}
+    unknown = [name for name, size in sizes.items() if size is None]
+    return sizes | dict(zip(unknown, filesystem.sizes(unknown), strict=True))
+
+
+def _below(filesystem: Any, path: str) -> dict[str, Any]:
+    found = filesystem.find(path, detail=True)
+    base = len(path.rstrip("/"))
+    return {name: entry for name, entry in found.items() if not _hidden(name[base:], [])}
+
+
+def _hidden(path: str, wanted: list[str]) -> bool:
+    """Has it a part that begins with . or _, and that no part of the pattern asks for?"""
+    return any(
+        not any(part[0] == like[0] and fnmatchcase(part, like) for like in wanted)
+        for part in path.split("/")
+        if part.startswith((".", "_"))
+    )
+
+
+def _naming(filesystem: Any, path: str, url: str) -> Any:
+    """The function from a path in the filesystem to a URL."""
+    parts = url.split("::")
+    at = next(at for at, part in enumerate(parts) if "://" in part)
+    whole = parts[at] if parts[at].endswith(path) else parts[at].rstrip("/")
+    # What comes before may be a host, which the paths do not have.
+    if whole.endswith(path):
+        prefix = whole[: len(whole) - len(path)]
+    else:
+        prefix = f"{whole.partition('://')[0]}://"
+    return lambda found: "::".join([*parts[:at], prefix + found, *parts[at + 1 :]])
+
+
+class RemoteFile:
+    """A binary file behind a URL, read by large requests. If it cannot be sought in, as a file of a
+    web server that does not serve ranges, it can be read forward, and from within the last read.
+    """
+
+    key_base = 0
+
+    def __init__(self, part: FileRange) -> None:
+        """Raises `OSError` for whatever does not work, as its methods do."""
+        self.start, self.end = part.start, part.end
+        self._position = 0
+        self._last = self._again = b""
+        try:
+            self._filesystem, self._path = _filesystem(part.path)
+            self._seekable = True
+            self._seekable = self._serves_ranges()
+            self._file = self._opened()
+            self._seekable = self._seekable and bool(self._file.seekable())
+        except Exception as error:  # each library has errors of its own
+            raise OSError(_reason(error)) from error
+
+    def _opened(self, **cache: str) -> Any:
+        size = _REQUEST_BYTES if self._seekable else 0  # 0: by HTTP, a stream
+        return self._filesystem.open(self._path, "rb", block_size=size, **cache)
+
+    def _serves_ranges(self) -> bool:
+        """A web server need not, and may not say so: then fsspec finds out at the second block."""
+        if "http" not in self._filesystem.protocol:
+            return True
+        with self._opened(cache_type="none") as file:
+            try:
+                file.seek(1)
+                file.read(1)
+            except ValueError:
+                return False
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: object, where: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def seekable(self) -> bool:
+        return self._seekable
+
+    def head(self, size: int) -> bytes:
+        """The first bytes, whatever is read afterwards."""
+        if self.start and self.seekable():
+            # Nothing else is wanted from there.
+            return self._asked(lambda: self._filesystem.cat_file(self._path, 0, size))
+        data = b""
+        while len(data) < size and (more := self.read(size - len(data))):
+            data += more
+        self._last = data
+        self.seek(0)
+        return data
+
+    def size(self) -> int:
+        return int(self._asked(lambda: self._filesystem.size(self._path)))
+
+    def stored_at(self) -> int:
+        return self._position
+
+    def read(self, size: int) -> bytes:
+        self._last, self._again = self._again[:size], self._again[size:]
+        lacking = size - len(self._last)
+        if lacking:
+            self._last += self._asked(lambda: self._file.read(lacking))
+        self._position += len(self._last)
+        return self._last
+
+    def seek(self, position: int) -> int:
+        back = self._position - position
+        if 0 < back <= len(self._last):
+            self._again = self._last[-back:] + self._again
+            self._last = self._last[:-back]
+        elif back and self.seekable():
+            self._last = self._again = b""
+            self._asked(lambda: self._file.seek(position))
+        elif back > 0:
+            raise UnsupportedOperation("this file can only be read forward")
+        else:
+            while self._position < position and self.read(min(-back, _REQUEST_BYTES)):
+                back = self._position - position
+        self._position = position
+        return position
+
+    @staticmethod
+    def _asked(ask: Any) -> Any:
+        try:
+            return ask()
+        except Exception as error:  # each library has errors of its own
+            raise OSError(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "No such file"
+    return getattr(error, "strerror", None) or f"{error}" or type(error).__name__
