@@ -26,7 +26,7 @@ from pytxmr.model import FileRange, InputSplit, JobCode, JobFunctions, JobSpec, 
 from pytxmr.net.login import log_in
 from pytxmr.net.remote import CALL_SECONDS, Peer, answering
 from pytxmr.records.codec import pack_column, use_pickle
-from pytxmr.records.compression import missing
+from pytxmr.records.compression import CODECS, missing
 from pytxmr.records.formats import Reader
 from pytxmr.records.mapping import sample_keys
 from pytxmr.records.order import sort_key
@@ -87,6 +87,7 @@ class JobOptions:
     #: Each ``PATH`` or ``PATH#NAME``.
     files: tuple[str, ...] = ()
     archives: tuple[str, ...] = ()
+    compress: str = "none"
 
 
 def make_spec(options: JobOptions) -> JobSpec:
@@ -111,6 +112,8 @@ def make_spec(options: JobOptions) -> JobSpec:
     functions = loading.bind(module, code, params)
     if (extra := missing(options.codec)) is not None:
         raise BadJob(f"--codec {options.codec} needs a library: pip install '{extra}'")
+    if options.compress in CODECS and (extra := missing(options.compress)) is not None:
+        raise BadJob(f"--compress {options.compress} needs a library: pip install '{extra}'")
     declared = loading.declared(module, code)
     names = options.inputs or declared.inputs
     if not names:
@@ -155,6 +158,7 @@ def make_spec(options: JobOptions) -> JobSpec:
         whole_files=isinstance(functions.reader, Reader) and functions.reader.whole_files,
         key_sample=sample,
         files=files,
+        compress=options.compress,
     )
 
 

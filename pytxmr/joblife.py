@@ -24,6 +24,7 @@ from pytxmr.errors import InternalError, PytxmrError, TrackerLost, Unreachable
 from pytxmr.model import MapOutput, TaskId
 from pytxmr.plan import events as ev
 from pytxmr.plan.jobstate import JobState, Phase
+from pytxmr.records.compressed import SUFFIX_OF
 from pytxmr.storage.output import OutputDirectory, Part
 from pytxmr.submission import Submission, manifest_of
 
@@ -129,6 +130,7 @@ class JobLife:
             "memory_bytes": self.spec.memory_bytes,
             "task_timeout": self.spec.task_timeout,
             "codec": self.spec.codec,
+            "compress": self.spec.compress,
             "files": [file.to_plain() for file in self.spec.files],
             "key": self._key,
         }
@@ -221,7 +223,8 @@ class JobLife:
         parts = [Part(str(attempt), size, digest) for attempt, size, digest in order.winners]
         manifest = manifest_of(self.job, self.spec, order.counters)
         bad = [(str(attempt), str(attempt.task)) for attempt in order.bad]
-        return self._in_thread(self.output.commit, parts, manifest, bad).addCallbacks(
+        suffix = SUFFIX_OF[self.spec.compress]
+        return self._in_thread(self.output.commit, parts, manifest, bad, suffix).addCallbacks(
             lambda _: self._feed(ev.JobCommitted(self.job)),
             lambda failure: self._feed(ev.CommitFailed(self.job, _error(failure))),
         )

@@ -94,6 +94,7 @@ class JobWork:
                 "memory_bytes": limits.memory_bytes,
                 "data_bytes": limits.data_bytes,
                 "codec": take(setup, "codec", str),
+                "compress": take(setup, "compress", str),
             },
             limits,
         )

@@ -233,6 +233,8 @@ class JobSpec:
     key_sample: bytes | None = None
     #: What travels with it for its functions to read.
     files: tuple[SideFile, ...] = ()
+    #: How the output is compressed (see `records.compressed`).
+    compress: str = "none"
 
     def without_cargo(self) -> Self:
         """The same for one who only tells of the job."""
@@ -267,6 +269,7 @@ class JobSpec:
             whole_files=take(plain, "whole_files", bool),
             key_sample=take(plain, "key_sample", (bytes, type(None))),
             files=tuple(map(SideFile.from_plain, take(plain, "files", list))),
+            compress=take(plain, "compress", str),
         )
         if (
             not all(isinstance(path, str) for path in spec.inputs)
@@ -276,6 +279,7 @@ class JobSpec:
             or (spec.memory_bytes is not None and spec.memory_bytes < 1)
             or not 0 <= spec.task_timeout <= 10_000_000
             or spec.codec not in ("none", "lz4", "zstd")
+            or spec.compress not in ("none", "gzip", "bzip2", "xz", "lz4", "zstd")
             or not 1 <= spec.max_attempts <= 100
             or not 0 <= spec.skip_bad_records <= 1_000_000
         ):

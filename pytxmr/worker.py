@@ -194,6 +194,7 @@ class Worker:
             message["scratch"],
             self._progress,
             self._watch,
+            self._job["compress"],
         )
         fail_point("worker-reduce-written")
         return outcome
@@ -203,7 +204,8 @@ class Worker:
         bad = _quarantine(message["bad"]) if message.get("bad") else None
         if "output_path" in message:
             path = message["output_path"]
-            return map_to_part(functions, split, path, self._progress, bad, self._watch)
+            compress = self._job["compress"]
+            return map_to_part(functions, split, path, self._progress, bad, self._watch, compress)
         return run_map(
             functions,
             split,

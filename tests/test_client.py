@@ -109,6 +109,8 @@ def test_a_spec_leaves_memory_to_the_trackers_and_compresses_nothing(tmp_path: P
         ("codec", "gzip"),
         ("codec", ""),
         ("codec", None),
+        ("compress", "zip"),
+        ("compress", None),
     ],
 )
 def test_a_spec_with_a_field_that_cannot_be_is_refused(
@@ -129,6 +131,16 @@ def test_a_codec_that_is_not_installed_is_refused_with_how_to_install_it(
         f"--codec {codec} needs a library: pip install 'pytxmr[{codec}]'"
     )
     assert made(tmp_path).codec == "none"
+
+
+@pytest.mark.parametrize(("kind", "module"), [("lz4", "lz4.block"), ("zstd", "zstandard")])
+def test_a_compression_that_is_not_installed_is_refused_with_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # type: ignore[arg-type]
+    with pytest.raises(BadJob, match=rf"--compress {kind} .* pip install 'pytxmr\[{kind}\]'"):
+        made(tmp_path, compress=kind)
+    assert made(tmp_path, compress="gzip").compress == "gzip"
 
 
 @pytest.mark.parametrize("command", ["run", "submit"])

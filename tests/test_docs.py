@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 import pytxmr
+from pytxmr.model import FileRange
+from pytxmr.records.readers import open_range
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {
@@ -86,6 +88,12 @@ def desk(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def content(part: Path) -> str:
+    """The text of a part, which may be compressed."""
+    with open_range(FileRange(os.fspath(part), 0, part.stat().st_size)) as file:
+        return b"".join(iter(lambda: file.read(1 << 20), b"")).decode()
+
+
 def typed(command: str, desk: Path) -> bytes:
     """What the command prints."""
     done = subprocess.run(
@@ -118,7 +126,7 @@ def test_a_command_of_a_page_runs_and_counts_words_where_it_says_so(
         assert b"usage: " in printed
         return
     output = desk / output_of(command, JOBS[page].get(job_of(command), ""))
-    lines = [line for part in output.glob("part-*") for line in part.read_text("utf-8").split("\n")]
+    lines = [line for part in output.glob("part-*") for line in content(part).split("\n")]
     found = dict(line.split("\t", 1) for line in lines if line and "\t" in line)
     if output.name.startswith("counts"):
         counted = Counter(BOOK.read_text("ascii").lower().split())

@@ -75,6 +75,7 @@ class Site:
             "task_timeout": 0,
             "memory_bytes": None,
             "codec": "none",
+            "compress": "none",
         }
         answered: list[Any] = []
         laid = self.tracker.init_job("Job001", setup)

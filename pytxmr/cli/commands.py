@@ -345,6 +345,7 @@ def _job_options(options: argparse.Namespace) -> JobOptions:
         py_files=tuple(options.py_files),
         files=tuple(options.files),
         archives=tuple(options.archives),
+        compress=options.compress,
     )
 
 

@@ -231,6 +231,10 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
         "1 Gbit/s and below (default: none)",
     )  # fmt: skip
     parser.add_argument(
+        "--compress", choices=("none", "gzip", "bzip2", "xz", "lz4", "zstd"), default="none",
+        help="compress the output: part-00000.gz, ... (default: none)",
+    )  # fmt: skip
+    parser.add_argument(
         "--no-speculation", action="store_true",
         help="start no second attempt of a map that is slow on one machine and may not be on "
         "another",

@@ -1,4 +1,4 @@
-"""Compressed input files: what they are known by, and how they are decompressed as streams.
+"""Compressed files: what they are known by, and how they are read and written as streams.
 
 ========  ==========  ==================================================================
 format    names       may be cut
@@ -21,7 +21,8 @@ Several members, frames or streams in one file are its parts one after the other
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from typing import Any
 
@@ -43,6 +44,8 @@ SUFFIXES = {
     ".zst": "zstd",
     ".zstd": "zstd",
 }
+#: How part files are named. ``none`` stands for all that is not compressed.
+SUFFIX_OF = {"none": "", "gzip": ".gz", "bzip2": ".bz2", "xz": ".xz", "lz4": ".lz4", "zstd": ".zst"}
 #: What may be read in several ranges.
 CUT = frozenset({"bzip2", "lz4", "zstd"})
 #: So many bytes of a file tell what it is.
@@ -55,6 +58,8 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 #: Followed by four bytes that say how many are to be passed over; the first may be 0x50 to 0x5f.
 _SKIPPABLE = b"\x2a\x4d\x18"
 
+#: lz4 and zstd are written in frames of about so many bytes of content, to be cut there.
+FRAME_BYTES = 8 << 20
 _READ_BYTES = 1 << 18
 #: Of what is looked at for its headers alone.
 _HEADER_BYTES = 64
@@ -242,6 +247,55 @@ class _Gzip:
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
         return self._decoder.decompress(self._decoder.unconsumed_tail + data, max_length)
+
+
+def compressed(pieces: Iterable[bytes], kind: str) -> Iterator[bytes]:
+    """The bytes of a file with the pieces in it, the same whenever the pieces are. ``kind`` may be
+    ``none``. Raises `AttemptFailed` if the library is not installed."""
+    if kind == "none":
+        yield from pieces
+        return
+    try:
+        library = import_module(LIBRARIES[kind])
+    except ImportError:
+        raise AttemptFailed(
+            f"{kind} is not installed on this machine: pip install 'pytxmr[{kind}]'", final=True
+        ) from None
+    new = _COMPRESSORS[kind]
+    most = FRAME_BYTES if kind in ("lz4", "zstd") else sys.maxsize
+    compressor = new(library)
+    size = 0
+    for piece in pieces:
+        if size >= most:
+            yield compressor.flush()
+            compressor, size = new(library), 0
+        size += len(piece)
+        yield compressor.compress(piece)
+    yield compressor.flush()
+
+
+class _Lz4:
+    """lz4's compressor, whose header has to be asked for."""
+
+    def __init__(self, library: Any) -> None:
+        self._compressor = library.LZ4FrameCompressor(content_checksum=True)
+        self._header = self._compressor.begin()
+
+    def compress(self, piece: bytes) -> bytes:
+        header, self._header = self._header, b""
+        return bytes(header + self._compressor.compress(piece))
+
+    def flush(self) -> bytes:
+        return bytes(self._header + self._compressor.flush())
+
+
+_COMPRESSORS: dict[str, Callable[[Any], Any]] = {
+    "gzip": lambda zlib: zlib.compressobj(wbits=31),
+    "bzip2": lambda bz2: bz2.BZ2Compressor(),
+    "xz": lambda lzma: lzma.LZMACompressor(),
+    "lz4": _Lz4,
+    "zstd": lambda zstandard: zstandard.ZstdCompressor(write_checksum=True).compressobj(),
+}
 
 
 # ---- lz4 and zstd: frames, whose blocks say how long they are

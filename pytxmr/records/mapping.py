@@ -309,13 +309,15 @@ def map_to_part(
     progress: Progress,
     bad: Quarantine | None = None,
     watch: Watch = unwatched,
+    compress: str = "none",
 ) -> Outcome:
     """Map a split into a part file, which is fsynced, at ``output_path``: no reducer follows.
+    ``compress``: see `compressed`.
 
     What the mapper yields goes to the writer in the order in which it comes, and need not be what
     can be carried. Raises as `run_map` does, and ``bad`` is what it is there.
     """
-    rest = (functions, split, output_path, progress, watch)
+    rest = (functions, split, PartFile(output_path, compress), progress, watch)
     return _setting_aside(lambda bad: _map_to_part(*rest, bad), bad)
 
 
@@ -392,14 +394,13 @@ def _run_map(
 def _map_to_part(
     functions: JobFunctions,
     split: InputSplit,
-    output_path: str,
+    part: PartFile,
     progress: Progress,
     watch: Watch,
     bad: Quarantine | None,
 ) -> Outcome:
     functions = functions.fresh()
     records = _Records(split, functions, bad, shape_problem)
-    part = PartFile(output_path)
     pairs = 0
     total = max(1, split.size_bytes)
 
@@ -420,7 +421,7 @@ def _map_to_part(
         part.write(encoded(counted(), functions.writer))
     except BaseException as error:
         careful = _Careful(replace(functions, combiner=None), split, bad, shape_problem)
-        _tell(error, records, careful, output_path)
+        _tell(error, records, careful, part.path)
         raise
     return Outcome(
         counters={

@@ -36,15 +36,17 @@ def run_reduce(
     scratch: str,
     progress: Progress,
     watch: Watch = unwatched,
+    compress: str = "none",
 ) -> Outcome:
-    """Merge the segments of one partition, reduce each group, write and fsync ``output_path``.
+    """Merge the segments of one partition, reduce each group, write and fsync ``output_path``,
+    compressed if ``compress`` says so (see `compressed`).
 
     Raises `AttemptFailed` with ``where`` naming the key, or `SpillDamaged`; then no file is left.
     """
     functions = functions.fresh()
     merged = SegmentMerge(segments, scratch)
     reducing = _reducing(functions, merged)
-    part = PartFile(output_path)
+    part = PartFile(output_path, compress)
     pairs = 0
     at_work = WRITER  # it pulls what the reducer makes
 

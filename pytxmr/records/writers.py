@@ -12,6 +12,7 @@ from typing import Any
 
 from pytxmr.errors import AttemptFailed
 from pytxmr.records.columns import Columns
+from pytxmr.records.compressed import compressed
 from pytxmr.records.formats import Writer
 from pytxmr.records.kinds import standard
 
@@ -109,10 +110,12 @@ def encoded(
 
 
 class PartFile:
-    """A part file of the output. ``size_bytes``: what is written of it so far."""
+    """A part file of the output, compressed if ``compress`` says so (see `compressed`).
+    ``size_bytes``: what is written of it so far."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, compress: str = "none") -> None:
         self.path = path
+        self.compress = compress
         self.size_bytes = 0
         self._hasher = hashlib.sha256()
 
@@ -120,7 +123,7 @@ class PartFile:
         """Write all of it, and fsync. No file is left if that fails."""
         try:
             with open(self.path, "wb", buffering=1 << 18) as file:
-                for piece in pieces:
+                for piece in compressed(pieces, self.compress):
                     self._hasher.update(piece)
                     self.size_bytes += len(piece)
                     file.write(piece)

@@ -7,7 +7,8 @@
     DIR/_temporary/OWNER/Map001.0      the same of map 1, in a job without reduces
     DIR/_temporary/OWNER/Map001.0.bad  the records that attempt 0 of map 1 has set aside, if any
     DIR/_bad/Map001.jsonl              those of the attempt that counts
-    DIR/part-00000                     the winner, renamed when all are there
+    DIR/part-00000                     the winner, renamed when all are there; part-00000.gz or the
+                                       like if the output is compressed
     DIR/_temporary/OWNER/_SUCCESS      a manifest in JSON, fsynced
     DIR/_SUCCESS                       the same, linked last, exclusively
 
@@ -34,7 +35,7 @@ from pytxmr.failpoints import fail_point
 _TEMPORARY = "_temporary"
 SUCCESS = "_SUCCESS"
 BAD = "_bad"
-_PART = re.compile(r"part-[0-9]{5,}", re.ASCII)
+_PART = re.compile(r"part-[0-9]{5,}(\.(gz|bz2|xz|lz4|zst))?", re.ASCII)
 _BAD_FILE = re.compile(r"Map[0-9]{3,}\.jsonl", re.ASCII)
 
 
@@ -85,15 +86,19 @@ class OutputDirectory:
         parts: Iterable[Part],
         manifest: dict[str, Any],
         bad: Iterable[tuple[str, str]] = (),
+        suffix: str = "",
     ) -> None:
         """Rename each part to its place, then create ``_SUCCESS``. Raises `PytxmrError`.
 
         ``bad``: attempts that have set records aside, and the tasks that these are named for.
+        ``suffix``: what the names of the parts end in, as ``.gz``.
         May be repeated with the same arguments, whether it was cut short or not.
         """
         success = os.path.join(self.path, SUCCESS)
         try:
-            listed = [self._place(f"part-{number:05d}", part) for number, part in enumerate(parts)]
+            listed = [
+                self._place(f"part-{number:05d}{suffix}", part) for number, part in enumerate(parts)
+            ]
             set_aside = [self._place_bad(attempt, task) for attempt, task in bad]
             if set_aside:
                 manifest = manifest | {"bad": set_aside}

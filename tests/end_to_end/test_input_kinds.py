@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
+import json
 import os
 import signal
 from collections import Counter
@@ -129,3 +131,45 @@ def test_standard_input_is_refused_on_a_cluster(site: Site, cluster: Cluster) ->
         done = site.pytxmr(verb, WORDCOUNT, "-", "-o", "out")
         assert done.status == 2
         assert "standard input, -, is only for a job that runs here" in done.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("gzip", ".gz"), ("bzip2", ".bz2"), ("xz", ".xz"), ("zstd", ".zst")]
+)
+def test_an_output_that_is_compressed_is_named_so_and_can_be_read(
+    site: Site, kind: str, suffix: str
+) -> None:
+    if kind == "zstd":
+        pytest.importorskip("zstandard")
+    book = site.write("book.txt", TEXT[: 1 << 18])
+    done = site.run(WORDCOUNT, book, "--compress", kind)
+    assert done.status == 0, done.err
+    output = site.directory / "out"
+    names = [f"part-0000{number}{suffix}" for number in range(2)]
+    assert sorted(path.name for path in output.iterdir()) == ["_SUCCESS", *names]
+    manifest = json.loads((output / "_SUCCESS").read_text())
+    assert [part["name"] for part in manifest["parts"]] == names
+    for part in manifest["parts"]:
+        data = (output / part["name"]).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (part["bytes"], part["sha256"])
+    lines = site.write("lines.py", LINES)
+    done = site.run(lines, "out", output="again")
+    assert done.status == 0, done.err
+    expected = Counter(TEXT[: 1 << 18].decode().lower().split())
+    assert word_counts(site.parts("again")) == expected
+
+
+LINES = """
+def mapper(key, value):
+    yield value, None
+
+def reducer(key, values):
+    yield key, None
+"""
+
+
+def test_a_job_that_fails_leaves_nothing_of_a_compressed_output(site: Site) -> None:
+    job = site.write("job.py", LINES + "    1 / 0\n")
+    done = site.run(job, BOOK, "--compress", "gzip")
+    assert done.status == 1
+    assert not (site.directory / "out").exists()

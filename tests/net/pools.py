@@ -77,6 +77,7 @@ class Site:
             "memory_bytes": 1 << 26,
             "data_bytes": 1 << 32,
             "codec": "none",
+            "compress": "none",
         }
 
     def map_task(

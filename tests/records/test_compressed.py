@@ -372,3 +372,29 @@ def test_how_far_the_reading_is_counts_bytes_as_they_are_stored(stored, kind, mo
         assert seen == sorted(seen)
         assert 0.9 * len(content) <= seen[-1] <= len(content)
         assert len(set(seen)) >= 3
+
+
+# ---- what is written
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_is_read_back_and_is_the_same_every_time(stored, kind, monkeypatch):
+    pytest.importorskip(LIBRARIES[kind])
+    monkeypatch.setattr(compressed, "FRAME_BYTES", 100_000)
+    data = many_lines()
+    pieces = [data[at : at + 3000] for at in range(0, len(data), 3000)]
+    content = b"".join(compressed.compressed(pieces, kind))
+    assert content == b"".join(compressed.compressed(pieces, kind))
+    path = stored(kind, content)
+    assert in_order(path, [0, len(content)]) == as_bytes(data)
+    if kind in ("lz4", "zstd"):
+        with open(path, "rb") as file:
+            assert len(list(frame_starts(file, path, kind))) == -(-len(data) // 102_000)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_output_of_nothing_is_a_file_of_nothing(stored, kind):
+    pytest.importorskip(LIBRARIES[kind])
+    content = b"".join(compressed.compressed([], kind))
+    assert content
+    assert in_order(stored(kind, content), [0, len(content)]) == []

@@ -89,6 +89,20 @@ def test_winners_become_parts_and_nothing_else_stays(out):
         assert file.read() == b"zero\n"
 
 
+def test_parts_that_are_compressed_are_named_so_and_go_if_the_job_fails_after_all(out):
+    parts = [write(out, "Reduce000.1", b"zero\n"), write(out, "Reduce001.0", b"")]
+    for suffix in (".gz", ".bz2", ".xz", ".lz4", ".zst"):
+        copy = OutputDirectory(f"{out.path}{suffix}", "me")
+        copy.reserve()
+        for part, data in zip(parts, (b"zero\n", b""), strict=True):
+            write(copy, part.attempt, data)
+        copy.commit(parts, {"job": "Job001"}, suffix=suffix)
+        assert files(copy) == ["_SUCCESS", f"part-00000{suffix}", f"part-00001{suffix}"]
+        assert [part["name"] for part in copy.manifest()["parts"]] == files(copy)[1:]
+        copy.discard("Job001")
+        assert not os.path.exists(copy.path)
+
+
 def test_the_manifest_tells_what_was_asked_and_of_each_part_name_size_and_digest(out):
     parts = [write(out, "Reduce000.0", b"zero\n"), write(out, "Reduce001.3", b"one\n")]
     out.commit(parts, {"job": "Job001", "name": "Wörter"})
@@ -193,7 +207,7 @@ def test_to_discard_what_was_half_committed_leaves_nothing(out):
 
 def test_files_of_others_stay_when_output_is_discarded(out):
     mine = ["part-00000", "part-123456", "_SUCCESS"]
-    others = ["part-time.txt", "part-0000", "part-00000.gz", "notes", "part-٠٠٠٠٠"]
+    others = ["part-time.txt", "part-0000", "part-00000.txt", "notes", "part-٠٠٠٠٠"]
     for name in mine + others:
         open(os.path.join(out.path, name), "w").close()
     out.discard()
