@@ -16,7 +16,8 @@ from pytxmr.errors import AttemptFailed, BadJob
 from pytxmr.model import FileRange
 from pytxmr.records.columns import Columns
 from pytxmr.records.formats import Block, Pair, Reader, Writer, as_they_are
-from pytxmr.records.readers import RangeFile, open_range
+from pytxmr.records.rawreaders import read_fully
+from pytxmr.records.readers import RangeFile, Reading, open_range
 
 #: Rows that are Python objects at a time.
 _ROWS = 4096
@@ -53,12 +54,14 @@ class _Tables(Reader):
     def check(self) -> None:
         _check(self.name)
 
-    def blocks(self, part: FileRange) -> Iterator[Block]:
+    def blocks(self, part: FileRange, reading: Reading) -> Iterator[Block]:
         with open_range(part) as file:
-            if not isinstance(file, io.IOBase):
-                raise self._failed(part, "a compressed file cannot be read from its end")
+            if file.end != part.end or not file.seekable():  # type: ignore[attr-defined]
+                raise self._failed(part, "it is compressed, or cannot be read from its end")
             with self._naming(part):
-                yield from self._blocks(part, file)
+                for block in self._blocks(part, file):
+                    reading.done += block.size
+                    yield block
 
     def _blocks(self, part: FileRange, file: RangeFile) -> Iterator[Block]:
         raise NotImplementedError
@@ -91,7 +94,7 @@ class Parquet(_Tables):
     def _blocks(self, part: FileRange, file: RangeFile) -> Iterator[Block]:
         from pyarrow.parquet import ParquetFile
 
-        parquet = ParquetFile(file)
+        parquet = ParquetFile(_seekable(file))
         wanted = self._wanted(part, parquet.schema_arrow.names)
         row = 0
         for number in range(parquet.num_row_groups):
@@ -137,7 +140,9 @@ class Arrow(_Tables):
 
         # Of a local file, only what is used is brought into memory.
         local = isinstance(file, io.FileIO)
-        source = pyarrow.memory_map(part.path) if local else pyarrow.PythonFile(file, "r")
+        source = (
+            pyarrow.memory_map(part.path) if local else pyarrow.PythonFile(_seekable(file), "r")
+        )
         size = source.size()
         first_column = ipc.IpcReadOptions(included_fields=[0], use_threads=False)
         lengths = ipc.open_file(source, options=first_column)
@@ -162,6 +167,42 @@ class Arrow(_Tables):
                 yield Block(places, rows, done - told, as_they_are)
                 told = done
             row += batch.num_rows
+
+
+def _seekable(file: Any) -> io.RawIOBase:
+    return file if isinstance(file, io.RawIOBase) else _Remote(file)
+
+
+class _Remote(io.RawIOBase):
+    """A remote file as Python has them, which is what pyarrow reads."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._size = file.size()
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END:
+            offset += self._size
+        elif whence == io.SEEK_CUR:
+            offset += self._position
+        self._position = self._file.seek(offset)
+        return self._position
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = self._size - self._position
+        data = read_fully(self._file, left if size is None or size < 0 else min(size, left))
+        self._position += len(data)
+        return data
 
 
 @dataclass(frozen=True)

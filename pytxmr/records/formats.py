@@ -20,7 +20,7 @@ from typing import Any
 from pytxmr.errors import AttemptFailed, Undecodable
 from pytxmr.model import FileRange
 from pytxmr.records.columns import Columns
-from pytxmr.records.readers import RangeFile, open_range
+from pytxmr.records.readers import RangeFile, Reading, open_range
 
 #: Takes where some records begin and what they are as they lie in the file; gives as many keys and
 #: values. Raises any exception if it cannot.
@@ -61,8 +61,11 @@ class Reader:
         """Can a file only be read from its beginning to its end?"""
         return False
 
-    def blocks(self, part: FileRange) -> Iterator[Block]:
-        """The records of a range. Raises `AttemptFailed` for a file that cannot be read."""
+    def blocks(self, part: FileRange, reading: Reading) -> Iterator[Block]:
+        """The records of a range. Raises `AttemptFailed` for a file that cannot be read.
+
+        ``reading`` is told how far that is.
+        """
         raise NotImplementedError
 
     def check(self) -> None:
@@ -156,6 +159,16 @@ def open_counted(part: FileRange) -> Iterator[RangeFile | None]:
         return
     with open_range(whole) as file:
         yield file
+
+
+def told(
+    blocks: Iterator[Block], file: RangeFile, part: FileRange, reading: Reading
+) -> Iterator[Block]:
+    """The blocks of a file, ``reading`` being told at each how far that has been read."""
+    before = reading.done
+    for block in blocks:
+        reading.done = before + max(0, min(file.stored_at(), part.end) - part.start)
+        yield block
 
 
 def whole_file(part: FileRange) -> FileRange | None:

@@ -206,7 +206,7 @@ class _Records:
     def _ready_batches(self, reader: Reader) -> Iterator[Iterator[Iterable[Any]]]:
         for part in self._split.ranges:
             self._part = part
-            for block in reader.blocks(part):
+            for block in reader.blocks(part, self.reading):
                 self._block = block
                 keys, values = block.places, block.raw
                 self._rest = iter(())

@@ -31,8 +31,9 @@ from xxhash import xxh3_64_intdigest
 from pytxmr.errors import AttemptFailed, SpillDamaged
 from pytxmr.model import FileRange
 from pytxmr.records.codec import pack_column, unpack_column
-from pytxmr.records.formats import Block, Pair, Reader, Writer, open_counted
+from pytxmr.records.formats import Block, Pair, Reader, Writer, open_counted, told
 from pytxmr.records.rawreaders import read_fully
+from pytxmr.records.readers import RangeFile, Reading
 
 MAGIC = b"PXPAIRS\x01"
 _HEADER = struct.Struct("<IIIQI")
@@ -73,42 +74,44 @@ class PairReader(Reader):
 
     name = "readers.msgpack"
 
-    def blocks(self, part: FileRange) -> Iterator[Block]:
+    def blocks(self, part: FileRange, reading: Reading) -> Iterator[Block]:
         with open_counted(part) as file:
-            if file is None:
-                return
-            if read_fully(file, len(MAGIC)) != MAGIC:
-                raise self._damaged(part, 0, "it does not begin as what writers.msgpack writes")
-            at = len(MAGIC)
-            done = file.start
-            while at < file.end:
-                header = read_fully(file, _HEADER.size)
-                if len(header) < _HEADER.size:
-                    raise self._damaged(part, at, "the file is cut short")
-                size, key_bytes, pairs, checksum, own = _HEADER.unpack(header)
-                if xxh3_64_intdigest(header[: _HEAD.size]) & 0xFFFFFFFF != own:
-                    raise self._damaged(part, at, "a block's header does not match its checksum")
-                if not pairs:
-                    return
-                begin, at = at, at + _HEADER.size + size
-                if begin < file.start:
-                    file.seek(at)
-                    continue
-                payload = read_fully(file, size)
-                if len(payload) < size:
-                    raise self._damaged(part, begin, "the file is cut short")
-                if xxh3_64_intdigest(payload) != checksum:
-                    raise self._damaged(part, begin, "a block does not match its checksum")
-                try:
-                    keys = unpack_column(payload[:key_bytes])
-                    values = unpack_column(payload[key_bytes:])
-                    raw = list(zip(keys, values, strict=True))
-                except (SpillDamaged, ValueError) as error:
-                    raise self._damaged(part, begin, str(error)) from error
-                yield Block([begin] * pairs, raw, at - done, _apart)
-                done = at
-            if at == file.end and not file.read(1):
+            if file is not None:
+                yield from told(self._blocks(part, file), file, part, reading)
+
+    def _blocks(self, part: FileRange, file: RangeFile) -> Iterator[Block]:
+        if read_fully(file, len(MAGIC)) != MAGIC:
+            raise self._damaged(part, 0, "it does not begin as what writers.msgpack writes")
+        at = len(MAGIC)
+        done = file.start
+        while at < file.end:
+            header = read_fully(file, _HEADER.size)
+            if len(header) < _HEADER.size:
                 raise self._damaged(part, at, "the file is cut short")
+            size, key_bytes, pairs, checksum, own = _HEADER.unpack(header)
+            if xxh3_64_intdigest(header[: _HEAD.size]) & 0xFFFFFFFF != own:
+                raise self._damaged(part, at, "a block's header does not match its checksum")
+            if not pairs:
+                return
+            begin, at = at, at + _HEADER.size + size
+            if begin < file.start:
+                file.seek(at)
+                continue
+            payload = read_fully(file, size)
+            if len(payload) < size:
+                raise self._damaged(part, begin, "the file is cut short")
+            if xxh3_64_intdigest(payload) != checksum:
+                raise self._damaged(part, begin, "a block does not match its checksum")
+            try:
+                keys = unpack_column(payload[:key_bytes])
+                values = unpack_column(payload[key_bytes:])
+                raw = list(zip(keys, values, strict=True))
+            except (SpillDamaged, ValueError) as error:
+                raise self._damaged(part, begin, str(error)) from error
+            yield Block([begin] * pairs, raw, at - done, _apart)
+            done = at
+        if at == file.end and not file.read(1):
+            raise self._damaged(part, at, "the file is cut short")
 
     def _damaged(self, part: FileRange, offset: int, reason: str) -> AttemptFailed:
         return AttemptFailed(

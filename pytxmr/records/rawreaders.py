@@ -11,8 +11,16 @@ from typing import Any
 
 from pytxmr.errors import AttemptFailed, BadJob
 from pytxmr.model import FileRange
-from pytxmr.records.formats import Block, Decode, Reader, as_they_are, open_counted, whole_file
-from pytxmr.records.readers import CHUNK_BYTES, TEXT_CHUNK_BYTES, RangeFile, open_range
+from pytxmr.records.formats import (
+    Block,
+    Decode,
+    Reader,
+    as_they_are,
+    open_counted,
+    told,
+    whole_file,
+)
+from pytxmr.records.readers import CHUNK_BYTES, TEXT_CHUNK_BYTES, RangeFile, Reading, open_range
 
 _LEAST_READ = 1 << 16
 
@@ -43,32 +51,34 @@ class Fixed(Reader):
         if not self.size:
             raise BadJob(f"{self.name} needs to know the bytes of a record: {self.name}(64)")
 
-    def blocks(self, part: FileRange) -> Iterator[Block]:
+    def blocks(self, part: FileRange, reading: Reading) -> Iterator[Block]:
+        with open_counted(part) as file:
+            if file is not None:
+                yield from told(self._blocks(part.path, file), file, part, reading)
+
+    def _blocks(self, path: str, file: RangeFile) -> Iterator[Block]:
         size = self.size
         most = max(1, TEXT_CHUNK_BYTES // size)
-        with open_counted(part) as file:
-            if file is None:
+        begin = file.start
+        at = -(-begin // size) * size
+        file.seek(at)
+        while at < file.end:
+            records = min(most, -(-(file.end - at) // size))
+            data = read_fully(file, records * size)
+            if len(data) % size:
+                raise AttemptFailed(
+                    f"{self.name}: the file ends within a record of {size} bytes",
+                    where=f"{path}, offset {at + len(data) // size * size}",
+                    traceback="",
+                    final=True,
+                )
+            if not data:
                 return
-            begin = file.start
-            at = -(-begin // size) * size
-            file.seek(at)
-            while at < file.end:
-                records = min(most, -(-(file.end - at) // size))
-                data = read_fully(file, records * size)
-                if len(data) % size:
-                    raise AttemptFailed(
-                        f"{self.name}: the file ends within a record of {size} bytes",
-                        where=f"{part.path}, offset {at + len(data) // size * size}",
-                        traceback="",
-                        final=True,
-                    )
-                if not data:
-                    return
-                places = range(at, at + len(data), size)
-                at += len(data)
-                raw = [data[start : start + size] for start in range(0, len(data), size)]
-                yield Block(places, raw, at - begin, as_they_are)
-                begin = at
+            places = range(at, at + len(data), size)
+            at += len(data)
+            raw = [data[start : start + size] for start in range(0, len(data), size)]
+            yield Block(places, raw, at - begin, as_they_are)
+            begin = at
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,7 @@ class Delimited(Reader):
         end = self.delimiter
         return any(end[:size] == end[-size:] for size in range(1, len(end)))
 
-    def blocks(self, part: FileRange) -> Iterator[Block]:
+    def blocks(self, part: FileRange, reading: Reading) -> Iterator[Block]:
         if self.whole_files:
             whole = whole_file(part)
             if whole is None:
@@ -110,7 +120,7 @@ class Delimited(Reader):
         opened = open_range if len(self.delimiter) == 1 else open_counted
         with opened(part) as file:
             if file is not None:
-                yield from self._blocks(file)
+                yield from told(self._blocks(file), file, part, reading)
 
     def _blocks(self, file: RangeFile) -> Iterator[Block]:
         decode: Decode = _as_text if self.as_text else as_they_are
@@ -175,7 +185,7 @@ class Whole(Reader):
     def whole_files(self) -> bool:
         return True
 
-    def blocks(self, part: FileRange) -> Iterator[Block]:
+    def blocks(self, part: FileRange, reading: Reading) -> Iterator[Block]:
         whole = whole_file(part)
         if whole is None:
             return
@@ -185,6 +195,7 @@ class Whole(Reader):
         def decode(places: Sequence[int], raw: list[Any]) -> tuple[Sequence[Any], list[Any]]:
             return [part.path], _as_text(places, raw)[1] if self.as_text else raw
 
+        reading.done += part.end
         yield Block([0], [data], len(data), decode)
 
     def where(self, part: FileRange, place: int, raw: Any) -> str:

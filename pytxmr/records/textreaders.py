@@ -18,7 +18,7 @@ from typing import Any
 from pytxmr.errors import AttemptFailed
 from pytxmr.model import FileRange
 from pytxmr.records.formats import Block, Decode, Reader, as_they_are, whole_file
-from pytxmr.records.readers import TEXT_CHUNK_BYTES, line_blocks, split_lines, split_text
+from pytxmr.records.readers import TEXT_CHUNK_BYTES, Reading, line_blocks, split_lines, split_text
 
 #: Bytes that are decoded at a time. The objects that they become, ten times as large, should still
 #: be in a processor's cache when they are mapped (measured: up to a quarter less time than with
@@ -43,8 +43,8 @@ class Lines(Reader):
 
     name = "readers.bytes"
 
-    def blocks(self, part: FileRange) -> Iterator[Block]:
-        for offset, data in line_blocks(part, TEXT_CHUNK_BYTES):
+    def blocks(self, part: FileRange, reading: Reading) -> Iterator[Block]:
+        for offset, data in line_blocks(part, TEXT_CHUNK_BYTES, reading):
             offsets, lines = split_lines(offset, data)
             yield Block(list(islice(offsets, len(lines))), lines, len(data), as_they_are)
 
@@ -54,8 +54,8 @@ class Pairs(Reader):
 
     name = "readers.pairs"
 
-    def blocks(self, part: FileRange) -> Iterator[Block]:
-        return _text_blocks(part, _split_at_tab, lambda line: True)
+    def blocks(self, part: FileRange, reading: Reading) -> Iterator[Block]:
+        return _text_blocks(part, reading, _split_at_tab, lambda line: True)
 
 
 def _split_at_tab(places: Sequence[int], lines: list[str]) -> tuple[Sequence[Any], list[Any]]:
@@ -71,8 +71,8 @@ class Json(Reader):
 
     name = "readers.json"
 
-    def blocks(self, part: FileRange) -> Iterator[Block]:
-        return _text_blocks(part, _loads, str.strip)
+    def blocks(self, part: FileRange, reading: Reading) -> Iterator[Block]:
+        return _text_blocks(part, reading, _loads, str.strip)
 
 
 _scan: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
@@ -89,12 +89,13 @@ def _loads(places: Sequence[int], lines: list[str]) -> tuple[Sequence[int], list
 
 def _text_blocks(
     part: FileRange,
+    reading: Reading | None,
     decode: Decode,
     is_record: Callable[[str], Any] = str,
     chunk_bytes: int = 0,
 ) -> Iterator[Block]:
     """Lines of text, but for those of which ``is_record`` gives something false."""
-    for offset, data in line_blocks(part, chunk_bytes or BLOCK_BYTES):
+    for offset, data in line_blocks(part, chunk_bytes or BLOCK_BYTES, reading):
         offsets, lines = split_text(offset, data)
         if offset == 0:
             lines[0] = lines[0].removeprefix(_BOM)
@@ -155,9 +156,9 @@ class Csv(Reader):
     def whole_files(self) -> bool:
         return self.multiline
 
-    def blocks(self, part: FileRange) -> Iterator[Block]:
+    def blocks(self, part: FileRange, reading: Reading) -> Iterator[Block]:
         csv.field_size_limit(_MOST_FIELD_BYTES)
-        return self._rows(part) if self.multiline else self._lines(part)
+        return self._rows(part, reading) if self.multiline else self._lines(part, reading)
 
     def _reader(self, lines: Any) -> Any:
         return csv.reader(
@@ -170,10 +171,10 @@ class Csv(Reader):
 
     # ---- a row a line
 
-    def _lines(self, part: FileRange) -> Iterator[Block]:
+    def _lines(self, part: FileRange, reading: Reading) -> Iterator[Block]:
         names, begin = self._names_of(part)
         decode = self._decode(names)
-        for block in _text_blocks(part, decode):
+        for block in _text_blocks(part, reading, decode):
             if block.places and block.places[0] < begin:
                 block.places, block.raw = block.places[1:], block.raw[1:]
             yield block
@@ -182,7 +183,8 @@ class Csv(Reader):
         """The names of a file's columns, and from which offset on the records are."""
         if self.header is not True:
             return self.header or None, 0
-        for block in _text_blocks(FileRange(part.path, 0, part.end), as_they_are, chunk_bytes=1):
+        first = FileRange(part.path, 0, part.end)
+        for block in _text_blocks(first, None, as_they_are, chunk_bytes=1):
             for place, line in zip(block.places, block.raw, strict=True):
                 try:
                     return self._checked(self._parsed([line])[0]), place + 1
@@ -221,11 +223,11 @@ class Csv(Reader):
 
     # ---- rows that may go over several lines
 
-    def _rows(self, part: FileRange) -> Iterator[Block]:
+    def _rows(self, part: FileRange, reading: Reading) -> Iterator[Block]:
         whole = whole_file(part)
         if whole is None:
             return
-        lines = _Fed(whole)
+        lines = _Fed(whole, reading)
         reader = self._reader(lines)
         header = () if self.header is True else self.header
         names = header or None
@@ -268,10 +270,12 @@ class _Fed:
     ``begin`` and ``end`` are where the lines begin and end of which a row is being made.
     """
 
-    def __init__(self, part: FileRange) -> None:
+    def __init__(self, part: FileRange, reading: Reading) -> None:
         self.begin = self.end = 0
         self.ended = False
-        self._lines = chain.from_iterable(BytesIO(data) for _, data in line_blocks(part))
+        self._lines = chain.from_iterable(
+            BytesIO(data) for _, data in line_blocks(part, 0, reading)
+        )
 
     def __iter__(self) -> Iterator[str]:
         for line in self._lines:

@@ -16,6 +16,7 @@ from pytxmr.model import FileRange
 from pytxmr.records import arrowformats
 from pytxmr.records.columns import columns
 from pytxmr.records.formats import decoded
+from pytxmr.records.readers import Reading
 from pytxmr.records.writers import encoded
 
 # `make test` installs the extra, so that there nothing is passed over.
@@ -56,7 +57,7 @@ def file(request):
 def read(reader, path, start, end):
     part = FileRange(str(path), start, end)
     found = []
-    for block in reader.blocks(part):
+    for block in reader.blocks(part, Reading()):
         assert block.size >= 0
         found += zip(*decoded(reader, part, block), strict=True)
     return found
@@ -110,8 +111,27 @@ def test_a_compressed_file_is_refused(file, tmp_path):
 
     packed = tmp_path / "in.gz"
     packed.write_bytes(gzip.compress(path.read_bytes()))
-    with pytest.raises(AttemptFailed, match="a compressed file cannot be read from its end"):
+    with pytest.raises(AttemptFailed, match="it is compressed"):
         read_in(reader, packed, 1 << 20)
+
+
+class Distant:
+    """A remote file, as readers have it."""
+
+    def __init__(self, path):
+        self._file = open(path, "rb")
+        self.size = lambda: os.path.getsize(path)
+        self.seek = self._file.seek
+
+    def read(self, size):
+        return self._file.read(min(size, 100))
+
+
+def test_a_remote_file_is_read_as_a_local_one(parquet_file, arrow_file):
+    remote = arrowformats._seekable(Distant(parquet_file))
+    assert parquet.ParquetFile(remote).read().to_pylist() == ROWS
+    remote = pyarrow.PythonFile(arrowformats._seekable(Distant(arrow_file)), "r")
+    assert ipc.open_file(remote).read_all().to_pylist() == ROWS
 
 
 def test_a_file_without_rows_has_none(tmp_path):

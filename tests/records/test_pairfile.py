@@ -17,6 +17,7 @@ from pytxmr.model import FileRange
 from pytxmr.records import pairfile
 from pytxmr.records.columns import columns
 from pytxmr.records.formats import decoded
+from pytxmr.records.readers import Reading
 from pytxmr.records.writers import encoded
 
 
@@ -24,7 +25,7 @@ def read(path, start, end):
     part = FileRange(str(path), start, end)
     return [
         pair
-        for block in readers.msgpack.blocks(part)
+        for block in readers.msgpack.blocks(part, Reading())
         for pair in zip(*decoded(readers.msgpack, part, block), strict=True)
     ]
 
@@ -61,7 +62,7 @@ def part(tmp_path, monkeypatch):
 
 
 def test_blocks_have_a_bounded_number_of_pairs(part):
-    blocks = readers.msgpack.blocks(FileRange(str(part), 0, 1 << 20))
+    blocks = readers.msgpack.blocks(FileRange(str(part), 0, 1 << 20), Reading())
     assert [len(block.raw) for block in blocks] == [2, 1]
 
 

@@ -25,6 +25,7 @@ from pytxmr.records.attempt import Outcome
 from pytxmr.records.formats import decoded
 from pytxmr.records.mapping import run_map
 from pytxmr.records.quarantine import Quarantine, UserCode
+from pytxmr.records.readers import Reading
 
 BOM = b"\xef\xbb\xbf"
 
@@ -33,7 +34,7 @@ def read(reader, path, start, end, counted=True):
     """The records of a range; each must begin in it, unless the reader knows only whole files."""
     part = FileRange(str(path), start, end)
     found = []
-    for block in reader.blocks(part):
+    for block in reader.blocks(part, Reading()):
         assert block.size >= 0
         assert len(block.places) == len(block.raw)
         if counted and not reader.whole_files:
@@ -288,6 +289,22 @@ def test_compressed_files_are_read_as_what_is_in_them(tmp_path, name, kind):
             for _, value in read(reader, packed, at, min(at + size, length), counted=False)
         ]
         assert found == expected, size
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", ANY)
+def test_how_far_the_reading_is_goes_to_the_end_of_the_file_as_it_is_stored(tmp_path, name, packed):
+    reader, pieces = ANY[name]
+    data = b"".join(random.Random(name).choices(pieces, k=9000))
+    path = tmp_path / "in"
+    path.write_bytes(gzip.compress(data) if packed else data)
+    size = path.stat().st_size
+    reading = Reading()
+    seen = []
+    for _ in reader.blocks(FileRange(str(path), 0, size), reading):
+        seen.append(reading.done)
+    assert seen == sorted(seen)
+    assert reading.done == size
 
 
 @steady(max_examples=200)

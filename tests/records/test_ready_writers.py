@@ -18,6 +18,7 @@ from pytxmr.errors import AttemptFailed
 from pytxmr.model import FileRange
 from pytxmr.records.columns import columns
 from pytxmr.records.formats import decoded
+from pytxmr.records.readers import Reading
 from pytxmr.records.writers import encoded
 
 
@@ -38,7 +39,7 @@ def read_back(reader, data):
         part = FileRange(path, 0, len(data) or 1)
         return [
             pair
-            for block in reader.blocks(part)
+            for block in reader.blocks(part, Reading())
             for pair in zip(*decoded(reader, part, block), strict=True)
         ]
 
