@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pytxmr.errors import AttemptFailed, Undecodable
+from pytxmr.errors import AttemptFailed, PytxmrError, Undecodable
 from pytxmr.model import FileRange
 from pytxmr.records.columns import Columns
 from pytxmr.records.readers import RangeFile, Reading, open_range
@@ -179,6 +179,17 @@ def whole_file(part: FileRange) -> FileRange | None:
 def as_they_are(places: Sequence[int], raw: list[Any]) -> tuple[Sequence[int], list[Any]]:
     """Records that need no decoding; their keys are where they begin."""
     return places, raw
+
+
+def blocks_of(reader: Reader, part: FileRange, reading: Reading) -> Iterator[Block]:
+    """Its blocks. What goes wrong in the reader is not taken for an error of the mapper."""
+    try:
+        yield from reader.blocks(part, reading)
+    except PytxmrError:
+        raise
+    except Exception as error:
+        message = f"{reader.name} raised {type(error).__name__}: {error}"
+        raise AttemptFailed(message, where=part.path) from error
 
 
 def decoded(reader: Reader, part: FileRange, block: Block) -> tuple[Sequence[Any], list[Any]]:

@@ -26,7 +26,7 @@ from pytxmr.records.codec import check_key
 from pytxmr.records.columns import Groups
 from pytxmr.records.combine import is_pair
 from pytxmr.records.folds import Fold
-from pytxmr.records.formats import Block, Reader, as_they_are, decoded, decoded_record
+from pytxmr.records.formats import Block, Reader, as_they_are, blocks_of, decoded, decoded_record
 from pytxmr.records.quarantine import Quarantine, checked
 from pytxmr.records.readers import TEXT_CHUNK_BYTES, Reading, line_blocks, split_lines, split_text
 from pytxmr.records.sortbuffer import SortBuffer
@@ -206,7 +206,7 @@ class _Records:
     def _ready_batches(self, reader: Reader) -> Iterator[Iterator[Iterable[Any]]]:
         for part in self._split.ranges:
             self._part = part
-            for block in reader.blocks(part, self.reading):
+            for block in blocks_of(reader, part, self.reading):
                 self._block = block
                 keys, values = block.places, block.raw
                 self._rest = iter(())

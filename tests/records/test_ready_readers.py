@@ -397,6 +397,16 @@ def test_a_mapper_that_raises_stop_iteration_does_not_end_the_input(tmp_path, af
     assert "record '2'" in error.details["where"]
 
 
+def test_a_file_that_does_not_fit_in_memory_is_no_error_of_the_mapper(tmp_path, monkeypatch):
+    def no_memory(*anything):
+        raise MemoryError
+
+    monkeypatch.setattr(rawreaders, "open_range", no_memory)
+    error = failed(tmp_path, functions(by_name, reader=readers.whole), b"a\n")
+    assert error.message == "readers.whole raised MemoryError: "
+    assert error.details["where"] == str(tmp_path / "in")
+
+
 def quarantine(tmp_path, most=10, **options):
     code = UserCode(lambda error: f"traceback of {error}")
     return Quarantine(
