@@ -6,18 +6,22 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from pytxmr.errors import JobFailed
+from pytxmr.errors import JobFailed, PytxmrError
 from pytxmr.model import FileRange
-from pytxmr.records.readers import line_blocks
+from pytxmr.records.pairfile import MAGIC, PairReader
+from pytxmr.records.rawreaders import read_fully
+from pytxmr.records.readers import line_blocks, open_range
+
+Failure = TypeVar("Failure", bound=PytxmrError)
 
 _USER_COUNTER = "job: "
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A job's output, as pairs if it is lines of text: iterate over it, as often as you like.
+    """A job's output, pair by pair: iterate over it, as often as you like.
 
     ``output``: the directory; ``counters``: the job's own, by name; ``totals``: those of pytxmr,
     such as ``map output records``; ``seconds``: from its submission to its end.
@@ -54,18 +58,37 @@ class Result:
     def lines(self) -> Iterator[str]:
         """The lines of all parts, in order, without their ends."""
         for path in self.parts:
-            for _, data in line_blocks(FileRange(path, 0, os.path.getsize(path))):
-                lines = data.decode("utf-8", "surrogateescape").split("\n")
-                if not lines[-1]:
-                    lines.pop()
-                yield from lines
+            yield from _lines(_whole(path))
 
-    def __iter__(self) -> Iterator[tuple[str, str | None]]:
-        """Key and value, as text, of what the default writer wrote; a line without a tab gives the
-        line and None."""
-        for line in self.lines():
-            key, tab, value = line.partition("\t")
-            yield key, value if tab else None
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        """Key and value of what the default writer wrote, as text: a line without a tab gives the
+        line and None. Of what ``writers.msgpack`` wrote, the pairs themselves."""
+        for path in self.parts:
+            part = _whole(path)
+            if _has_pairs(part):
+                for block in PairReader().blocks(part):
+                    yield from block.raw
+                continue
+            for line in _lines(part):
+                key, tab, value = line.partition("\t")
+                yield key, value if tab else None
+
+
+def _whole(path: str) -> FileRange:
+    return FileRange(path, 0, os.path.getsize(path))
+
+
+def _has_pairs(part: FileRange) -> bool:
+    with open_range(part) as file:
+        return read_fully(file, len(MAGIC)) == MAGIC
+
+
+def _lines(part: FileRange) -> Iterator[str]:
+    for _, data in line_blocks(part):
+        lines = data.decode("utf-8", "surrogateescape").split("\n")
+        if not lines[-1]:
+            lines.pop()
+        yield from lines
 
 
 def failure_of(status: dict[str, Any]) -> JobFailed:
@@ -77,7 +100,7 @@ def failure_of(status: dict[str, Any]) -> JobFailed:
     return JobFailed(message, **error)
 
 
-def with_notes(error: JobFailed) -> JobFailed:
+def with_notes(error: Failure) -> Failure:
     """The error with what people want to know of it: shown below it where nobody catches it, the
     user's exception above it if it is the cause."""
     details = error.details

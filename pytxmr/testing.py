@@ -10,27 +10,32 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from types import ModuleType, TracebackType
 from typing import Any
 
 from pytxmr.errors import AttemptFailed, BadJob
 from pytxmr.job import loading
 from pytxmr.job.context import begin_job
+from pytxmr.job.shipping import Beside
 from pytxmr.model import JobCode, JobFunctions
 from pytxmr.records.attempt import bind_sample
+from pytxmr.records.batch import batch_form
+from pytxmr.records.formats import Reader
 from pytxmr.records.mapping import sample_keys
 from pytxmr.records.order import sort_key
 from pytxmr.records.partition import RangePartitioner
 from pytxmr.records.quarantine import read_bad_records
 from pytxmr.records.writers import encoded
 from pytxmr.runners.inline import Attempts, as_in_a_worker
-from pytxmr.storage.inputs import list_inputs, plan_splits
+from pytxmr.storage.inputs import CutWhereItMay, cut_nowhere, list_inputs, plan_splits
+from pytxmr.storage.output import Part
 
 Pair = tuple[Any, Any]
 
 _USER_COUNTER = "job: "
 _SAMPLE_KEYS = 2000
+_CHUNK_PAIRS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +53,9 @@ class BadRecord:
 class InlineResult:
     """What came of `run_inline`; iterates over its ``pairs``.
 
-    ``pairs``: what the reducers yielded, in the order of the parts; ``parts``: the same by reducer;
-    ``files``: the bytes of each part file. ``counters`` are the job's own by name, ``totals`` those
-    of pytxmr, such as ``map output records``.
+    ``pairs``: what the reducers yielded, in the order of the parts; ``parts``: the same by reducer,
+    or by split if there is none; ``files``: the bytes of each part file. ``counters`` are the job's
+    own by name, ``totals`` those of pytxmr, such as ``map output records``.
     """
 
     pairs: list[Pair]
@@ -74,7 +79,8 @@ def run_inline(
     splits: int = 1,
     skip_bad_records: int = 0,
 ) -> InlineResult:
-    """Run a job in this process, by the code that a worker process runs.
+    """Run a job in this process, by the code that a worker process runs. Without a reducer, or with
+    ``reducers=0``, what its maps put out is its output.
 
     ``job``: a module, a class, or a path as for `pytxmr run`, ``"JOB.py"`` or ``"JOB.py:CLASS"``.
     ``records``: lines, as str or bytes without their ends, which the job's reader gets if it has
@@ -109,40 +115,52 @@ def _run(
     skip_bad_records: int,
     directory: str,
 ) -> InlineResult:
-    for what, number in (("reducers", reducers), ("splits", most_splits)):
-        if number < 1:
-            raise BadJob(f"{what}={number}: there must be one at least")
+    for what, number, least in (("reducers", reducers, 0), ("splits", most_splits, 1)):
+        if number < least:
+            raise BadJob(f"{what}={number}: there must be {least} at least")
     paths, reader = _written(records, directory)
-    functions = functions if reader is None else _with_reader(functions, reader)
+    if reader is not None:
+        if batch_form(functions.mapper) is not None:
+            raise BadJob("records: a batch mapper reads lines; pairs cannot be given to it")
+        functions = _with(functions, reader=reader)
+    if functions.reducer is None:
+        reducers = 0
     files = list_inputs(paths)
     size = sum(file.size_bytes for file in files)
-    inputs = plan_splits(files, max(1, -(-size // most_splits)))
+    whole = isinstance(functions.reader, Reader) and functions.reader.whole_files
+    cut = cut_nowhere if whole else CutWhereItMay()
+    inputs = plan_splits(files, max(1, -(-size // most_splits)), cut)
     if isinstance(functions.partitioner, RangePartitioner):
         sampled = (sample_keys(functions, split, _SAMPLE_KEYS) for split in inputs)
         bind_sample(functions, sorted(chain.from_iterable(sampled), key=sort_key))
-    parts: list[list[Pair]] = [[] for _ in range(reducers)]
     places = os.path.join(directory, "output")
     os.mkdir(places)
     kept = _Kept(functions.writer)
     attempts = Attempts(
-        replace(functions, writer=kept),
+        _with(functions, writer=kept),
         reducers,
         directory,
         lambda attempt: os.path.join(places, attempt),
         skip_bad_records,
     )
-    for index, split in enumerate(inputs):
-        attempts.map(index, split, lambda done: None)
-    written = []
-    for partition in range(reducers):
-        kept.part = parts[partition]
-        attempt, _ = attempts.reduce(partition)
-        with open(os.path.join(places, attempt), "rb") as file:
+    parts: list[list[Pair]] = []
+    written: list[bytes] = []
+
+    def take(part: Part) -> None:
+        parts.append(kept.part)
+        with open(os.path.join(places, part.attempt), "rb") as file:
             written.append(file.read())
+
+    for index, split in enumerate(inputs):
+        mapped = attempts.map(index, split, lambda done: None)
+        if not reducers:
+            take(mapped)
+    for partition in range(reducers):
+        take(attempts.reduce(partition))
     bad = [
         BadRecord(**line | {"file": _shown(line["file"], directory)})
         for attempt, _ in attempts.bad
-        for line in read_bad_records(os.path.join(places, attempt))
+        for line in read_bad_records(attempts.bad_path(attempt))
     ]
     counters = attempts.counters.items()
     return InlineResult(
@@ -163,7 +181,10 @@ def _bound(job: Any, params: Mapping[str, Any], names: Mapping[str, str]) -> Job
         if role not in loading.ROLES:
             raise BadJob(f"a job has no {role}{loading.nearest(role, loading.ROLES)}")
     code, module = _code_of(job, dict(names))
-    module = loading.import_source(code) if module is None else module
+    if module is None:
+        beside = Beside(os.path.dirname(code.filename), {})
+        beside.complete(code.source, code.filename)
+        module = loading.import_source(code, beside)
     values = _values(loading.declared_params(module, code), params)
     begin_job(values)
     return loading.bind(module, code, values)
@@ -246,31 +267,32 @@ def _line(record: str | bytes) -> bytes:
     return line
 
 
-def _with_reader(functions: JobFunctions, reader: _Reader) -> JobFunctions:
-    if loading.batch_form(functions.mapper) is not None:
-        raise BadJob("records: a batch mapper reads lines; pairs cannot be given to it")
-    return replace(functions, reader=reader)
+def _with(functions: JobFunctions, **changed: Any) -> JobFunctions:
+    """The functions with others for some roles, also when they are made anew."""
+    renew = functions.renew
+    if renew is None:
+        return replace(functions, **changed)
+    return replace(functions, **changed, renew=lambda: replace(renew(), **changed))
 
 
 # ---- the output
 
 
 class _Kept:
-    """The job's writer, or the default one, which also keeps the pairs in ``part``."""
+    """The job's writer, or the default one, which also keeps a part's pairs in ``part``."""
 
     def __init__(self, writer: Callable[..., Any] | None) -> None:
         self.part: list[Pair] = []
         self._writer = writer
 
-    def __call__(self, pairs: Iterator[Pair]) -> Iterator[str | bytes]:
-        if self._writer is not None:
-            return iter(self._writer(self._keeping(pairs)))
-        return encoded(([pair] for pair in self._keeping(pairs)), None)
+    def __call__(self, pairs: Iterator[Pair]) -> Iterator[bytes]:
+        self.part = []  # an attempt may begin anew, without its bad records
+        return encoded(self._keeping(pairs), self._writer)
 
-    def _keeping(self, pairs: Iterator[Pair]) -> Iterator[Pair]:
-        for pair in pairs:
-            self.part.append(pair)
-            yield pair
+    def _keeping(self, pairs: Iterator[Pair]) -> Iterator[list[Pair]]:
+        while chunk := list(islice(pairs, _CHUNK_PAIRS)):
+            self.part += chunk
+            yield chunk
 
 
 # ---- errors

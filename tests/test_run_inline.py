@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import pytxmr
+from pytxmr import readers, writers
 from pytxmr.errors import AttemptFailed, BadInput, BadJob, Uncarryable
 from pytxmr.testing import run_inline
 
@@ -145,6 +146,66 @@ def test_the_jobs_parameters_and_counters_end_with_it() -> None:
 def test_other_functions_can_be_named() -> None:
     job = module(other=words, reducer=added)
     assert run_inline(job, ["a"], names={"mapper": "other"}).pairs == [("a", 1)]
+
+
+@pytest.mark.parametrize("reducers", [0, 1])
+def test_without_a_reducer_what_each_split_puts_out_is_a_part(reducers: int) -> None:
+    job = module(mapper=words)
+    result = run_inline(job, ["b a", "a"], splits=2, reducers=reducers)
+    assert result.parts == [[("b", 1), ("a", 1)], [("a", 1)]]
+    assert result.files == [b"b\t1\na\t1\n", b"a\t1\n"]
+
+
+def test_without_reducers_bad_records_leave_nothing_in_the_part() -> None:
+    def mapper(key: Any, value: Any) -> Any:
+        yield value, 1
+        if value == "bad":
+            raise LookupError(value)
+
+    result = run_inline(module(mapper=mapper), ["a", "bad", "b"], skip_bad_records=1)
+    assert result.pairs == [("a", 1), ("b", 1)]
+    assert result.files == [b"a\t1\nb\t1\n"]
+    assert [bad.record for bad in result.bad_records] == ["bad"]
+
+
+def test_hooks_of_a_class_see_an_instance_of_their_attempt_and_pairs_are_kept() -> None:
+    class Totals(pytxmr.MapReduce):
+        def map_init(self) -> None:
+            self.total = 0
+
+        def map(self, key: Any, value: Any) -> Any:
+            self.total += int(value)
+            return ()
+
+        def map_final(self) -> Any:
+            yield "total", self.total
+
+        def reduce(self, key: Any, values: Any) -> Any:
+            yield key, sorted(values)
+
+    assert run_inline(Totals, ["1", "2", "30"], splits=2).pairs == [("total", [3, 30])]
+
+
+def test_ready_made_readers_and_writers_are_used_and_pairs_are_kept() -> None:
+    def mapper(key: Any, value: Any) -> Any:
+        yield value["name"], value["n"]
+
+    job = module(
+        mapper=mapper,
+        reducer=added,
+        reader=readers.json,
+        writer=writers.json,
+    )
+    result = run_inline(job, ['{"name": "a", "n": 1}', '{"name": "a", "n": 2}'])
+    assert result.pairs == [("a", 3)]
+    assert result.files == [b'["a", 3]\n']
+
+
+def test_a_path_finds_the_modules_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "helping.py").write_text("def cut(line): return line.split('-')\n")
+    source = "import helping\ndef mapper(k, v):\n    for w in helping.cut(v): yield w, 1\n"
+    (tmp_path / "job.py").write_text(source)
+    assert run_inline(tmp_path / "job.py", ["a-b"]).pairs == [("a", 1), ("b", 1)]
 
 
 # ---- what it is given

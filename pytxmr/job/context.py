@@ -93,12 +93,13 @@ def current_status() -> str:
 
 @contextmanager
 def kept_aside() -> Iterator[None]:
-    """Let a job run in a process that has other things to do: afterwards parameters, counters and
-    status are what they were."""
-    before = dict(params), counters(), current_status()
+    """Let a job run in a process that has other things to do: afterwards parameters, side files,
+    counters and status are what they were."""
+    before = dict(params), counters(), current_status(), dict(_side_files)
     try:
         yield
     finally:
         begin_job(before[0])
         restore_counters(before[1])
         _status[0] = before[2]
+        begin_side_files(before[3])

@@ -62,7 +62,7 @@ def _run_inline(options: argparse.Namespace, progress: Progress | None) -> Resul
 
     try:
         return Result.of(inline.run(make_job(options), progress or (lambda status: None)))
-    except JobFailed as error:
+    except PytxmrError as error:
         with_notes(error)
         raise
 
@@ -168,8 +168,7 @@ def _run_child(words: list[str], progress: Progress | None) -> Result:
     if "succeeded" in last:
         return Result.of(last["succeeded"])
     if "failed" in last:
-        error = from_plain(last["failed"])
-        raise with_notes(error) if isinstance(error, JobFailed) else error
+        raise with_notes(from_plain(last["failed"]))
     if status in (130, 143):
         raise JobFailed("the job was ended by a signal to the process that ran it", status=status)
     raise PytxmrError(f"the process that ran the job ended with status {status}", status=status)

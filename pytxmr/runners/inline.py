@@ -36,7 +36,7 @@ from pytxmr.model import (
 from pytxmr.net.limits import DEFAULT_MEMORY_BYTES
 from pytxmr.records.attempt import Outcome, bind_sample
 from pytxmr.records.codec import unpack_column
-from pytxmr.records.mapping import run_map
+from pytxmr.records.mapping import map_to_part, run_map
 from pytxmr.records.quarantine import Quarantine, UserCode, too_many
 from pytxmr.records.reducing import run_reduce
 from pytxmr.storage.output import OutputDirectory, Part
@@ -62,13 +62,20 @@ def run(spec: JobSpec, told: Told = lambda status: None) -> dict[str, Any]:
         as_in_a_worker(),
         tempfile.TemporaryDirectory(prefix="pytxmr-") as directory,
     ):
+        if spec.files:
+            from pytxmr.storage.sidefiles import lay_down  # few jobs have any
+
+            side = os.path.join(directory, "side")
+            lay_down(spec.files, side)
+            names = [file.name for file in spec.files]
+            context.begin_side_files({name: os.path.join(side, name) for name in names})
         functions = loading.load(spec.code, spec.params)
         if spec.key_sample is not None:
             bind_sample(functions, unpack_column(spec.key_sample))
-        splits, _ = plan_job(spec, output, workers)
+        splits, uncut = plan_job(spec, output, workers)
         attempts = Attempts(
             functions,
-            spec.reducers or workers,
+            workers if spec.reducers is None else spec.reducers,
             directory,
             output.attempt_path,
             spec.skip_bad_records,
@@ -76,7 +83,7 @@ def run(spec: JobSpec, told: Told = lambda status: None) -> dict[str, Any]:
             spec.codec,
         )
         try:
-            return _run(spec, splits, attempts, output, told)
+            return _run(spec, splits, uncut, attempts, output, told)
         except BaseException as error:
             output.discard(_JOB)
             stop = _stop(error)
@@ -95,20 +102,22 @@ def run(spec: JobSpec, told: Told = lambda status: None) -> dict[str, Any]:
 def _run(
     spec: JobSpec,
     splits: list[InputSplit],
+    uncut: int,
     attempts: Attempts,
     output: OutputDirectory,
     told: Told,
 ) -> dict[str, Any]:
-    status = _Status(spec, len(splits), attempts.reducers, told)
+    status = _Status(spec, len(splits), attempts.reducers, uncut, told)
+    parts = []
     for index, split in enumerate(splits):
         status.tell("mapping", maps_done=index)
-        attempts.map(index, split, lambda done: status.tell(fraction_running=done))
-    parts = []
+        done = attempts.map(index, split, lambda done: status.tell(fraction_running=done))
+        if not attempts.reducers:
+            parts.append(done)
     for partition in range(attempts.reducers):
         status.tell("reducing", maps_done=len(splits), reduces_done=partition)
-        attempt, outcome = attempts.reduce(partition)
-        parts.append(Part(attempt, outcome.size_bytes, outcome.digest))
-    status.tell("committing", reduces_done=attempts.reducers)
+        parts.append(attempts.reduce(partition))
+    status.tell("committing", maps_done=len(splits), reduces_done=attempts.reducers)
     output.commit(parts, manifest_of(_JOB, spec, attempts.counters), attempts.bad)
     return status.ended(attempts.counters)
 
@@ -116,7 +125,7 @@ def _run(
 class _Status:
     """What is told of the job, as plain values: see `joblife.JobLife.status`."""
 
-    def __init__(self, spec: JobSpec, maps: int, reduces: int, told: Told) -> None:
+    def __init__(self, spec: JobSpec, maps: int, reduces: int, uncut: int, told: Told) -> None:
         self._told = told
         self._began = self._phase_began = time.monotonic()
         self._values: dict[str, Any] = {
@@ -138,6 +147,7 @@ class _Status:
             "fraction_reducing": 0.0,
             "doing": [],
             "kept": False,
+            "uncut": uncut,
             "counters": {},
             "error": None,
         }
@@ -163,8 +173,9 @@ class Attempts:
     """The attempts of one job, of which each task has one.
 
     ``directory`` takes their spills, and is emptied by whoever made it; ``place`` says where an
-    attempt is to write what becomes output. ``counters`` are sums, those of the user's code named
-    ``job: ...``; ``bad`` names the maps that have set records aside, attempt and task.
+    attempt is to write what becomes output. Without ``reducers`` that is what maps put out.
+    ``counters`` are sums, those of the user's code named ``job: ...``; ``bad`` names the maps that
+    have set records aside, attempt and task.
     """
 
     def __init__(
@@ -189,8 +200,9 @@ class Attempts:
         self._segments: list[list[Segment]] = [[] for _ in range(reducers)]
         self._first_bad: dict[str, str] = {}
 
-    def map(self, index: int, split: InputSplit, progress: Callable[[float], None]) -> None:
-        """Map one split. Raises `AttemptFailed` from the user's exception, naming task and split.
+    def map(self, index: int, split: InputSplit, progress: Callable[[float], None]) -> Part:
+        """Map one split; what it wrote, which is a part if there are no reducers. Raises
+        `AttemptFailed` from the user's exception, naming task and split.
 
         Splits are mapped in order, all of them before anything is reduced.
         """
@@ -207,11 +219,15 @@ class Attempts:
         for segments, part in zip(self._segments, outcome.ranges, strict=True):
             if part.length:
                 segments.append(Segment(path, part.offset, part.length))
+        return Part(str(attempt), outcome.size_bytes, outcome.digest)
 
     def _map(
         self, attempt: AttemptId, split: InputSplit, path: str, progress: Callable[[float], None]
     ) -> Outcome:
         def mapped(bad: Quarantine | None) -> Outcome:
+            if not self.reducers:
+                place = self._place(str(attempt))
+                return map_to_part(self._functions, split, place, progress, bad)
             return run_map(
                 self._functions,
                 split,
@@ -227,7 +243,7 @@ class Attempts:
         if not self._skip_bad_records:
             return mapped(None)
         code = UserCode(_traceback, context.counters, context.restore_counters)
-        aside = self._place(str(attempt))
+        aside = self.bad_path(str(attempt))
         bad = Quarantine(self._skip_bad_records, aside, f"{path}.note", str(attempt.task), code)
         try:
             return mapped(None)
@@ -238,8 +254,12 @@ class Attempts:
         bad.careful = True
         return mapped(bad)
 
-    def reduce(self, partition: int) -> tuple[str, Outcome]:
-        """Reduce one partition; the attempt's name, and what came of it. Raises as `map`."""
+    def bad_path(self, attempt: str) -> str:
+        """Where a map sets records aside, as `OutputDirectory.bad_path`."""
+        return self._place(f"{attempt}.bad")
+
+    def reduce(self, partition: int) -> Part:
+        """Reduce one partition; what it wrote. Raises as `map`."""
         attempt = AttemptId(TaskId(REDUCE, partition), 0)
         scratch = os.path.join(self._directory, f"{attempt}.scratch")
         context.begin_attempt()
@@ -252,7 +272,7 @@ class Attempts:
                 lambda done: None,
             )
             self._count(outcome)
-        return str(attempt), outcome
+        return Part(str(attempt), outcome.size_bytes, outcome.digest)
 
     def _count(self, outcome: Outcome) -> None:
         done = done_message(outcome)

@@ -98,6 +98,31 @@ def test_without_options_it_cuts_the_output_as_the_embedded_cluster_does(site: S
     assert f"  result    {site.directory}/out\n" in done.out
 
 
+MAPS = """\
+import helping
+import pytxmr
+
+def mapper(key, value):
+    yield value, helping.read(pytxmr.side_file("names.txt"))
+    assert "bad" not in value
+"""
+
+
+def test_a_job_without_reducer_with_a_module_and_a_side_file_gives_the_same(site: Site) -> None:
+    job = site.write("job.py", MAPS)
+    site.write("helping.py", "def read(path):\n    return open(path).read()\n")
+    site.write("names.txt", "n")
+    site.write("in.txt", "a\nbad\nb\n")
+    for runner in ("local", "inline"):
+        words = ("--file", "names.txt", "--split-size", 5, "--skip-bad-records", 1)
+        done = site.pytxmr("run", job, "in.txt", *words, "--runner", runner, "-o", runner)
+        assert done.status == 0, done.err
+    found = written(site.directory / "inline")
+    assert found == written(site.directory / "local")
+    assert found["part-00000"] + found["part-00001"] == b"a\tn\nb\tn\n"
+    assert "succeeded" in done.out
+
+
 def test_a_breakpoint_in_the_mapper_gets_what_is_typed(site: Site) -> None:
     job = site.write("job.py", STOPS)
     site.write("in.txt", "a\nstop\nb\n")

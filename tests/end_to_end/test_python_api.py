@@ -59,6 +59,21 @@ print(list(second), second.output)
     ]
 
 
+def test_pairs_that_were_written_with_their_types_come_with_them(site: Site) -> None:
+    site.write(
+        "typed.py",
+        """\
+from pytxmr import writers
+writer = writers.msgpack
+def mapper(key, value):
+    yield (value, key), {"at": [key]}
+""",
+    )
+    done = script(site, 'import pytxmr\nprint(list(pytxmr.run("typed.py", "in.txt", "out")))')
+    assert done.status == 0, done.err
+    assert done.out == "[(('a b', 0), {'at': [0]}), (('b', 4), {'at': [4]})]\n"
+
+
 @pytest.mark.parametrize("runner", ["local", "inline"])
 def test_progress_is_called_with_statuses_and_the_runner_may_be_chosen(
     site: Site, runner: str
@@ -148,11 +163,20 @@ def test_a_job_that_fails_raises_with_the_users_traceback(site: Site, runner: st
     assert site.listing() == before
 
 
+@pytest.mark.parametrize("runner", ["local", "inline"])
+def test_an_error_at_the_modules_top_level_is_shown_where_it_is(site: Site, runner: str) -> None:
+    site.write("job.py", "import nothing_there\n")
+    done = script(site, f'import pytxmr\npytxmr.run("job.py", "in.txt", "out", runner={runner!r})')
+    assert done.status == 1
+    assert f'File "{site.directory}/job.py", line 1, in <module>' in done.err
+    assert not (site.directory / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ('"job.py", "in.txt", "out", reducer=3, reducrs=3', "did you mean reducers?"),
-        ('"job.py", "in.txt", "out", reducers="x"', "'x' is not a number from 1 up"),
+        ('"job.py", "in.txt", "out", reducers="x"', "'x' is not a number from"),
         ('"job.py", "in.txt", "out", params={"leest": 1}', "did you mean least?"),
         ('"job.py", "in.txt", "out", params={"least": [1]}', "least is list; it must be str"),
         ('"job.py", "in.txt", "out", runner="inline", workers=1', "--workers means nothing"),
