@@ -16,7 +16,7 @@ from typing import Any
 
 from pytxmr.errors import AttemptFailed, BadJob
 from pytxmr.job import loading
-from pytxmr.job.context import begin_job
+from pytxmr.job.context import begin_job, begin_side_files
 from pytxmr.job.shipping import Beside
 from pytxmr.model import JobCode, JobFunctions
 from pytxmr.records.attempt import bind_sample
@@ -75,6 +75,7 @@ def run_inline(
     *,
     params: Mapping[str, Any] | None = None,
     names: Mapping[str, str] | None = None,
+    side_files: Mapping[str, str | os.PathLike[str]] | None = None,
     reducers: int = 1,
     splits: int = 1,
     skip_bad_records: int = 0,
@@ -86,7 +87,8 @@ def run_inline(
     ``records``: lines, as str or bytes without their ends, which the job's reader gets if it has
     one; or pairs, which the mapper gets as they are; or a `pathlib.Path`, or several, of files,
     directories or globs. ``params`` and ``names`` are what ``-D`` and ``--mapper NAME`` say:
-    ``{"terms": 3}``, ``{"mapper": "other"}``. The input is cut into ``splits`` pieces, one or two
+    ``{"terms": 3}``, ``{"mapper": "other"}``; ``side_files`` are paths, by the names that the job
+    calls them. The input is cut into ``splits`` pieces, one or two
     more if it is several files.
 
     An exception in the job's functions comes out as it is, with a note of the record or key at
@@ -99,6 +101,7 @@ def run_inline(
         tempfile.TemporaryDirectory(prefix="pytxmr-") as directory,
     ):
         try:
+            begin_side_files(_found(side_files or {}))
             functions = _bound(job, params or {}, names or {})
             return _run(functions, records, reducers, splits, skip_bad_records, directory)
         except AttemptFailed as error:
@@ -188,6 +191,14 @@ def _bound(job: Any, params: Mapping[str, Any], names: Mapping[str, str]) -> Job
     values = _values(loading.declared_params(module, code), params)
     begin_job(values)
     return loading.bind(module, code, values)
+
+
+def _found(side_files: Mapping[str, str | os.PathLike[str]]) -> dict[str, str]:
+    paths = {name: os.path.abspath(os.fspath(path)) for name, path in side_files.items()}
+    for name, path in paths.items():
+        if not os.path.exists(path):
+            raise BadJob(f"side_files: there is no {path}, which is to be {name}")
+    return paths
 
 
 def _code_of(job: Any, names: dict[str, str]) -> tuple[JobCode, ModuleType | None]:

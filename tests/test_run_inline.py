@@ -143,6 +143,22 @@ def test_the_jobs_parameters_and_counters_end_with_it() -> None:
         pytxmr.params.clear()
 
 
+def test_side_files_are_found_by_their_names(tmp_path: Path) -> None:
+    (tmp_path / "stop.txt").write_text("a")
+
+    def mapper(key: Any, value: Any) -> Any:
+        if value not in Path(pytxmr.side_file("stop words")).read_text():
+            yield value, 1
+
+    job = module(mapper=mapper)
+    found = run_inline(job, ["a", "b"], side_files={"stop words": tmp_path / "stop.txt"})
+    assert found.pairs == [("b", 1)]
+    with pytest.raises(FileNotFoundError):
+        run_inline(job, ["a"])
+    with pytest.raises(BadJob, match=r"there is no .*gone, which is to be x"):
+        run_inline(job, ["a"], side_files={"x": tmp_path / "gone"})
+
+
 def test_other_functions_can_be_named() -> None:
     job = module(other=words, reducer=added)
     assert run_inline(job, ["a"], names={"mapper": "other"}).pairs == [("a", 1)]
