@@ -68,6 +68,17 @@ def test_module_that_is_missing_is_refused_before_anything_runs(site: Site) -> N
     assert not (site.directory / "out").exists()
 
 
+def test_module_of_the_working_directory_is_not_taken_for_one_of_the_job(site: Site) -> None:
+    site.write("in.txt", "a\n")
+    site.write("helpers.py", "")
+    write(site.directory / "jobs", FILES | {"job.py": "import helpers\n" + JOB})
+    job = site.directory / "jobs" / "job.py"
+    done = site.run(job, "in.txt")
+    assert done.status == 2
+    assert "No module named 'helpers'" in done.err
+    assert site.run(job, "in.txt", "--py-files", "helpers.py").status == 0
+
+
 SIDE = """\
 import os
 import pytxmr
