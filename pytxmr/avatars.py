@@ -117,6 +117,10 @@ class ClientAvatar(pb.Avatar):
         return self._book.logs(job, task, bool(failed_only))
 
     @answering
+    def perspective_followLogs(self, job: Any, task: Any, seen: Any, is_over: Any) -> Any:
+        return self._book.follow_logs(job, task, dict(seen), bool(is_over))
+
+    @answering
     def perspective_jobs(self, every: Any = False) -> list[dict[str, Any]]:
         return [_brief(status) for status in self._book.jobs(bool(every))]
 

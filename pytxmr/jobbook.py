@@ -334,6 +334,21 @@ class JobBook:
                     return found
         return found
 
+    async def follow_logs(
+        self, job: Any, task: Any, seen: dict[str, int], is_over: bool
+    ) -> list[tuple[str, str, str, int]]:
+        """What attempts have printed since, beginning with the tracker of each (see
+        `AttemptLogs.following`). A tracker that does not answer is left for the next time.
+        """
+        self.status(job)
+        wanted = None if task is None else str(TaskId.parse(task))
+        found: list[tuple[str, str, str, int]] = []
+        for tracker in self._roster.connected:
+            with suppress(PytxmrError):
+                more = await self._roster.call(tracker, "followLogs", job, wanted, seen, is_over)
+                found += [(tracker, attempt, text, end) for attempt, text, end in more]
+        return found
+
     def _winners(self, job: str) -> set[str]:
         if job in self._history:
             raise NotFound(f"which attempts of {job} failed is forgotten; leave out --failed")

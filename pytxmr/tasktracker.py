@@ -411,6 +411,13 @@ class TaskTrackerVerbs(pb.Referenceable):
         return self._tracker.logs.read(checked_job_id(job), str(AttemptId.parse(attempt)))
 
     @answering
+    def remote_followLogs(
+        self, who: Any, job: Any, task: Any, seen: Any, is_over: Any
+    ) -> list[tuple[str, str, int]]:
+        self._check(who)
+        return self._tracker.logs.following(checked_job_id(job), task, dict(seen), bool(is_over))
+
+    @answering
     def remote_dropLogs(self, who: Any, job: Any) -> None:
         self._check(who)
         self._tracker.logs.drop(checked_job_id(job))

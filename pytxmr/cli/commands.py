@@ -212,6 +212,9 @@ def destroy(options: argparse.Namespace) -> int:
 
 
 def logs(options: argparse.Namespace) -> int:
+    if options.follow:
+        return _patiently(options, lambda j, i: _follow_logs(j, i, options.job, options.task))
+
     async def show(jobtracker: Peer, interrupts: Interrupts) -> int:
         for log in await jobtracker.call("logs", options.job, options.task, options.failed):
             print(f"=== {options.job}@{log['attempt']} on {log['tracker']}")
@@ -219,6 +222,31 @@ def logs(options: argparse.Namespace) -> int:
         return 0
 
     return _with_cluster(options, show)
+
+
+async def _follow_logs(
+    jobtracker: Patient, interrupts: Interrupts, job: str, task: str | None
+) -> int:
+    seen: dict[str, int] = {}
+    last: tuple[str, str] | None = None
+    while True:
+        status = await interrupts.unless(jobtracker.ask("wait", job, _POLL_SECONDS))
+        is_over = status is not None and bool(status["outcome"])
+        # What is printed last is there before the job has ended.
+        while more := await interrupts.unless(
+            jobtracker.ask("followLogs", job, task, seen, is_over)
+        ):
+            for tracker, attempt, text, end in more:
+                if last != (tracker, attempt):
+                    last = (tracker, attempt)
+                    print(f"=== {job}@{attempt} on {tracker}")
+                sys.stdout.write(text)
+                if is_over and not text.endswith("\n"):
+                    sys.stdout.write("\n")
+                seen[attempt] = end
+            sys.stdout.flush()
+        if is_over:
+            return 0
 
 
 def jobs(options: argparse.Namespace) -> int:

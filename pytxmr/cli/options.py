@@ -105,7 +105,11 @@ def build_parser(
     logs = commands.add_parser("logs", help="what a job's attempts printed")
     logs.add_argument("job", metavar="JOB", help="the job's id, as Job001")
     logs.add_argument("--task", metavar="TASK", help="only this task, as Map001 or Reduce000")
-    logs.add_argument("--failed", action="store_true", help="leave out the attempts that counted")
+    which = logs.add_mutually_exclusive_group()
+    which.add_argument("--failed", action="store_true", help="leave out the attempts that counted")
+    which.add_argument(
+        "--follow", action="store_true", help="show what they print as they do, to the job's end"
+    )
     _add_cluster_options(logs)
     jobs = commands.add_parser("jobs", help="the cluster's jobs, a line each")
     jobs.add_argument("--all", action="store_true", help="also those from before the last restart")

@@ -764,7 +764,7 @@ async def _hostile_tracker(world: World, site: Site, fault: Fault, visit: Visit)
         await _in_vain(visit, f"{call!r:.300}", peer.call(*call))
     jobtracker = world.jobtracker
     if jobtracker is not None:
-        taken = [name for name in jobtracker.plan.cluster.trackers if name.startswith("t99")]
+        taken = [name for name in jobtracker.cluster.trackers if name.startswith("t99")]
         if taken:
             visit.violate(f"is taken for {taken}")
     peer.disconnect()

@@ -367,3 +367,35 @@ def test_workers_of_a_killed_tasktracker_die_and_its_successor_owns_nothing(
     assert own.jobs_on_disk() == []
     own.close()
     own.site.assert_clean()
+
+
+def test_logs_are_followed_from_the_first_line_to_the_end_of_the_job(
+    cluster: Cluster, gate: Gate, tmp_path: Path
+) -> None:
+    job = tmp_path / "job.py"
+    job.write_text(
+        Gate.SOURCE
+        + f"""
+def mapper(key, value):
+    print("before")
+    gate({str(gate.directory)!r})
+    print("after", end="")
+    yield value, 1
+
+def reducer(key, values):
+    yield key, sum(values)
+"""
+    )
+    (tmp_path / "in.txt").write_text("a\n")
+    words = ["submit", job, tmp_path / "in.txt", "--output", tmp_path / "out"]
+    name = cluster.site.pytxmr(*words).out.strip()
+    gate.reached()
+    following = cluster.site.start(*PYTXMR, "logs", name, "--follow")
+    following.saw(rf"^=== {name}@Map001\.0 on \w+\.\d+$\n^before$")
+    gate.open()
+    assert following.ended() == 0, following.err
+    assert following.out.endswith("\nbefore\nafter\n")
+    assert following.out.count("before") == 1
+    other = cluster.site.pytxmr("logs", name, "--follow", "--task", "Reduce000")
+    assert (other.status, other.out) == (0, "")
+    assert cluster.site.pytxmr("destroy", name).status == 0

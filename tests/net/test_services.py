@@ -459,6 +459,7 @@ async def test_a_call_for_another_incarnation_is_stale(site):
         "destroyJob": ("Job001", False),
         "listLogs": ("Job001",),
         "readLog": ("Job001", "Map001.0"),
+        "followLogs": ("Job001", None, {}, False),
         "dropLogs": ("Job001",),
     }
     stale = [
