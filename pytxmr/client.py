@@ -25,6 +25,7 @@ from pytxmr.job.shipping import Beside, read_py_files
 from pytxmr.model import FileRange, InputSplit, JobCode, JobFunctions, JobSpec, SideFile
 from pytxmr.net.login import log_in
 from pytxmr.net.remote import CALL_SECONDS, Peer, answering
+from pytxmr.records import kinds
 from pytxmr.records.codec import pack_column, use_pickle
 from pytxmr.records.compression import CODECS, missing
 from pytxmr.records.formats import Reader
@@ -106,7 +107,9 @@ def make_spec(options: JobOptions) -> JobSpec:
     modules.complete(code.source, code.filename)
     code = replace(code, modules=modules.shipped())
     loading.declare_values(module, code)
-    use_pickle(False)  # It is for workers: this process may be a tasktracker as well.
+    # That they can be is all to know here: this process may be a tasktracker as well.
+    kinds.declare(())
+    use_pickle(False)
     params = loading.convert_params(loading.declared_params(module, code), options.params)
     loading.begin_job(params)
     functions = loading.bind(module, code, params)

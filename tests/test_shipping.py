@@ -12,10 +12,12 @@ from textwrap import dedent
 import pytest
 
 from pytxmr.client import JobOptions, make_spec
-from pytxmr.errors import BadJob, PeerBroke
+from pytxmr.errors import BadJob, PeerBroke, Uncarryable
 from pytxmr.job import context, shipping
 from pytxmr.job.loading import load
 from pytxmr.model import JobCode, JobSpec
+from pytxmr.records import kinds
+from pytxmr.records.codec import check_value, use_pickle
 
 JOB = """
 {imports}
@@ -35,6 +37,8 @@ def nothing_left_behind() -> Iterator[None]:
     yield
     context.begin_job(params)
     context.begin_side_files({})
+    kinds.declare(())
+    use_pickle(False)
     with shipping.importing({}):
         pass
     sys.meta_path[:] = finders
@@ -321,6 +325,49 @@ def test_a_side_file_that_may_not_be_asked_for_may_be_missing(tmp_path: Path) ->
     body = "if value: pytxmr.side_file('stop.txt')"
     write(tmp_path, {"job.py": job("import pytxmr", body)})
     assert with_files(tmp_path).files == ()
+
+
+def test_what_a_job_says_of_its_values_is_for_those_who_load_it_to_run_it(tmp_path: Path) -> None:
+    files = {"helpers.py": "class Odd: pass"}
+    write(tmp_path, files | {"job.py": job("from helpers import Odd\nserializer = 'pickle'")})
+    code = spec_of(tmp_path).code
+    with pytest.raises(Uncarryable):
+        check_value([object()])
+    says(code)
+    check_value([object()])
+    use_pickle(False)
+    codecs = "codecs = {Odd: (str, len)}"
+    write(tmp_path, {"job.py": job(f"from helpers import Odd\n{codecs}", said="Odd()")})
+    code = spec_of(tmp_path).code
+    odd = says(code)
+    check_value(odd)
+    spec_of(tmp_path)
+    with pytest.raises(Uncarryable):
+        check_value(odd)
+
+
+@pytest.mark.parametrize(
+    ("said", "because"),
+    [
+        ("serializer = 'pickel'", "not msgpack or pickle; did you mean pickle?"),
+        ("serializer = 7", "serializer is 7"),
+        ("codecs = [1]", "1 is not a class"),
+        ("class Job:\n    serializer = 'json'", "serializer is 'json'"),
+    ],
+)
+def test_values_that_cannot_be_carried_so_are_refused(
+    tmp_path: Path, said: str, because: str
+) -> None:
+    write(tmp_path, {"job.py": job(said)})
+    name = f"{tmp_path}/job.py:Job" if "class" in said else f"{tmp_path}/job.py"
+    with pytest.raises(BadJob) as caught:
+        make_spec(JobOptions(name, ("in",), f"{tmp_path}/out"))
+    assert because in caught.value.message
+
+
+def test_a_job_may_import_what_python_calls_codecs(tmp_path: Path) -> None:
+    write(tmp_path, {"job.py": job("import codecs", said="codecs.encode('a', 'rot13')")})
+    assert says(spec_of(tmp_path).code) == "n"
 
 
 def test_annotations_mean_in_a_job_what_its_own_imports_say(tmp_path: Path) -> None:
