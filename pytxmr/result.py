@@ -12,7 +12,7 @@ from pytxmr.errors import JobFailed, PytxmrError
 from pytxmr.model import FileRange
 from pytxmr.records.pairfile import MAGIC, PairReader
 from pytxmr.records.rawreaders import read_fully
-from pytxmr.records.readers import line_blocks, open_range
+from pytxmr.records.readers import Reading, line_blocks, open_range
 
 Failure = TypeVar("Failure", bound=PytxmrError)
 
@@ -66,7 +66,7 @@ class Result:
         for path in self.parts:
             part = _whole(path)
             if _has_pairs(part):
-                for block in PairReader().blocks(part):
+                for block in PairReader().blocks(part, Reading()):
                     yield from block.raw
                 continue
             for line in _lines(part):

@@ -6,19 +6,20 @@ counted from 0.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
-from twisted.internet.defer import succeed
+from twisted.internet.defer import Deferred, succeed
 
 from pytxmr import jobbook, joblife, jobwork, roster, segments, state, store, tasktracker
-from pytxmr.errors import PytxmrError
-from pytxmr.net import fetch
+from pytxmr.errors import NotFound, PytxmrError, TooLarge
+from pytxmr.net import broker, fetch, kvserver, login, remote
 from pytxmr.plan import cluster, eventlog, jobstate, snapshot, tasks
 from pytxmr.plan import events as ev
-from pytxmr.records import quarantine, spill
+from pytxmr.records import codec, mapping, quarantine, spill
 from pytxmr.simulation.runs import scratch
 from pytxmr.storage import output
 
@@ -138,8 +139,6 @@ def a_segment_that_is_cut_short_is_taken(patch: pytest.MonkeyPatch) -> None:
 def an_answer_does_not_say_which_request_it_answers(patch: pytest.MonkeyPatch) -> None:
     def head(request: bytes, lengths: Any) -> bytes:
         return ("= " + " ".join(map(str, lengths)) + " 0").encode()
-
-    from pytxmr.net import kvserver
 
     patch.setattr(kvserver, "answer_head", head)
     patch.setattr(fetch, "answer_head", head)
@@ -308,8 +307,6 @@ def a_submission_that_is_repeated_is_another_job(patch: pytest.MonkeyPatch) -> N
 @defect
 def a_connection_has_no_keepalive(patch: pytest.MonkeyPatch) -> None:
     """And a call no deadline: a half-open connection is never noticed."""
-    from twisted.internet.defer import Deferred
-
     from pytxmr.simulation.network import End
 
     patch.setattr(End, "setTcpKeepAlive", nothing)
@@ -415,6 +412,192 @@ def a_snapshot_forgets_what_maps_have_put_out(patch: pytest.MonkeyPatch) -> None
     snapshot_without(patch, "digest", "")
 
 
+@defect
+def input_that_is_not_utf_8_is_altered(patch: pytest.MonkeyPatch) -> None:
+    split = mapping.split_text
+
+    def split_text(offset: int, data: bytes) -> Any:
+        places, lines = split(offset, data)
+        return places, [line.encode("utf-8", "replace").decode() for line in lines]
+
+    patch.setattr(mapping, "split_text", split_text)
+
+
+@defect
+def what_cannot_be_carried_is_tried_again(patch: pytest.MonkeyPatch) -> None:
+    not_final(patch, "cannot be carried")
+
+
+@defect
+def what_is_no_pair_is_tried_again(patch: pytest.MonkeyPatch) -> None:
+    not_final(patch, "not a pair")
+
+
+def not_final(patch: pytest.MonkeyPatch, what: str) -> None:
+    ended = jobstate.JobState._attempt_ended_badly
+
+    def ended_badly(self: Any, event: Any, now: float) -> Any:
+        if what in event.error.message:
+            event.error.details["final"] = False
+        return ended(self, event, now)
+
+    patch.setattr(jobstate.JobState, "_attempt_ended_badly", ended_badly)
+
+
+@defect
+def what_cannot_be_carried_travels_as_text(patch: pytest.MonkeyPatch) -> None:
+    def text(value: Any, depth: int = 0) -> None:
+        """Anything goes."""
+
+    def extended(value: Any) -> Any:
+        return str(value) if isinstance(value, complex) else extend(value)
+
+    extend = codec._extend
+    patch.setattr(codec, "check_value", text)
+    patch.setattr(codec, "_extend", extended)
+
+
+# ---- strangers
+
+
+@defect
+def a_stranger_may_send_without_end(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(broker, "LOGIN_BYTES", 1 << 40)
+
+
+@defect
+def a_login_has_no_deadline(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(login, "LOGIN_SECONDS", 1e6)
+
+
+@defect
+def any_secret_is_right(patch: pytest.MonkeyPatch) -> None:
+    same = login.SecretChecker._avatar_id
+    patch.setattr(login.SecretChecker, "_avatar_id", lambda self, matches, role: same(True, role))
+
+
+@defect
+def strangers_are_not_made_to_go_for_others(patch: pytest.MonkeyPatch) -> None:
+    def came(self: Any, there: Any) -> None:
+        self.connections += 1
+        self.strangers[there] = None
+
+    patch.setattr(login.LoginFactory, "came", came)
+
+
+@defect
+def lists_may_be_nested_without_end(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(broker, "MOST_NESTED", 1 << 40)
+
+
+@defect
+def lists_may_be_long_without_end(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(broker, "MOST_ITEMS", 1 << 1000)
+
+
+@defect
+def whoever_does_not_read_is_not_cut_off(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(broker, "STALL_SECONDS", 1e6)
+
+
+@defect
+def jobs_ids_are_not_looked_at(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(jobtracker, "checked_job_id", lambda job: job)
+
+
+@defect
+def what_there_is_not_is_not_answered(patch: pytest.MonkeyPatch) -> None:
+    answer = remote._error_answer
+
+    def silent(failure: Any, name: str) -> Any:
+        return Deferred() if failure.check(NotFound) else answer(failure, name)
+
+    patch.setattr(remote, "_error_answer", silent)
+
+
+@defect
+def what_is_too_large_is_not_answered(patch: pytest.MonkeyPatch) -> None:
+    answer = remote._error_answer
+
+    def silent(failure: Any, name: str) -> Any:
+        return Deferred() if failure.check(TooLarge) else answer(failure, name)
+
+    patch.setattr(remote, "_error_answer", silent)
+
+
+@defect
+def messages_may_be_of_any_size(patch: pytest.MonkeyPatch) -> None:
+    pack = remote.pack
+
+    def packed(values: Any) -> Any:
+        with pytest.MonkeyPatch.context() as within:
+            within.setattr(remote, "MESSAGE_BYTES", 1 << 40)
+            return pack(values)
+
+    patch.setattr(remote, "pack", packed)
+
+
+@defect
+def whoever_speaks_for_a_tracker_is_believed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(roster.Roster, "check_who", lambda self, who: str(who))
+
+
+@defect
+def an_address_that_is_none_is_taken(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(jobtracker, "_HOST", re.compile(".*", re.DOTALL))
+
+
+@defect
+def a_store_waits_for_requests_without_end(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(kvserver, "STRANGER_SECONDS", 1e6)
+
+
+@defect
+def a_store_waits_for_readers_without_end(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(kvserver, "STALL_SECONDS", 1e6)
+
+
+@defect
+def a_store_takes_lines_of_any_length(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(kvserver.KeyValueProtocol, "MAX_LENGTH", 1 << 40)
+
+
+@defect
+def a_store_lets_everybody_in(patch: pytest.MonkeyPatch) -> None:
+    def takes(self: Any, connection: Any) -> bool:
+        self._connections.add(connection)
+        self.strangers[connection] = None
+        return True
+
+    patch.setattr(kvserver.KeyValueFactory, "takes", takes)
+
+
+@defect
+def signatures_and_tokens_are_not_checked(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(kvserver, "same", lambda expected, given: True)
+
+
+@defect
+def other_machines_are_trusted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(kvserver, "is_loopback", lambda host: True)
+
+
+@defect
+def spills_that_are_not_known_are_looked_for(patch: pytest.MonkeyPatch) -> None:
+    def open_attempt(self: Any, job: str, attempt: Any) -> Any:
+        return open_spill(self.spill_path(job, attempt))
+
+    def open_spill(path: str) -> Any:
+        return store.os.open(path, store.os.O_RDONLY), []
+
+    patch.setattr(store.KeyValueStore, "open_attempt", open_attempt)
+
+
+@defect
+def what_a_stranger_has_opened_counts_for_ever(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(kvserver.KeyValueFactory, "left", nothing)
+
+
 #: A seed that shows each. It is tried first; if it does not, since schedules have changed, all are,
 #: from 0 on, and whoever reads that the test has become slow writes the new one down.
 SHOWN_BY = {
@@ -427,7 +610,7 @@ SHOWN_BY = {
     "what a mapper counts before it raises counts": 8,
     "a failed job leaves its output": 9,
     "the bad records of different maps are not added up": 9,
-    "a tracker that is back is not told again what to do": 10,
+    "a tracker that is back is not told again what to do": 12,
     "reports are acknowledged before they are logged": 10,
     "a tracker is forgotten with the life that it registered in": 10,
     "a tracker that is back is not told which jobs are over": 14,
@@ -435,7 +618,7 @@ SHOWN_BY = {
     "a stale incarnation is taken back": 16,
     "an attempt of a lost tracker still counts as running": 16,
     "the incarnation that a tracker was is taken back however long it was gone": 17,
-    "a connection has no keepalive": 17,
+    "a connection has no keepalive": 36,
     "completed maps do not run again": 18,
     "the counters of a map that ran again are added": 18,
     "the counters of an outrun attempt count": 41,
@@ -457,6 +640,31 @@ SHOWN_BY = {
     "damage counts against the reduce that finds it": 252,
     "what cannot be logged is taken for logged": 263,
     "a commit begins before the log has what it follows from": 302,
+    "input that is not utf 8 is altered": 1,
+    "what a stranger has opened counts for ever": 2,
+    "a store waits for readers without end": 3,
+    "signatures and tokens are not checked": 6,
+    "what there is not is not answered": 8,
+    "whoever speaks for a tracker is believed": 11,
+    "what cannot be carried travels as text": 18,
+    "a store waits for requests without end": 20,
+    "an address that is none is taken": 20,
+    "what cannot be carried is tried again": 22,
+    "what is no pair is tried again": 28,
+    "a login has no deadline": 40,
+    "strangers are not made to go for others": 40,
+    "messages may be of any size": 74,
+    "whoever does not read is not cut off": 75,
+    "a store lets everybody in": 80,
+    "jobs ids are not looked at": 89,
+    "a store takes lines of any length": 95,
+    "spills that are not known are looked for": 107,
+    "a stranger may send without end": 131,
+    "lists may be long without end": 232,
+    "other machines are trusted": 276,
+    "any secret is right": 279,
+    "what is too large is not answered": 553,
+    "lists may be nested without end": 653,
 }
 
 

@@ -40,6 +40,13 @@ if TYPE_CHECKING:
     from pytxmr.simulation.machine import Machine
     from pytxmr.simulation.world import Site, World
 
+#: What is promised to hold, whatever becomes of these names.
+_LOGIN_SECONDS = login.LOGIN_SECONDS
+_LOGIN_BYTES = broker.LOGIN_BYTES
+_STRANGER_SECONDS = kvserver.STRANGER_SECONDS
+_STALL_SECONDS = kvserver.STALL_SECONDS
+_DEAF_SECONDS = broker.STALL_SECONDS
+_LINE_BYTES = kvserver.KeyValueProtocol.MAX_LENGTH
 #: What a deadline is checked with: what a connection, or a few pieces of data, take at most.
 _SPARE_SECONDS = 2.0
 #: What somebody takes to be refused, or cut off, who sends some hundred KiB.
@@ -228,24 +235,24 @@ def _once(
 
 @_stranger(CONTROL_PORT)
 def _mute_at_the_jobtracker(world: World, site: Site, fault: Fault) -> None:
-    _once(world, site, fault, login.LOGIN_SECONDS + _SPARE_SECONDS)
+    _once(world, site, fault, _LOGIN_SECONDS + _SPARE_SECONDS)
 
 
 @_stranger(SHUFFLE_PORT, slow=True)
 def _mute_at_a_store(world: World, site: Site, fault: Fault) -> None:
-    _once(world, site, fault, kvserver.STRANGER_SECONDS + _SPARE_SECONDS)
+    _once(world, site, fault, _STRANGER_SECONDS + _SPARE_SECONDS)
 
 
 @_stranger(CONTROL_PORT)
 def _dribbling_at_the_jobtracker(world: World, site: Site, fault: Fault) -> None:
     said = _text(b"pb") + _message(_text(b"client"))
-    _once(world, site, fault, login.LOGIN_SECONDS + _SPARE_SECONDS, said, pause=0.5)
+    _once(world, site, fault, _LOGIN_SECONDS + _SPARE_SECONDS, said, pause=0.5)
 
 
 @_stranger(SHUFFLE_PORT, slow=True)
 def _dribbling_at_a_store(world: World, site: Site, fault: Fault) -> None:
     said = b"Job001@Map001@0 and so on and on, without an end"
-    _once(world, site, fault, kvserver.STRANGER_SECONDS + _SPARE_SECONDS, said, pause=3.0)
+    _once(world, site, fault, _STRANGER_SECONDS + _SPARE_SECONDS, said, pause=3.0)
 
 
 def _flood(world: World, site: Site, fault: Fault, count: int, seconds: float) -> Visit:
@@ -266,7 +273,7 @@ def _flood(world: World, site: Site, fault: Fault, count: int, seconds: float) -
 def _flood_at_the_jobtracker(world: World, site: Site, fault: Fault) -> None:
     """Whoever has the secret still gets in."""
     count = login.MOST_STRANGERS + 5
-    visit = _flood(world, site, fault, count, login.LOGIN_SECONDS + 1.0 + _SPARE_SECONDS)
+    visit = _flood(world, site, fault, count, _LOGIN_SECONDS + 1.0 + _SPARE_SECONDS)
 
     async def friend() -> None:
         try:
@@ -288,7 +295,7 @@ def _flood_at_the_jobtracker(world: World, site: Site, fault: Fault) -> None:
 @_stranger(SHUFFLE_PORT, slow=True)
 def _flood_at_a_store(world: World, site: Site, fault: Fault) -> None:
     count = kvserver.MOST_CONNECTIONS + 5
-    seconds = kvserver.STRANGER_SECONDS + 1.0 + _SPARE_SECONDS
+    seconds = _STRANGER_SECONDS + 1.0 + _SPARE_SECONDS
     visit = _flood(world, site, fault, count, seconds)
 
     def look() -> None:
@@ -309,7 +316,7 @@ def _factory(site: Site) -> Any:
 @_stranger(SHUFFLE_PORT, slow=True)
 def _deaf_at_a_store(world: World, site: Site, fault: Fault) -> None:
     """Asks for much, and does not read it."""
-    visit = Visit(world, fault, kvserver.STALL_SECONDS + _SPARE_SECONDS)
+    visit = Visit(world, fault, _STALL_SECONDS + _SPARE_SECONDS)
     caller = _call(visit, world.beside, _at(site), b"help\n" * 300)
     made = caller.connectionMade
 
@@ -372,7 +379,7 @@ _LONG = _list(900) + _text(b"x" * 500) * 100
 @_stranger(CONTROL_PORT)
 def _garbage_at_the_jobtracker(world: World, site: Site, fault: Fault) -> None:
     said = _GARBAGE[fault.number % len(_GARBAGE)]
-    _once(world, site, fault, login.LOGIN_SECONDS + _SPARE_SECONDS, said)
+    _once(world, site, fault, _LOGIN_SECONDS + _SPARE_SECONDS, said)
 
 
 @_stranger(SHUFFLE_PORT)
@@ -386,14 +393,13 @@ def _garbage_at_a_store(world: World, site: Site, fault: Fault) -> None:
 def _bomb_before_the_login(world: World, site: Site, fault: Fault) -> None:
     bombs = (_LONG, *_BOMBS)
     said = _text(b"pb") + bombs[fault.number % len(bombs)]
-    most = broker.LOGIN_BYTES + _ON_THE_WAY
-    _once(world, site, fault, login.LOGIN_SECONDS + _SPARE_SECONDS, said, most=most)
+    most = _LOGIN_BYTES + _ON_THE_WAY
+    _once(world, site, fault, _LOGIN_SECONDS + _SPARE_SECONDS, said, most=most)
 
 
 @_stranger(SHUFFLE_PORT)
 def _giant_line(world: World, site: Site, fault: Fault) -> None:
-    most = kvserver.KeyValueProtocol.MAX_LENGTH
-    said = b"x" * (most + WINDOW_BYTES * (1 + fault.number % 20))
+    said = b"x" * (_LINE_BYTES + WINDOW_BYTES * (1 + fault.number % 20))
     beside = fault.number % 2 == 0
 
     def judge(visit: Visit, heard: bytes) -> None:
@@ -407,7 +413,7 @@ def _giant_line(world: World, site: Site, fault: Fault) -> None:
         _SOON_SECONDS,
         said,
         beside=beside,
-        most=most + _ON_THE_WAY,
+        most=_LINE_BYTES + _ON_THE_WAY,
         judge=judge,
     )
 
@@ -616,7 +622,7 @@ async def _bomb_after_the_login(world: World, site: Site, fault: Fault, visit: V
     await lost
 
 
-@_conversing(broker.STALL_SECONDS + _SPARE_SECONDS, slow=True)
+@_conversing(_DEAF_SECONDS + _SPARE_SECONDS, slow=True)
 async def _deaf_client(world: World, site: Site, fault: Fault, visit: Visit) -> None:
     """Asks for much, and does not read it."""
     peer = await _log_in(world, b"client")
