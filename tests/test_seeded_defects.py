@@ -502,7 +502,7 @@ def whoever_does_not_read_is_not_cut_off(patch: pytest.MonkeyPatch) -> None:
 
 @defect
 def jobs_ids_are_not_looked_at(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(jobtracker, "checked_job_id", lambda job: job)
+    patch.setattr(jobbook, "checked_job_id", lambda job: job)
 
 
 @defect
@@ -544,7 +544,7 @@ def whoever_speaks_for_a_tracker_is_believed(patch: pytest.MonkeyPatch) -> None:
 
 @defect
 def an_address_that_is_none_is_taken(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(jobtracker, "_HOST", re.compile(".*", re.DOTALL))
+    patch.setattr(roster, "_HOST", re.compile(".*", re.DOTALL))
 
 
 @defect
