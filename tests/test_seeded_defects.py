@@ -639,7 +639,7 @@ SHOWN_BY = {
     "a commit is not made again by the next life": 134,
     "damage counts against the reduce that finds it": 252,
     "what cannot be logged is taken for logged": 263,
-    "a commit begins before the log has what it follows from": 302,
+    "a commit begins before the log has what it follows from": 164,
     "input that is not utf 8 is altered": 1,
     "what a stranger has opened counts for ever": 2,
     "a store waits for readers without end": 3,
