@@ -36,6 +36,7 @@ from pytxmr.model import (
 from pytxmr.net.limits import DEFAULT_MEMORY_BYTES
 from pytxmr.records.attempt import Outcome, bind_sample
 from pytxmr.records.codec import unpack_column
+from pytxmr.records.compressed import SUFFIX_OF
 from pytxmr.records.mapping import map_to_part, run_map
 from pytxmr.records.quarantine import Quarantine, UserCode, too_many
 from pytxmr.records.reducing import run_reduce
@@ -81,6 +82,7 @@ def run(spec: JobSpec, told: Told = lambda status: None) -> dict[str, Any]:
             spec.skip_bad_records,
             spec.memory_bytes,
             spec.codec,
+            spec.compress,
         )
         try:
             return _run(spec, splits, uncut, attempts, output, told)
@@ -118,7 +120,8 @@ def _run(
         status.tell("reducing", maps_done=len(splits), reduces_done=partition)
         parts.append(attempts.reduce(partition))
     status.tell("committing", maps_done=len(splits), reduces_done=attempts.reducers)
-    output.commit(parts, manifest_of(_JOB, spec, attempts.counters), attempts.bad)
+    manifest = manifest_of(_JOB, spec, attempts.counters)
+    output.commit(parts, manifest, attempts.bad, SUFFIX_OF[spec.compress])
     return status.ended(attempts.counters)
 
 
@@ -187,6 +190,7 @@ class Attempts:
         skip_bad_records: int = 0,
         memory_bytes: int | None = None,
         codec: str = "none",
+        compress: str = "none",
     ) -> None:
         self.reducers = reducers
         self.counters: Counter[str] = Counter()
@@ -197,6 +201,7 @@ class Attempts:
         self._skip_bad_records = skip_bad_records
         self._buffer_bytes = buffer_bytes(memory_bytes or DEFAULT_MEMORY_BYTES)
         self._codec = codec
+        self._compress = compress
         self._segments: list[list[Segment]] = [[] for _ in range(reducers)]
         self._first_bad: dict[str, str] = {}
 
@@ -227,7 +232,9 @@ class Attempts:
         def mapped(bad: Quarantine | None) -> Outcome:
             if not self.reducers:
                 place = self._place(str(attempt))
-                return map_to_part(self._functions, split, place, progress, bad)
+                return map_to_part(
+                    self._functions, split, place, progress, bad, compress=self._compress
+                )
             return run_map(
                 self._functions,
                 split,
@@ -270,6 +277,7 @@ class Attempts:
                 self._place(str(attempt)),
                 scratch,
                 lambda done: None,
+                compress=self._compress,
             )
             self._count(outcome)
         return Part(str(attempt), outcome.size_bytes, outcome.digest)

@@ -87,6 +87,24 @@ def test_an_example_writes_the_same_files_inline_as_in_worker_processes(
     assert set(found["inline"]) == {"_SUCCESS", "part-00000", "part-00001", "part-00002"}
 
 
+@pytest.mark.parametrize("reducers", [0, 2])
+def test_the_output_is_compressed_as_in_worker_processes(site: Site, reducers: int) -> None:
+    job = site.write("job.py", RAISES)
+    site.write("in.txt", "a\nb\n" * 1000)
+    found = {}
+    for runner in ("local", "inline"):
+        done = site.pytxmr(
+            "run", job, "in.txt", "-o", runner, "--runner", runner, "--reducers", reducers,
+            "--compress", "gzip",
+        )  # fmt: skip
+        assert done.status == 0, done.err
+        found[runner] = written(site.directory / runner)
+    assert found["inline"].keys() == found["local"].keys()
+    for name in found["inline"].keys() - {"_SUCCESS"}:
+        assert name.endswith(".gz")
+        assert found["inline"][name] == found["local"][name]
+
+
 def test_without_options_it_cuts_the_output_as_the_embedded_cluster_does(site: Site) -> None:
     job = site.write("job.py", RAISES)
     site.write("in.txt", "a\nb\n")
