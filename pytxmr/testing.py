@@ -1,6 +1,7 @@
 """For tests of what you write on pytxmr.
 
-`run_inline` runs a job in the test's own process. Nothing here imports Twisted.
+`run_inline` runs a job in the test's own process, and imports no Twisted. `InMemoryCluster` (see
+`runners.memory`) is for tests of Twisted programs.
 """
 
 from __future__ import annotations
@@ -36,6 +37,14 @@ Pair = tuple[Any, Any]
 _USER_COUNTER = "job: "
 _SAMPLE_KEYS = 2000
 _CHUNK_PAIRS = 1024
+
+
+def __getattr__(name: str) -> Any:
+    if name == "InMemoryCluster":
+        from pytxmr.runners.memory import InMemoryCluster
+
+        return InMemoryCluster
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @dataclass(frozen=True, slots=True)

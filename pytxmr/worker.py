@@ -161,20 +161,7 @@ class Worker:
         """Import the job. Its directory is the working directory, for what its code may write."""
         _limit_data(job["data_bytes"])
         os.chdir(job["directory"])
-        with open(job["source_path"], "rb") as file:
-            shipped = {"source": file.read(), "modules": {}}
-        if job["modules_path"] is not None:
-            with open(job["modules_path"], "rb") as file:
-                shipped["modules"] = msgpack.unpackb(file.read())
-        code = JobCode.from_plain({**job["code"], **shipped})
-        context.begin_side_files(job["side_files"])
-        try:
-            functions = load(code, job["params"])
-        except BadJob as error:
-            raise AttemptFailed(error.message, final=True, **error.details) from error
-        if job["key_sample"] is not None:
-            bind_sample(functions, unpack_column(job["key_sample"]))
-        self._functions = functions
+        self._functions = functions = load_job(job)
         gc.freeze()
         return functions
 
@@ -250,6 +237,24 @@ class Worker:
         if now - self._told > _PROGRESS_SECONDS:
             self._told = now
             send(pack({"progress": self._fraction, "status": context.current_status()}))
+
+
+def load_job(job: dict[str, Any]) -> JobFunctions:
+    """Import a job that a tracker has laid down. Raises `AttemptFailed`."""
+    with open(job["source_path"], "rb") as file:
+        shipped = {"source": file.read(), "modules": {}}
+    if job["modules_path"] is not None:
+        with open(job["modules_path"], "rb") as file:
+            shipped["modules"] = msgpack.unpackb(file.read())
+    code = JobCode.from_plain({**job["code"], **shipped})
+    context.begin_side_files(job["side_files"])
+    try:
+        functions = load(code, job["params"])
+    except BadJob as error:
+        raise AttemptFailed(error.message, final=True, **error.details) from error
+    if job["key_sample"] is not None:
+        bind_sample(functions, unpack_column(job["key_sample"]))
+    return functions
 
 
 def _limit_data(limit_bytes: int) -> None:

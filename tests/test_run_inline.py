@@ -134,6 +134,7 @@ def test_parameters_are_typed_by_their_defaults_where_they_are_text() -> None:
 
 
 def test_the_jobs_parameters_and_counters_end_with_it() -> None:
+    pytxmr.params.clear()  # other tests may have made jobs here
     pytxmr.params["mine"] = 1
     pytxmr.counter("mine")
     try:

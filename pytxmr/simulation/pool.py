@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from pytxmr.errors import AttemptFailed, WorkerDied, from_plain, to_plain
 from pytxmr.job import context
+from pytxmr.model import JobFunctions
 from pytxmr.net.workers import Task
 from pytxmr.simulation.clock import Call
 from pytxmr.simulation.jobs import functions_of
@@ -35,7 +36,7 @@ class Watcher(Protocol):
         """Look at what a reduce is about to read; to be called if it has succeeded."""
 
 
-class _InProcess(Worker):
+class InProcess(Worker):
     """A worker's work on one attempt, without its process."""
 
     def __init__(self, job: dict[str, Any]) -> None:
@@ -50,10 +51,13 @@ class _InProcess(Worker):
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
         context.begin_job(self._job["params"])
         context.begin_attempt()
+        return done_message(self.run(self.functions(), message))
+
+    def functions(self) -> JobFunctions:
+        """Those of a job of the simulation, which has neither parameters nor modules."""
         with open(self._job["source_path"], "rb") as file:
             source = file.read()
-        functions = functions_of(source, self._job["code"]["filename"])
-        return done_message(self.run(functions, message))
+        return functions_of(source, self._job["code"]["filename"])
 
 
 @dataclass(eq=False)
@@ -66,7 +70,9 @@ class _Running:
 class SimulatedPool:
     """What a tasktracker needs of its `WorkerPool`. An attempt takes between
     ``seconds``, on a machine that is not slow. ``dying`` and ``hanging`` count the attempts to come
-    that do."""
+    that do. ``worker``: what does the work of one attempt."""
+
+    worker: type[InProcess] = InProcess
 
     def __init__(
         self,
@@ -125,7 +131,7 @@ class SimulatedPool:
     def _finish(self, running: _Running) -> None:
         task = running.task
         looked = self._watcher.reading(task)
-        worker = _InProcess(task.setup.values)
+        worker = self.worker(task.setup.values)
         try:
             with self._machine.disk():
                 data = msgpack.packb(worker.answer(task.message))
