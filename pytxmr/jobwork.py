@@ -132,7 +132,7 @@ class JobWork:
         """
         await self._laying.acquire()
         try:
-            if self.files and not self.ended:
+            if self.files:
                 # Beside the job's directory, which may go meanwhile, and another be in its place.
                 aside = await self._in_thread(_lay_aside, self.files, f"{self._directory}.side-")
                 if not self.ended:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -134,6 +135,28 @@ def test_modules_of_the_standard_library_are_not_looked_for_beside_the_job(tmp_p
     code = spec_of(tmp_path).code
     assert code.modules == {}
     assert says(code) == "{}"
+
+
+def test_nothing_is_looked_for_beside_the_job_when_it_has_been_read(tmp_path: Path) -> None:
+    lazily = "name = 'lazily'; helpers = __import__(name)"
+    write(tmp_path, {"job.py": job("import helpers", lazily, "helpers.NAME")})
+    write(tmp_path, {"helpers.py": "f = None", "lazily.py": "NAME = 1"})
+    assert spec_of(tmp_path).code.modules.keys() == {"helpers.py"}
+    with pytest.raises(ModuleNotFoundError):
+        __import__("lazily")
+
+
+def test_an_installed_package_comes_before_a_directory_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, {"site/rareness/__init__.py": "NAME = 'installed'"})
+    write(tmp_path, {"rareness/data.py": ""})
+    write(tmp_path, {"job.py": job("import rareness", said="rareness.NAME")})
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    code = spec_of(tmp_path).code
+    assert code.modules == {}
+    assert says(code) == "installed"
+    del sys.modules["rareness"]
 
 
 def test_jobs_with_modules_of_one_name_do_not_meet(tmp_path: Path) -> None:
@@ -328,22 +351,19 @@ def test_a_side_file_that_may_not_be_asked_for_may_be_missing(tmp_path: Path) ->
 
 
 def test_what_a_job_says_of_its_values_is_for_those_who_load_it_to_run_it(tmp_path: Path) -> None:
-    files = {"helpers.py": "class Odd: pass"}
-    write(tmp_path, files | {"job.py": job("from helpers import Odd\nserializer = 'pickle'")})
+    write(tmp_path, {"job.py": job("serializer = 'pickle'")})
     code = spec_of(tmp_path).code
     with pytest.raises(Uncarryable):
         check_value([object()])
     says(code)
     check_value([object()])
-    use_pickle(False)
-    codecs = "codecs = {Odd: (str, len)}"
-    write(tmp_path, {"job.py": job(f"from helpers import Odd\n{codecs}", said="Odd()")})
+    codecs = "from collections import Counter\ncodecs = {Counter: (dict, Counter)}"
+    write(tmp_path, {"job.py": job(codecs)})
     code = spec_of(tmp_path).code
-    odd = says(code)
-    check_value(odd)
-    spec_of(tmp_path)
     with pytest.raises(Uncarryable):
-        check_value(odd)
+        check_value(Counter())
+    says(code)
+    check_value(Counter())
 
 
 @pytest.mark.parametrize(

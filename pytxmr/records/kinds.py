@@ -267,7 +267,7 @@ def canonical(key: Any) -> bytes:
     if kind is datetime and key.tzinfo is not None:
         return b"%d" % ((key - _EPOCH) // _MICROSECOND)
     if kind is datetime or kind is time:
-        return key.replace(fold=0).isoformat().encode()  # type: ignore[no-any-return]
+        return key.isoformat().encode()  # type: ignore[no-any-return]
     if kind is timedelta:
         return b"%d" % (key // _MICROSECOND)
     return str(key).encode()
