@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
-from pytxmr.cli.options import build_parser, settle_runner
+from pytxmr.cli.options import build_parser, parse, settle_runner
 from pytxmr.errors import (
     BadConfiguration,
     BadJob,
@@ -49,7 +49,7 @@ def run(
     """See `pytxmr.run`."""
     _refuse_within_a_job()
     words = _words(job, input, output, options)
-    parsed = build_parser(_Parser).parse_args(words)
+    parsed = parse(build_parser(_Parser), words)
     settle_runner(parsed)
     if parsed.runner == "inline":
         return _run_inline(parsed, progress)
