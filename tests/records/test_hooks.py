@@ -46,6 +46,48 @@ def test_each_attempt_of_a_class_begins_with_an_instance_of_its_own(tmp_path, li
     assert run(job, [whole(lines), whole(lines)], tmp_path) == [b"a\t6\nb\t4\nc\t2\n"]
 
 
+# Of a class that has a hook, so that what it keeps from __init__ on is of one attempt.
+KEEPING = """
+    import pytxmr
+
+    class Job(pytxmr.MapReduce):
+        def __init__(self):
+            self.seen = 0
+
+        def map(self, key, value):
+            self.seen += 1
+            yield value, {third} if self.seen == 3 else 1
+
+        def reduce(self, key, values):
+            self.seen += 1
+            return ()
+
+        def reduce_final(self):
+            yield "keys", self.seen
+    """
+
+
+def test_each_reduce_of_a_class_begins_with_an_instance_of_its_own(tmp_path, lines):
+    method = "    def partition(self, key, partitions): return int(key != 'a b')\n    "
+    job = loaded(KEEPING.format(third=1) + method, "Job")
+    parts = run(job, [whole(lines)], tmp_path, partitions=2)
+    assert parts == [b"keys\t1\n", b"keys\t2\n"]
+
+
+def test_a_record_at_fault_is_looked_for_with_a_new_instance(tmp_path):
+    error = failed_map(tmp_path, loaded(KEEPING.format(third="open"), "Job"))
+    assert error.details["where"].endswith("offset 8, record 'three'")
+    assert error.message.startswith("for the key 'three': ")
+
+
+def test_a_sample_is_taken_of_a_new_instance(lines):
+    job = loaded(
+        KEEPING.format(third=1).replace("yield value", "if self.seen < 3: yield value"), "Job"
+    )
+    for _ in range(2):
+        assert sample_keys(job, whole(lines), 10) == ["b a", "a b"]
+
+
 def test_what_a_combiner_in_the_mapper_counted_is_counted_once(tmp_path, lines):
     _, (outcome,) = map_all(loaded(IN_MAPPER, "Words"), [whole(lines)], tmp_path)
     assert outcome.counters["map output records"] == 3

@@ -188,6 +188,26 @@ def test_a_mapper_that_raises_while_a_writer_pulls_is_blamed_itself(tmp_path):
     assert error.details["where"].endswith("offset 8, record 'three'")
 
 
+def test_a_mapper_that_raises_long_after_the_writer_began_is_blamed_itself(tmp_path):
+    def mapper(key, value):
+        yield value, 1 / (value != "2000")
+
+    lines = b"".join(b"%d\n" % number for number in range(3000))
+    error = failed(tmp_path, functions(mapper, None), lines)
+    assert error.message == "the mapper raised ZeroDivisionError: division by zero"
+    assert error.details["where"].endswith("record '2000'")
+
+
+def test_a_fold_that_does_nothing_is_not_blamed_for_what_it_could_not_take(tmp_path):
+    def mapper(key, value):
+        yield value, "text"
+        if value == "three":
+            yield 7
+
+    error = failed(tmp_path, functions(mapper, folds.sum, combiner=folds.sum))
+    assert error.message.startswith("the mapper yielded 7: not a pair")
+
+
 @pytest.mark.parametrize(
     ("writer", "problem"),
     [
@@ -257,4 +277,19 @@ def test_progress_and_signs_show_how_far_a_map_is(tmp_path):
         signs.append,
     )
     assert told == sorted(told)
+    assert len(seen) == 5000
+
+
+def test_signs_show_each_pair_of_one_record(tmp_path):
+    path = tmp_path / "in.txt"
+    path.write_bytes(b"a\n")
+    seen, signs = set(), []
+
+    def mapper(key, value):
+        for number in range(5000):
+            seen.add(signs[0]())
+            yield number, 1
+
+    part = str(tmp_path / "part")
+    map_to_part(functions(mapper, None), whole(path), part, lambda done: None, None, signs.append)
     assert len(seen) == 5000
