@@ -6,13 +6,13 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Self, TypeVar
 
 from pytxmr.errors import JobFailed, PytxmrError
 from pytxmr.model import FileRange
-from pytxmr.records.pairfile import MAGIC, PairReader
-from pytxmr.records.rawreaders import read_fully
-from pytxmr.records.readers import Reading, line_blocks, open_range
+from pytxmr.records.pairfile import pairs_in
+from pytxmr.records.readers import line_blocks
 
 Failure = TypeVar("Failure", bound=PytxmrError)
 
@@ -57,34 +57,23 @@ class Result:
 
     def lines(self) -> Iterator[str]:
         """The lines of all parts, in order, without their ends."""
-        for path in self.parts:
-            yield from _lines(_whole(path))
+        return chain.from_iterable(map(_lines_of, self.parts))
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        """Key and value of what the default writer wrote, as text: a line without a tab gives the
-        line and None. Of what ``writers.msgpack`` wrote, the pairs themselves."""
+        """Key and value of each pair: as they were if `writers.msgpack` wrote them; as text if it
+        was the default writer, where a line without a tab gives the line and None."""
         for path in self.parts:
-            part = _whole(path)
-            if _has_pairs(part):
-                for block in PairReader().blocks(part, Reading()):
-                    yield from block.raw
+            pairs = pairs_in(path)
+            if pairs is not None:
+                yield from pairs
                 continue
-            for line in _lines(part):
+            for line in _lines_of(path):
                 key, tab, value = line.partition("\t")
                 yield key, value if tab else None
 
 
-def _whole(path: str) -> FileRange:
-    return FileRange(path, 0, os.path.getsize(path))
-
-
-def _has_pairs(part: FileRange) -> bool:
-    with open_range(part) as file:
-        return read_fully(file, len(MAGIC)) == MAGIC
-
-
-def _lines(part: FileRange) -> Iterator[str]:
-    for _, data in line_blocks(part):
+def _lines_of(path: str) -> Iterator[str]:
+    for _, data in line_blocks(FileRange(path, 0, os.path.getsize(path))):
         lines = data.decode("utf-8", "surrogateescape").split("\n")
         if not lines[-1]:
             lines.pop()

@@ -22,8 +22,10 @@ value.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from xxhash import xxh3_64_intdigest
@@ -33,7 +35,7 @@ from pytxmr.model import FileRange
 from pytxmr.records.codec import pack_column, unpack_column
 from pytxmr.records.formats import Block, Pair, Reader, Writer, open_counted, told
 from pytxmr.records.rawreaders import read_fully
-from pytxmr.records.readers import RangeFile, Reading
+from pytxmr.records.readers import RangeFile, Reading, open_range
 
 MAGIC = b"PXPAIRS\x01"
 _HEADER = struct.Struct("<IIIQI")
@@ -120,6 +122,18 @@ class PairReader(Reader):
             traceback="",
             final=True,
         )
+
+
+def pairs_in(path: str) -> Iterator[Pair] | None:
+    """The pairs of a file that `PairWriter` has written; None if that is not what it is.
+
+    The iterator raises `AttemptFailed` where the file is damaged.
+    """
+    part = FileRange(path, 0, os.path.getsize(path))
+    with open_range(part) as file:
+        if read_fully(file, len(MAGIC)) != MAGIC:
+            return None
+    return chain.from_iterable(block.raw for block in PairReader().blocks(part, Reading()))
 
 
 def _apart(places: Sequence[int], raw: list[Any]) -> tuple[Sequence[Any], list[Any]]:
