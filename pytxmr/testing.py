@@ -199,6 +199,7 @@ def _bound(job: Any, params: Mapping[str, Any], names: Mapping[str, str]) -> Job
         module = loading.import_source(code, beside)
     values = _values(loading.declared_params(module, code), params)
     begin_job(values)
+    loading.declare_values(module, code)
     return loading.bind(module, code, values)
 
 
@@ -215,11 +216,11 @@ def _code_of(job: Any, names: dict[str, str]) -> tuple[JobCode, ModuleType | Non
     if isinstance(job, ModuleType):
         return JobCode(getattr(job, "__file__", None) or job.__name__, b"", None, names), job
     if isinstance(job, type):
-        # Its module need not have it: it may be defined in a function.
-        module = ModuleType(job.__module__)
-        setattr(module, job.__name__, job)
         known = sys.modules.get(job.__module__)
         filename = getattr(known, "__file__", None) or job.__module__
+        # Its module need not have it: it may be defined in a function.
+        module = ModuleType(job.__module__)
+        module.__dict__.update(vars(known) if known else {}, **{job.__name__: job})
         return JobCode(filename, b"", job.__name__, names), module
     if not isinstance(job, str | os.PathLike):
         raise BadJob(f"{job!r:.200} is no job: it must be a module, a class or a path")

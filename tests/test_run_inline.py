@@ -38,6 +38,11 @@ class Words(pytxmr.MapReduce):
             yield key, total
 
 
+class Opaque:
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+
 def module(**members: Any) -> ModuleType:
     made = ModuleType("a_job")
     vars(made).update(members)
@@ -216,6 +221,19 @@ def test_ready_made_readers_and_writers_are_used_and_pairs_are_kept() -> None:
     result = run_inline(job, ['{"name": "a", "n": 1}', '{"name": "a", "n": 2}'])
     assert result.pairs == [("a", 3)]
     assert result.files == [b'["a", 3]\n']
+
+
+def test_values_are_carried_as_the_job_says_and_for_no_other_job() -> None:
+    def mapper(key: Any, value: Any) -> Any:
+        yield value, Opaque(2)
+
+    def reducer(key: Any, values: Any) -> Any:
+        yield key, [value.n for value in values]
+
+    job = module(mapper=mapper, reducer=reducer, serializer="pickle")
+    assert run_inline(job, ["a"]).pairs == [("a", [2])]
+    with pytest.raises(Uncarryable):
+        run_inline(module(mapper=mapper, reducer=reducer), ["a"])
 
 
 def test_a_path_finds_the_modules_beside_it(tmp_path: Path) -> None:

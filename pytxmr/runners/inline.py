@@ -34,8 +34,9 @@ from pytxmr.model import (
     job_id,
 )
 from pytxmr.net.limits import DEFAULT_MEMORY_BYTES
+from pytxmr.records import kinds
 from pytxmr.records.attempt import Outcome, bind_sample
-from pytxmr.records.codec import unpack_column
+from pytxmr.records.codec import unpack_column, use_pickle
 from pytxmr.records.compressed import SUFFIX_OF
 from pytxmr.records.mapping import map_to_part, run_map
 from pytxmr.records.quarantine import Quarantine, UserCode, too_many
@@ -298,6 +299,8 @@ def as_in_a_worker() -> Iterator[None]:
             yield
     finally:
         sys.set_int_max_str_digits(digits)
+        kinds.declare(())
+        use_pickle(False)
 
 
 @contextmanager
