@@ -116,7 +116,7 @@ import pytxmr
 def mapper(offset, line):
     pytxmr.counter("lines")
     for word in line.split():
-        yield word, 1j if word.endswith("7") else offset
+        yield word, range(9) if word.endswith("7") else offset
 
 def reducer(word, offsets):
     yield word, sorted(offsets)
