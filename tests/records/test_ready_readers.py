@@ -291,6 +291,18 @@ def test_compressed_files_are_read_as_what_is_in_them(tmp_path, name, kind):
         assert found == expected, size
 
 
+@pytest.mark.parametrize("reader", [readers.delimited(b"ab"), readers.fixed(3)])
+def test_a_cut_in_a_compressed_file_may_go_through_a_delimiter_or_a_record(tmp_path, reader):
+    path = tmp_path / "in.bz2"
+    first, second = bz2.compress(b"1a"), bz2.compress(b"b2ab")
+    path.write_bytes(first + second)
+    plain = tmp_path / "in"
+    plain.write_bytes(b"1ab2ab")
+    cuts = [(0, len(first)), (len(first), len(first + second))]
+    found = [pair for cut in cuts for pair in read(reader, path, *cut, counted=False)]
+    assert found == read(reader, plain, 0, 6)
+
+
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("name", ANY)
 def test_how_far_the_reading_is_goes_to_the_end_of_the_file_as_it_is_stored(tmp_path, name, packed):
