@@ -145,7 +145,7 @@ def show_summary(status: dict[str, Any], stream: TextIO | None = None) -> None:
     phases = ("mapping", "committing") if direct else ("mapping", "reducing", "committing")
     times = [f"{name} {status['phase_seconds'].get(name, 0.0):.2f} s" for name in phases]
     print(f"  time      {', '.join(times)}", file=out)
-    if status["uncut"]:
+    if status.get("uncut"):  # a jobtracker may know of jobs from before it was counted
         print(f"  note      {status['uncut']:>14,} {UNCUT}", file=out)
     if count(BAD_RECORDS):
         place = os.path.join(status["output"], "_bad")
