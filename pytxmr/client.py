@@ -28,7 +28,7 @@ from pytxmr.net.remote import CALL_SECONDS, Peer, answering
 from pytxmr.records import kinds
 from pytxmr.records.codec import pack_column, use_pickle
 from pytxmr.records.compression import CODECS, missing
-from pytxmr.records.formats import Reader
+from pytxmr.records.formats import Reader, Writer
 from pytxmr.records.mapping import sample_keys
 from pytxmr.records.order import sort_key
 from pytxmr.records.partition import RangePartitioner
@@ -117,6 +117,12 @@ def make_spec(options: JobOptions) -> JobSpec:
         raise BadJob(f"--codec {options.codec} needs a library: pip install '{extra}'")
     if options.compress in CODECS and (extra := missing(options.compress)) is not None:
         raise BadJob(f"--compress {options.compress} needs a library: pip install '{extra}'")
+    writer = functions.writer
+    if options.compress != "none" and isinstance(writer, Writer) and writer.compresses:
+        raise BadJob(
+            f"--compress {options.compress}: {writer.name} compresses by itself, as its own "
+            f"option says"
+        )
     declared = loading.declared(module, code)
     names = options.inputs or declared.inputs
     if not names:

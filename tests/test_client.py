@@ -143,6 +143,13 @@ def test_a_compression_that_is_not_installed_is_refused_with_how_to_install_it(
     assert made(tmp_path, compress="gzip").compress == "gzip"
 
 
+def test_a_writer_that_compresses_by_itself_refuses_another_compression(tmp_path: Path) -> None:
+    names = {"writer": "parquet"}
+    with pytest.raises(BadJob, match=r"--compress gzip: writers\.parquet compresses by itself"):
+        made(tmp_path, compress="gzip", names=names)
+    assert made(tmp_path, names=names).compress == "none"
+
+
 @pytest.mark.parametrize("command", ["run", "submit"])
 def test_speculation_can_be_turned_off(command: str) -> None:
     line = [command, "job.py", "input", "--output", "out"]

@@ -217,6 +217,7 @@ class ParquetWriter(Writer):
     schema: Any = None
     compression: str = "snappy"
     name = "writers.parquet"
+    compresses = True
 
     def __call__(self, *, schema: Any = None, compression: str = "snappy") -> ParquetWriter:
         """The writer with these options. Raises `ValueError` for one that makes no sense.

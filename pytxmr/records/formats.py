@@ -87,6 +87,8 @@ class Writer:
     name: str
     #: Does it do what is done without one?
     is_default = False
+    #: Does the format compress by itself, so that a compressed file would not be one of it?
+    compresses = False
 
     def pieces(self, chunks: Iterable[Columns | list[Pair]]) -> Iterator[bytes]:
         """The bytes of a part file. Raises `AttemptFailed` for a pair that cannot be written."""
