@@ -37,13 +37,25 @@ class TrackerAvatar(pb.Avatar):
     @answering
     def perspective_heartbeat(self, who: Any, progress: Any) -> None:
         tracker = self._roster.check_who(who)
+        _check_progress(progress)
         self._roster.heartbeat(tracker, progress)
         self._book.progressed(tracker, progress)
 
     @answering
     def perspective_report(self, who: Any, facts: Any) -> Any:
         tracker = self._roster.check_who(who)
+        if not isinstance(facts, list):
+            raise PeerBroke("a report is no list")
         return self._roster.report([_as_event(tracker, fact) for fact in facts])
+
+
+def _check_progress(progress: Any) -> None:
+    """It says of each attempt that runs its job, its name, how far it is, and what it does."""
+    kinds = (str, str, float, str)
+    if not isinstance(progress, list) or not all(
+        isinstance(row, list | tuple) and tuple(map(type, row)) == kinds for row in progress
+    ):
+        raise PeerBroke("a heartbeat does not say what runs")
 
 
 def _as_event(tracker: str, fact: Any) -> ev.Event:
@@ -69,6 +81,8 @@ def _as_event(tracker: str, fact: Any) -> ev.Event:
             return ev.AttemptEndedBadly(job, tracker, attempt, error)
         case "fetched":
             partitions = tuple(take(fact, "partitions", list))
+            if not all(type(partition) is int for partition in partitions):
+                raise PeerBroke("partitions are not numbers")
             return ev.SegmentsFetched(job, tracker, attempt, partitions)
         case "fetch-failed":
             error = from_plain(take(fact, "error", dict))

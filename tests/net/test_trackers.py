@@ -293,6 +293,7 @@ REDUCED = MAP001 | {"fact": "reduce-succeeded", "attempt": "Reduce001.0", "size_
         {"job": "../Job", "attempt": "Map001.0", "fact": "fetched", "partitions": [0]},
         {"job": "Job001", "attempt": "Map001", "fact": "fetched", "partitions": [0]},
         {"job": "Job001", "attempt": "Map001.0", "fact": "fetched"},
+        MAP001 | {"fact": "fetched", "partitions": [[0]]},
         SUCCEEDED | {"counters": {"words": "many"}},
         SUCCEEDED | {"counters": {1: 1}},
         SUCCEEDED | {"partition_bytes": ["many"]},
@@ -304,6 +305,30 @@ def test_a_report_that_is_none_is_refused(by_hand, fact):
     who = by_hand.register(peer)
     with pytest.raises((PeerBroke, NotFound)):
         by_hand.call(peer, "report", who, [fact])
+    with pytest.raises(PeerBroke):
+        by_hand.call(peer, "report", who, fact)
+
+
+@pytest.mark.parametrize(
+    "progress",
+    [
+        None,
+        "Job001",
+        [None],
+        [["Job001", "Map001.0", 0.5]],
+        [["Job001", "Map001.0", "half", ""]],
+        [[["Job001"], "Map001.0", 0.5, ""]],
+        [["Job001", {}, 0.5, ""]],
+        [["Job001", "Map001.0", 0.5, None]],
+        [["Job001", "Map001", 0.5, ""]],
+    ],
+    ids=str,
+)
+def test_a_heartbeat_that_is_none_is_refused(by_hand, progress):
+    peer, _ = by_hand.log_in()
+    who = by_hand.register(peer)
+    with pytest.raises((PeerBroke, NotFound)):
+        by_hand.call(peer, "heartbeat", who, progress)
 
 
 def test_facts_of_unknown_jobs_change_nothing(by_hand):
