@@ -37,10 +37,10 @@ GATED_COMMIT = """
 import sys
 from twisted.internet.defer import Deferred
 {gate_source}
-from pytxmr.jobtracker import JobTracker
+from pytxmr.jobbook import JobBook
 from pytxmr.storage.output import OutputDirectory
 
-commit, kill = OutputDirectory.commit, JobTracker.kill
+commit, kill = OutputDirectory.commit, JobBook.kill
 
 def gated_commit(*arguments):
     gate({gate!r})
@@ -51,7 +51,7 @@ def told_kill(*arguments):
     print("the kill is known", file=sys.stderr, flush=True)
     return killing
 
-OutputDirectory.commit, JobTracker.kill = gated_commit, told_kill
+OutputDirectory.commit, JobBook.kill = gated_commit, told_kill
 """
 
 
