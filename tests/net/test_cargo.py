@@ -33,7 +33,7 @@ def spec_of(site, **more) -> JobSpec:
 
 
 def held(jobtracker: JobTracker) -> list[object]:
-    spec = jobtracker.lives["Job001"].spec
+    spec = jobtracker.book.lives["Job001"].spec
     return [*spec.files, *spec.code.modules]
 
 
