@@ -11,6 +11,7 @@ process next to nothing:
 - ``pytxmr.RangePartitioner()``: a partitioner that makes the parts, in order, globally sorted
 - ``pytxmr.folds``: ready-made combiners and reducers, such as ``folds.sum``
 - ``pytxmr.identity``: the reducer that hands on every pair as it came
+- ``pytxmr.pipeline``: views, for jobs of several steps; ``pytxmr.Step``: a step of a class
 - ``pytxmr.run(job, input, output)``: run a job from a script or a notebook; ``pytxmr.JobFailed``
 - ``pytxmr.batch``, ``pytxmr.columns``, ``pytxmr.Groups``: mappers and reducers that take many
   records at a time
@@ -76,3 +77,16 @@ def run(
     from pytxmr.runners import blocking
 
     return blocking.run(job, input, output, progress=progress, **options)
+
+
+def __getattr__(name: str) -> Any:
+    """What most jobs do not use is imported when it is asked for."""
+    if name == "pipeline":
+        from pytxmr.job import pipeline
+
+        return pipeline
+    if name == "Step":
+        from pytxmr.job.steps import Step
+
+        return Step
+    raise AttributeError(f"module 'pytxmr' has no attribute {name!r}")

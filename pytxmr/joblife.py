@@ -131,6 +131,7 @@ class JobLife:
             "task_timeout": self.spec.task_timeout,
             "codec": self.spec.codec,
             "compress": self.spec.compress,
+            "step": self.spec.step,
             "files": [file.to_plain() for file in self.spec.files],
             "key": self._key,
         }

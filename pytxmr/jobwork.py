@@ -95,6 +95,7 @@ class JobWork:
                 "data_bytes": limits.data_bytes,
                 "codec": take(setup, "codec", str),
                 "compress": take(setup, "compress", str),
+                "step": take(setup, "step", (int, type(None))),
             },
             limits,
         )

@@ -46,6 +46,12 @@ def checked_job_id(text: object) -> str:
     raise NotFound(f"{text!r:.80} is not a job's id; they look like Job001")
 
 
+def step_label(status: dict[str, Any]) -> str:
+    """``step 2 of 3: `` for the status of a job that is a step of another, else nothing."""
+    step = status.get("step")
+    return f"step {step[0]} of {step[1]}: " if step else ""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class TaskId:
     """A piece of a job's work. ``index`` counts from 0 for both kinds."""
@@ -196,6 +202,14 @@ class JobFunctions:
     reduce_init: Callable[[], Any] | None = None
     reduce_final: Callable[[], Any] | None = None
     renew: Callable[[], JobFunctions] | None = None
+    #: Keys are ``(key, part)``: the reducer gets a key's values in the order of the parts.
+    by_part: bool = False
+    #: Of a step that reads several sources: the functions of each.
+    sources: tuple[JobFunctions, ...] = ()
+
+    def of(self, split: InputSplit) -> JobFunctions:
+        """The functions for a split of the input."""
+        return self.sources[split.source] if self.sources else self
 
     def fresh(self) -> JobFunctions:
         """The functions as an attempt begins with them: what another has kept is not there."""
@@ -235,6 +249,10 @@ class JobSpec:
     files: tuple[SideFile, ...] = ()
     #: How the output is compressed (see `records.compressed`).
     compress: str = "none"
+    #: Of a job with steps: which of them this is, from 1 on (see `job.steps`).
+    step: int | None = None
+    #: For each of ``inputs``, which of the step's sources it belongs to; empty: all to the first.
+    sources: tuple[int, ...] = ()
 
     def without_cargo(self) -> Self:
         """The same for one who only tells of the job."""
@@ -247,6 +265,7 @@ class JobSpec:
             "code": self.code.to_plain(),
             "inputs": list(self.inputs),
             "files": files,
+            "sources": list(self.sources),
         }
 
     @classmethod
@@ -270,6 +289,8 @@ class JobSpec:
             key_sample=take(plain, "key_sample", (bytes, type(None))),
             files=tuple(map(SideFile.from_plain, take(plain, "files", list))),
             compress=take(plain, "compress", str),
+            step=take(plain, "step", (int, type(None))),
+            sources=tuple(take(plain, "sources", list)),
         )
         if (
             not all(isinstance(path, str) for path in spec.inputs)
@@ -282,6 +303,9 @@ class JobSpec:
             or spec.compress not in ("none", "gzip", "bzip2", "xz", "lz4", "zstd")
             or not 1 <= spec.max_attempts <= 100
             or not 0 <= spec.skip_bad_records <= 1_000_000
+            or (spec.step is not None and spec.step < 1)
+            or (spec.sources and len(spec.sources) != len(spec.inputs))
+            or not all(type(source) is int and source >= 0 for source in spec.sources)
         ):
             raise PeerBroke("a field of the job is out of its range")
         return spec
@@ -298,9 +322,13 @@ class FileRange:
 
 @dataclass(frozen=True, slots=True)
 class InputSplit:
-    """The input of one map task: a range of one large file, or several small files."""
+    """The input of one map task: a range of one large file, or several small files.
+
+    ``source``: which of the sources of the job's step it is of.
+    """
 
     ranges: tuple[FileRange, ...]
+    source: int = 0
 
     @property
     def size_bytes(self) -> int:
@@ -311,13 +339,16 @@ class InputSplit:
         more = f" and {len(self.ranges) - 1} more files" if len(self.ranges) > 1 else ""
         return f"{first.path}, bytes {first.start} to {first.end}{more}"
 
-    def to_plain(self) -> list[list[Any]]:
-        return [[part.path, part.start, part.end] for part in self.ranges]
+    def to_plain(self) -> list[Any]:
+        ranges = [[part.path, part.start, part.end] for part in self.ranges]
+        return [self.source, *ranges] if self.source else ranges
 
     @classmethod
     def from_plain(cls, plain: Any) -> Self:
         try:
-            return cls(tuple(FileRange(str(p), int(s), int(e)) for p, s, e in plain))
+            source = plain[0] if plain and type(plain[0]) is int else 0
+            ranges = plain[1:] if source else plain
+            return cls(tuple(FileRange(str(p), int(s), int(e)) for p, s, e in ranges), source)
         except (TypeError, ValueError) as error:
             raise PeerBroke("a split is not a list of [path, start, end]") from error
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import repeat
 from typing import Any, Self
 
 from pytxmr.model import InputSplit, JobSpec, job_id, take
 from pytxmr.plan.events import JobSubmitted
 from pytxmr.storage.inputs import (
     CutWhereItMay,
+    InputFile,
     cut_nowhere,
     even_split_bytes,
     list_inputs,
@@ -74,11 +76,17 @@ class Submission:
 def plan_job(spec: JobSpec, output: OutputDirectory, workers: int) -> tuple[list[InputSplit], int]:
     """Look at the input, and reserve the output; the splits, and how many of the files were to be
     cut and cannot be. Raises `BadInput`."""
-    files = list_inputs(spec.inputs)
-    total = sum(file.size_bytes for file in files)
+    sources: dict[int, list[InputFile]] = {}
+    for path, source in zip(spec.inputs, spec.sources or repeat(0), strict=False):
+        sources.setdefault(source, []).extend(list_inputs([path]))
+    total = sum(file.size_bytes for files in sources.values() for file in files)
     split_bytes = spec.split_bytes or even_split_bytes(total, workers)
     cut = CutWhereItMay()
-    splits = plan_splits(files, split_bytes, cut_nowhere if spec.whole_files else cut)
+    splits = [
+        replace(split, source=source) if source else split
+        for source, files in sources.items()
+        for split in plan_splits(files, split_bytes, cut_nowhere if spec.whole_files else cut)
+    ]
     output.reserve()
     return splits, cut.whole
 

@@ -188,6 +188,7 @@ class Worker:
 
     def _map(self, functions: JobFunctions, message: dict[str, Any]) -> Outcome:
         split = InputSplit.from_plain(message["split"])
+        functions = functions.of(split)
         bad = _quarantine(message["bad"]) if message.get("bad") else None
         if "output_path" in message:
             path = message["output_path"]
@@ -249,7 +250,7 @@ def load_job(job: dict[str, Any]) -> JobFunctions:
     code = JobCode.from_plain({**job["code"], **shipped})
     context.begin_side_files(job["side_files"])
     try:
-        functions = load(code, job["params"])
+        functions = load(code, job["params"], job.get("step"))
     except BadJob as error:
         raise AttemptFailed(error.message, final=True, **error.details) from error
     if job["key_sample"] is not None:

@@ -6,6 +6,7 @@ traceback on any machine shows the user's own file, line and text.
 
 from __future__ import annotations
 
+import ast
 import sys
 import traceback
 from collections.abc import Mapping
@@ -44,12 +45,27 @@ HOOKS = ("map_init", "map_final", "reduce_init", "reduce_final")
 SERIALIZERS = ("msgpack", "pickle")
 
 
-def load(code: JobCode, params: dict[str, Any]) -> JobFunctions:
-    """Import the job and bind its functions. Raises `BadJob` with the user's traceback."""
+def load(code: JobCode, params: dict[str, Any], step: int | None = None) -> JobFunctions:
+    """Import the job and bind its functions, or those of one of its steps. Raises `BadJob` with the
+    user's traceback."""
     begin_job(params)
     module = import_source(code)
     declare_values(module, code)
-    return bind(module, code, params)
+    if step is None:
+        return bind(module, code, params)
+    from pytxmr.job.steps import functions_of
+
+    return functions_of(module, code, params, step)
+
+
+def stages(module: ModuleType, code: JobCode, params: dict[str, Any]) -> list[Any] | None:
+    """The steps of a job that has any (see `job.steps`); most have none, and pay nothing for it."""
+    steps = code.class_name and getattr(job_class(module, code), "steps", None)
+    if not steps and "pytxmr.job.pipeline" not in sys.modules:
+        return None
+    from pytxmr.job.steps import stages_of
+
+    return stages_of(module, code, params)
 
 
 def import_source(code: JobCode, modules: Modules | None = None) -> ModuleType:
@@ -80,9 +96,21 @@ def import_source(code: JobCode, modules: Modules | None = None) -> ModuleType:
     return module
 
 
+def literal_params(code: JobCode) -> dict[str, Any]:
+    """The module's parameters, as far as they are known before it is imported."""
+    try:
+        for node in ast.parse(code.source).body if b"params" in code.source else ():
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "params":
+                found = ast.literal_eval(node.value)
+                return found if isinstance(found, dict) else {}
+    except (SyntaxError, ValueError):
+        pass  # importing it will tell
+    return {}
+
+
 def declared_params(module: ModuleType, code: JobCode) -> dict[str, Any]:
     """The parameters and defaults that the module, or the class, declares."""
-    owner = _job_class(module, code) if code.class_name else module
+    owner = job_class(module, code) if code.class_name else module
     declared = getattr(owner, "params", {})
     if not isinstance(declared, dict):
         raise BadJob(f"{code.filename}: params is {type(declared).__name__}, not a dict")
@@ -102,7 +130,7 @@ def declared(module: ModuleType, code: JobCode) -> Declared:
     """What the class declares; of a module nothing, where these names are anybody's."""
     if not code.class_name:
         return Declared()
-    cls = _job_class(module, code)
+    cls = job_class(module, code)
     found: dict[str, Any] = {}
     for name, types in (
         ("input", (str, PathLike, list, tuple)),
@@ -124,7 +152,7 @@ def declared(module: ModuleType, code: JobCode) -> Declared:
 
 def declare_values(module: ModuleType, code: JobCode) -> None:
     """Let values be carried as ``codecs`` and ``serializer`` of the class or the module say."""
-    owners = [_job_class(module, code), module] if code.class_name else [module]
+    owners = [job_class(module, code), module] if code.class_name else [module]
     said = {
         name: value
         for owner in reversed(owners)
@@ -163,21 +191,14 @@ def convert_params(declared: dict[str, Any], given: dict[str, str]) -> dict[str,
 def bind(module: ModuleType, code: JobCode, params: dict[str, Any]) -> JobFunctions:
     """Find each role's function. Raises `BadJob` for one that is missing or not callable."""
     if code.class_name:
-        cls = _job_class(module, code)
-        try:
-            instance = cls()
-        except (Exception, SystemExit) as error:
-            raise BadJob(
-                f"{code.filename}:{code.class_name}() raised {type(error).__name__}: {error}",
-                traceback=user_traceback(error),
-            ) from error
-        instance.params = dict(params)
-        found = {role: _method(instance, code, role) for role in ROLES}
-        found |= {hook: _hook(_own(instance, hook), code, hook) for hook in HOOKS}
+        cls = job_class(module, code)
+        instance = new_instance(cls, code, params)
+        found = {role: method_for(instance, code, role) for role in ROLES}
+        found |= {hook: checked_hook(own_attribute(instance, hook), code, hook) for hook in HOOKS}
         _check_names(_own_names(cls), found, code)
     else:
-        found = {role: _function(module, code, role) for role in ROLES}
-        found |= {hook: _hook(getattr(module, hook, None), code, hook) for hook in HOOKS}
+        found = {role: function_for(module, code, role) for role in ROLES}
+        found |= {hook: checked_hook(getattr(module, hook, None), code, hook) for hook in HOOKS}
         _check_names(_defined(vars(module), module.__name__), found, code)
         _check_reset(found, code)
     reducer, combiner = found["reducer"], found["combiner"]
@@ -206,7 +227,20 @@ def bind(module: ModuleType, code: JobCode, params: dict[str, Any]) -> JobFuncti
     return JobFunctions(**found, renew=renew)
 
 
-def _job_class(module: ModuleType, code: JobCode) -> type[Any]:
+def new_instance(cls: type[Any], code: JobCode, params: dict[str, Any]) -> Any:
+    """An instance of the job's class, with its parameters. Raises `BadJob`."""
+    try:
+        instance = cls()
+    except (Exception, SystemExit) as error:
+        raise BadJob(
+            f"{code.filename}:{code.class_name}() raised {type(error).__name__}: {error}",
+            traceback=user_traceback(error),
+        ) from error
+    instance.params = dict(params)
+    return instance
+
+
+def job_class(module: ModuleType, code: JobCode) -> type[Any]:
     cls = getattr(module, str(code.class_name), None)
     if not isinstance(cls, type):
         classes = [name for name, value in vars(module).items() if isinstance(value, type)]
@@ -215,10 +249,11 @@ def _job_class(module: ModuleType, code: JobCode) -> type[Any]:
     return cls
 
 
-def _method(instance: Any, code: JobCode, role: str) -> Any:
+def method_for(instance: Any, code: JobCode, role: str) -> Any:
+    """What a class has for a role, or None. Raises `BadJob`."""
     required, method = ROLES[role]
     name = code.names.get(role, method)
-    found = _own(instance, name)
+    found = own_attribute(instance, name)
     if found is None:
         if required or role in code.names:
             if role in FORMATS and (made := ready_made(role, name)) is not None:
@@ -229,14 +264,15 @@ def _method(instance: Any, code: JobCode, role: str) -> Any:
     return _callable(found, code, name)
 
 
-def _own(instance: Any, name: str) -> Any:
+def own_attribute(instance: Any, name: str) -> Any:
     """The attribute, unless it is what `MapReduce` has by that name."""
     found = getattr(instance, name, None)
     inherited = getattr(MapReduce, name, None)
     return None if getattr(found, "__func__", None) is inherited is not None else found
 
 
-def _hook(found: Any, code: JobCode, name: str) -> Any:
+def checked_hook(found: Any, code: JobCode, name: str) -> Any:
+    """The hook, if there is one. Raises `BadJob` if it cannot be called without arguments."""
     if found is None:
         return None
     # Not at the top: a worker's start would be longer by it, and few jobs have hooks.
@@ -303,7 +339,8 @@ def _check_reset(found: dict[str, Any], code: JobCode) -> None:
             )
 
 
-def _function(module: ModuleType, code: JobCode, role: str) -> Any:
+def function_for(module: ModuleType, code: JobCode, role: str) -> Any:
+    """What a module has for a role, or None. Raises `BadJob`."""
     required, _ = ROLES[role]
     name = code.names.get(role, role)
     found = getattr(module, name, None)

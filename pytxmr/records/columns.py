@@ -173,3 +173,27 @@ def whole(batches: Iterable[Groups]) -> Iterator[Groups]:
             yield groups.part(0, last)
     if held is not None:
         yield held
+
+
+class WithoutParts:
+    """The groups of the keys, of groups whose keys are ``(key, part)``: a key's values are those of
+    its first part, then those of its second, and so on.
+
+    Of both, the last group of a batch may go on as the first of the next.
+    """
+
+    def __init__(self, batches: Iterable[Groups]) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[Groups]:
+        for groups in self._batches:
+            keys: list[Any] = []
+            counts: list[int] = []
+            for (key, _), count in zip(groups.keys, groups.counts or repeat(1), strict=False):
+                # Comparing lists, not keys: identity counts first, so that NaN equals itself.
+                if keys[-1:] == [key]:
+                    counts[-1] += count
+                else:
+                    keys.append(key)
+                    counts.append(count)
+            yield Groups(keys, counts, groups.values)

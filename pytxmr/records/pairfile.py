@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -32,7 +32,7 @@ from xxhash import xxh3_64_intdigest
 
 from pytxmr.errors import AttemptFailed, SpillDamaged
 from pytxmr.model import FileRange
-from pytxmr.records.codec import pack_column, unpack_column
+from pytxmr.records.codec import pack_column, pack_values, unpack_column
 from pytxmr.records.formats import Block, Pair, Reader, Writer, open_counted, told
 from pytxmr.records.rawreaders import read_fully
 from pytxmr.records.readers import RangeFile, Reading, open_range
@@ -54,16 +54,27 @@ class PairWriter(Writer):
 
     def made_of(self, pairs: list[Pair]) -> bytes:
         return b"".join(
-            _packed(pairs[at : at + _BLOCK_PAIRS]) for at in range(0, len(pairs), _BLOCK_PAIRS)
+            _packed(pairs[at : at + _BLOCK_PAIRS], self._pack)
+            for at in range(0, len(pairs), _BLOCK_PAIRS)
         )
+
+    def _pack(self, values: list[Any]) -> bytes:
+        return pack_column(values)
 
     def tail(self) -> bytes:
         return _framed(b"", 0, 0)
 
 
-def _packed(pairs: list[Pair]) -> bytes:
+class StepWriter(PairWriter):
+    """The same for a later step of the job, which opens what it has pickled itself."""
+
+    def _pack(self, values: list[Any]) -> bytes:
+        return pack_values(values)
+
+
+def _packed(pairs: list[Pair], pack: Callable[[list[Any]], bytes]) -> bytes:
     keys = pack_column([key for key, _ in pairs])
-    return _framed(keys + pack_column([value for _, value in pairs]), len(keys), len(pairs))
+    return _framed(keys + pack([value for _, value in pairs]), len(keys), len(pairs))
 
 
 def _framed(payload: bytes, key_bytes: int, pairs: int) -> bytes:

@@ -16,7 +16,7 @@ from pytxmr.errors import AttemptFailed, PytxmrError, Uncarryable
 from pytxmr.model import JobFunctions, Segment
 from pytxmr.records.attempt import Outcome, Progress, Watch, in_user_code, unwatched
 from pytxmr.records.batch import as_columns, batch_form
-from pytxmr.records.columns import Columns, Groups, whole
+from pytxmr.records.columns import Columns, Groups, WithoutParts, whole
 from pytxmr.records.combine import is_pair
 from pytxmr.records.folds import Fold, Identity
 from pytxmr.records.merge import SegmentMerge
@@ -108,6 +108,8 @@ def _hook_chunks(name: str, hook: Callable[[], Any] | None) -> Iterator[Chunk]:
 
 def _reducing(functions: JobFunctions, merged: Iterable[Groups]) -> _Reducing:
     reducer = functions.reducer
+    if functions.by_part:
+        merged = WithoutParts(merged)
     if isinstance(reducer, Identity):
         return _Identical(merged)
     if isinstance(reducer, Fold):

@@ -1,0 +1,431 @@
+"""From a job's views, or its list of steps, to MapReduce steps, and to the functions of each.
+
+Every shuffle is a step. What is narrow costs none: maps and filters run in the mapper before a
+shuffle, and those behind it in its reducer, up to where a view is used twice or shuffled again.
+What the last of them gives is what the step stores, so it is computed once. What is made of an
+input by narrow operations alone is not stored: each step that uses it reads the input.
+
+The graph is compiled anew wherever the module was imported, and is the same there: client and
+workers name a step by its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
+from types import ModuleType
+from typing import Any
+
+from pytxmr.errors import BadJob
+from pytxmr.job.loading import (
+    HOOKS,
+    checked_hook,
+    function_for,
+    job_class,
+    method_for,
+    nearest,
+    new_instance,
+    own_attribute,
+    usable,
+    user_traceback,
+)
+from pytxmr.job.pipeline import Function, Input, Narrow, Shuffle, Stored, Union, View
+from pytxmr.model import JobCode, JobFunctions
+from pytxmr.records.batch import batch_form
+from pytxmr.records.folds import Fold, identity
+from pytxmr.records.pairfile import PairReader, StepWriter
+from pytxmr.records.partition import RangePartitioner, stable_partition
+
+#: The view that is the job's result.
+OUTPUT = "output"
+#: What of a job's roles views leave to the module.
+_ROLES = ("reader", "writer")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of a class whose ``steps()`` returns a list of them.
+
+    Each is called as that of a job is, and may be left out; then pairs go on as they came. The
+    mapper of the first gets the records of the input, that of another the pairs of the one before.
+    A step with neither combiner nor reducer shuffles nothing. The hooks are those of a job.
+    """
+
+    mapper: Function | None = None
+    combiner: Function | None = None
+    reducer: Function | None = None
+    map_init: Function | None = None
+    map_final: Function | None = None
+    reduce_init: Function | None = None
+    reduce_final: Function | None = None
+
+    def __post_init__(self) -> None:
+        for role, function in vars(self).items():
+            if function is not None and not callable(function):
+                raise TypeError(f"Step({role}=...) is {type(function).__name__}, not a function")
+        if isinstance(self.combiner, Fold) and not self.combiner.combines:
+            raise TypeError(f"folds.{self.combiner.name} combines nothing; leave it out")
+        if batch_form(self.combiner) is not None:
+            raise TypeError("a combiner takes one group at a time, without @batch")
+        if not self.shuffles and (self.reduce_init or self.reduce_final):
+            raise TypeError("Step(): a step without a reducer has no reduce_init or reduce_final")
+
+    @property
+    def shuffles(self) -> bool:
+        return self.reducer is not None or self.combiner is not None
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Narrow operations on the way to one side of a shuffle."""
+
+    side: int
+    ops: tuple[Narrow, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a step reads: an input, or what the step of that number has stored."""
+
+    of: Input | int
+    flows: tuple[Flow, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One MapReduce step; ``number`` counts from 1. ``functions`` has those of each source;
+    ``reducers`` is None for as many as is said, and 0 for none."""
+
+    number: int
+    sources: tuple[Source, ...]
+    reducers: int | None
+    functions: tuple[JobFunctions, ...]
+
+
+@dataclass(frozen=True)
+class ViewStage(Stage):
+    """``shuffled`` is made by the shuffle, and ``view``, which is stored, by ``after`` in its
+    reducer, or in the mapper if there is none."""
+
+    shuffled: View
+    after: tuple[Narrow, ...]
+    view: View
+
+
+# ---- what a job's module says
+
+
+def stages_of(module: ModuleType, code: JobCode, params: dict[str, Any]) -> list[Any] | None:
+    """The steps of a job that has any: a class with ``steps()``, or a module with views. Raises
+    `BadJob`."""
+    if code.class_name:
+        cls = job_class(module, code)
+        return _of_class(cls, code, params) if hasattr(cls, "steps") else None
+    views = named_views(module)
+    found = getattr(module, OUTPUT, None)
+    if not isinstance(found, View):
+        if views and not hasattr(module, "mapper"):
+            hint = nearest(OUTPUT, views) or f"; its views are {', '.join(views)}"
+            raise BadJob(f"{code.filename} has no view {OUTPUT}, the job's result{hint}")
+        return None
+    for role in code.names:
+        if role not in _ROLES:
+            raise BadJob(f"--{role}: {code.filename} has views, which leave no place for it")
+    for name in ("partitioner", *HOOKS):
+        if hasattr(module, name):
+            raise BadJob(f"{code.filename}: views leave no place for a {name}; take it out")
+    for view in reachable(found):
+        if isinstance(view.op, Input):
+            usable(view.op.reader, "reader", code.filename)
+    own = {role: usable(function_for(module, code, role), role, code.filename) for role in _ROLES}
+    return compile_views(found, own["reader"], own["writer"])
+
+
+def named_views(module: ModuleType) -> dict[str, View]:
+    """The module's views by the names of their variables."""
+    return {name: view for name, view in vars(module).items() if isinstance(view, View)}
+
+
+# ---- views
+
+
+def compile_views(
+    output: View, reader: Function | None = None, writer: Function | None = None
+) -> list[ViewStage]:
+    """The steps of a view, in an order in which they can be run. ``reader`` is for inputs without
+    one of their own, ``writer`` for the last step."""
+    views = reachable(output)
+    users: dict[View, list[View]] = {view: [] for view in views}
+    for view in views:
+        for parent in view.parents:
+            users[parent].append(view)
+    shuffles = [view for view in views if isinstance(view.op, Shuffle)]
+    made: dict[View, int] = {}
+    pairs: set[int] = set()
+    ends: list[tuple[View, tuple[Narrow, ...], View]] = []
+    for shuffled in shuffles:
+        after: tuple[Narrow, ...] = ()
+        end = shuffled
+        while len(users[end]) == 1 and isinstance(op := users[end][0].op, Narrow):
+            after += (op,)
+            end = users[end][0]
+        ends.append((shuffled, after, end))
+        made[end] = len(ends)
+        if _hands_on_pairs(shuffled.op, after):
+            pairs.add(len(ends))
+    if output not in made:
+        ends.append((View((output,), Stored()), (), output))
+    return [
+        _stage(number, shuffled, after, end, made, pairs, (reader, writer), number == len(ends))
+        for number, (shuffled, after, end) in enumerate(ends, 1)
+    ]
+
+
+def reachable(output: View) -> list[View]:
+    """The views that a view is made of, and itself: each once, behind what it is made of."""
+    found: dict[View, None] = {}
+    waiting = [(output, False)]
+    while waiting:
+        view, parents_done = waiting.pop()
+        if view in found:
+            continue
+        if parents_done:
+            found[view] = None
+        else:
+            waiting.append((view, True))
+            waiting += [(parent, False) for parent in reversed(view.parents)]
+    return list(found)
+
+
+def _stage(
+    number: int,
+    shuffled: View,
+    after: tuple[Narrow, ...],
+    view: View,
+    made: dict[View, int],
+    pairs: set[int],
+    own: tuple[Function | None, Function | None],
+    last: bool,
+) -> ViewStage:
+    shuffle = shuffled.op
+    assert isinstance(shuffle, Shuffle)
+    flows: dict[View | int, list[Flow]] = {}
+    for side, parent in enumerate(shuffled.parents):
+        for origin, ops in _origins(parent, made):
+            # What has no reducer is all done by its mapper.
+            ops += () if shuffle.reducers != 0 else after
+            flows.setdefault(origin, []).append(Flow(side, ops))
+    reader, writer = own
+    sources = []
+    functions = []
+    for origin, of_it in flows.items():
+        op = origin.op if isinstance(origin, View) else origin
+        assert isinstance(op, Input | int)
+        sources.append(Source(op, tuple(of_it)))
+        functions.append(
+            JobFunctions(
+                mapper=_mapper(_emit(shuffle, last), of_it, op in pairs),
+                reducer=_reducer(shuffle, after, last),
+                combiner=shuffle.combiner,
+                partitioner=_by_first if shuffle.by_part else stable_partition,
+                reader=PairReader() if isinstance(op, int) else op.reader or reader,
+                writer=writer if last else StepWriter(),
+                by_part=shuffle.by_part,
+            )
+        )
+    return ViewStage(
+        number, tuple(sources), shuffle.reducers, tuple(functions), shuffled, after, view
+    )
+
+
+def _origins(view: View, made: dict[View, int]) -> Iterator[tuple[View | int, tuple[Narrow, ...]]]:
+    """Where a view's elements are read, and what is done on the way."""
+    if view in made:
+        yield made[view], ()
+    elif isinstance(view.op, Input):
+        yield view, ()
+    else:
+        assert isinstance(view.op, Narrow | Union)
+        more = (view.op,) if isinstance(view.op, Narrow) else ()
+        for parent in view.parents:
+            for origin, ops in _origins(parent, made):
+                yield origin, ops + more
+
+
+def _hands_on_pairs(shuffle: Any, after: tuple[Narrow, ...]) -> bool:
+    """Are the elements of what a step stores its pairs, and not the values of these?"""
+    return shuffle.result is not None and not after
+
+
+#: ``emit(side, key, elements)``: see `pipeline.Shuffle`.
+_Emit = Callable[[int, Any, Iterable[Any]], Iterator[tuple[Any, Any]]]
+
+
+def _emit(shuffle: Shuffle, last: bool) -> _Emit:
+    if last and shuffle.reducers == 0:
+        return lambda side, key, items: _as_pairs(items)
+    return shuffle.emit
+
+
+def _mapper(emit: _Emit, flows: list[Flow], takes_pairs: bool) -> Function:
+    if len(flows) == 1:  # said here again: it is called for each record
+        side, run = flows[0].side, _fused(flows[0].ops)
+        if takes_pairs:
+            return lambda key, value: emit(side, key, run(((key, value),)))
+        return lambda key, value: emit(side, key, run((value,)))
+    emitted = _branches(emit, [(flow.side, flow.ops) for flow in flows])
+    if takes_pairs:
+        return lambda key, value: emitted(key, ((key, value),))
+    return lambda key, value: emitted(key, (value,))
+
+
+def _branches(
+    emit: _Emit, flows: list[tuple[int, tuple[Narrow, ...]]]
+) -> Callable[[Any, Iterable[Any]], Iterable[Any]]:
+    """All that is emitted for some elements. What flows begin with in common is done once."""
+    if len(flows) == 1:
+        ((side, ops),) = flows
+        run = _fused(ops)
+        return lambda key, items: emit(side, key, run(items))
+    first = flows[0][1]
+    same = 0
+    while all(ops[same : same + 1] == first[same : same + 1] != () for _, ops in flows):
+        same += 1
+    run = _fused(first[:same])
+    by_next: dict[Any, list[tuple[int, tuple[Narrow, ...]]]] = {}
+    for at, (side, ops) in enumerate(flows):
+        # A flow that ends here has nothing more in common with others.
+        by_next.setdefault(ops[same] if same < len(ops) else at, []).append((side, ops[same:]))
+    branches = [_branches(emit, some) for some in by_next.values()]
+
+    def emitted(key: Any, items: Iterable[Any]) -> Iterable[Any]:
+        items = list(run(items))
+        return chain.from_iterable(branch(key, items) for branch in branches)
+
+    return emitted
+
+
+def _fused(ops: tuple[Narrow, ...]) -> Callable[[Iterable[Any]], Iterable[Any]]:
+    if not ops:
+        return lambda items: items
+    first, *rest = (op.run for op in ops)
+    if not rest:
+        return first
+
+    def run(items: Iterable[Any]) -> Iterable[Any]:
+        items = first(items)
+        for step in rest:
+            items = step(items)
+        return items
+
+    return run
+
+
+def _reducer(shuffle: Shuffle, after: tuple[Narrow, ...], last: bool) -> Function | None:
+    if shuffle.reducers == 0:
+        return None
+    if _hands_on_pairs(shuffle, after):
+        return shuffle.result
+    reduce, run = shuffle.reduce, _fused(after)
+    if last:
+        return lambda key, values: _as_pairs(run(reduce(key, values)))
+    return lambda key, values: ((None, item) for item in run(reduce(key, values)))
+
+
+def _as_pairs(items: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """Elements as the writer gets them: what is no pair is a key with None."""
+    for item in items:
+        yield item if type(item) is tuple and len(item) == 2 else (item, None)
+
+
+def _by_first(key: Any, partitions: int) -> int:
+    return stable_partition(key[0], partitions)
+
+
+# ---- classes
+
+
+def _of_class(cls: type[Any], code: JobCode, params: dict[str, Any]) -> list[Stage]:
+    for role in code.names:
+        if role not in _ROLES:
+            raise BadJob(f"--{role}: {code.class_name} has steps(), which name what each calls")
+    instance = new_instance(cls, code, params)
+    try:
+        steps = instance.steps()
+    except Exception as error:
+        raise BadJob(
+            f"{code.filename}: {code.class_name}.steps() raised {type(error).__name__}: {error}",
+            traceback=user_traceback(error),
+        ) from error
+    if not isinstance(steps, list | tuple) or not steps:
+        raise BadJob(f"{code.filename}: {code.class_name}.steps() is no list of pytxmr.Step")
+    for step in steps:
+        if not isinstance(step, Step):
+            raise BadJob(
+                f"{code.filename}: in {code.class_name}.steps(), {step!r:.100} is no pytxmr.Step"
+            )
+    for hook in HOOKS:
+        found = own_attribute(instance, hook)
+        if found is not None and found not in [getattr(step, hook) for step in steps]:
+            raise BadJob(
+                f"{code.filename}: {code.class_name} has {hook}(), which is of no step; say "
+                f"Step(..., {hook}=self.{hook})"
+            )
+    own = {
+        role: usable(method_for(instance, code, role), role, code.filename)
+        for role in ("partitioner", *_ROLES)
+    }
+    if isinstance(own["partitioner"], RangePartitioner):
+        raise BadJob(
+            f"{code.filename}: a RangePartitioner is for a job of one step, whose input it samples"
+        )
+    stages = []
+    for number, step in enumerate(steps, 1):
+        first, last = number == 1, number == len(steps)
+        if batch_form(step.mapper) is not None and not (first and own["reader"] is None):
+            raise BadJob(
+                f"{code.filename}: a batch mapper reads the input itself: it is for a first step, "
+                f"without a reader"
+            )
+        hooks = {hook: checked_hook(getattr(step, hook), code, hook) for hook in HOOKS}
+        reducer = identity if step.reducer is None and step.shuffles else step.reducer
+        combiner = step.combiner
+        if combiner is None and isinstance(reducer, Fold) and reducer.combines:
+            combiner = reducer
+        functions = JobFunctions(
+            mapper=_same if step.mapper is None else step.mapper,
+            reducer=reducer,
+            combiner=combiner,
+            partitioner=own["partitioner"] or stable_partition,
+            reader=own["reader"] if first else PairReader(),
+            writer=own["writer"] if last else StepWriter(),
+            **hooks,
+            renew=_renew(cls, code, params, number) if any(hooks.values()) else None,
+        )
+        of: Input | int = Input(None, None, None) if first else number - 1
+        stages.append(Stage(number, (Source(of),), None if step.shuffles else 0, (functions,)))
+    return stages
+
+
+def _renew(
+    cls: type[Any], code: JobCode, params: dict[str, Any], number: int
+) -> Callable[[], JobFunctions]:
+    return lambda: _of_class(cls, code, params)[number - 1].functions[0]
+
+
+def _same(key: Any, value: Any) -> Iterator[tuple[Any, Any]]:
+    return iter(((key, value),))
+
+
+# ---- running
+
+
+def functions_of(
+    module: ModuleType, code: JobCode, params: dict[str, Any], number: int
+) -> JobFunctions:
+    """The functions of one step; `JobFunctions.of` gives those of each of its sources."""
+    stages = stages_of(module, code, params)
+    assert stages is not None
+    functions: tuple[JobFunctions, ...] = stages[number - 1].functions
+    return replace(functions[0], sources=functions)
