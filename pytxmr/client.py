@@ -10,7 +10,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString
@@ -92,27 +93,23 @@ class JobOptions:
 
 
 def make_spec(options: JobOptions) -> JobSpec:
+    """`make_specs` of a job that has one step, as most have. Raises `BadJob` for others."""
+    spec, *others = make_specs(options)
+    if others:
+        raise BadJob(f"{options.job} has {1 + len(others)} steps: `pytxmr run` does them in turn")
+    return spec
+
+
+def make_specs(options: JobOptions) -> list[JobSpec]:
     """Check what only the client can; paths become absolute. Raises `BadJob` or `BadInput`.
 
-    The module is imported here, so an error in it shows at once. The input is looked at only if its
-    keys are to be sampled: the jobtracker, which plans it, refuses what cannot be read.
+    There is a `JobSpec` for each of the job's steps, to be run one after the other. The module is
+    imported here, so an error in it shows at once. The input is looked at only if its keys are to
+    be sampled: the jobtracker, which plans it, refuses what cannot be read.
     """
-    code = _read_code(options)
-    modules = Beside(os.path.dirname(code.filename), read_py_files(options.py_files))
-    modules.complete(code.source, code.filename)
-    files = _read_side_files(options)
-    modules.check_side_files({file.name for file in files}, code.source, code.filename)
-    module = loading.import_source(code, modules)
-    # Again: what was imported by a name that was put together imports more.
-    modules.complete(code.source, code.filename)
-    code = replace(code, modules=modules.shipped())
-    loading.declare_values(module, code)
-    # That they can be is all to know here: this process may be a tasktracker as well.
-    kinds.declare(())
-    use_pickle(False)
-    params = loading.convert_params(loading.declared_params(module, code), options.params)
-    loading.begin_job(params)
-    functions = loading.bind(module, code, params)
+    code, files, module, params, stages = load_job(options)
+    # Of a job with steps, the last is what writes the output.
+    functions = stages[-1].functions[0] if stages else loading.bind(module, code, params)
     if (extra := missing(options.codec)) is not None:
         raise BadJob(f"--codec {options.codec} needs a library: pip install '{extra}'")
     if options.compress in CODECS and (extra := missing(options.compress)) is not None:
@@ -125,11 +122,11 @@ def make_spec(options: JobOptions) -> JobSpec:
         )
     declared = loading.declared(module, code)
     names = options.inputs or declared.inputs
-    if not names:
+    if not names and not stages:
         raise BadInput(f"no input is named{_or_declare(code, 'input')}")
     if "-" in names:
         raise BadInput("standard input, -, is only for a job that runs here: not on a cluster")
-    inputs = tuple(absolute_names(names, sys.stdin and sys.stdin.buffer))
+    inputs = () if stages else tuple(absolute_names(names, sys.stdin and sys.stdin.buffer))
     named = options.output or declared.output
     if not named:
         raise BadInput(f"--output DIR is needed{_or_declare(code, 'output')}")
@@ -139,18 +136,18 @@ def make_spec(options: JobOptions) -> JobSpec:
     if os.path.lexists(output):
         raise BadInput(f"the output directory {output} exists already; remove it or name another")
     reducers = declared.reducers if options.reducers is None else options.reducers
-    if functions.reducer is None:
+    if functions.reducer is None and not stages:
         if reducers:
             raise BadJob(
                 f"--reducers {reducers}: {code.filename} has no reducer; say 0, or nothing"
             )
         reducers = 0
-    if options.keep and reducers == 0:
+    if options.keep and reducers == 0 and not stages:
         raise BadJob("--keep: a job without a reducer has no spills; its parts are its output")
     sample = None
     if reducers != 0 and isinstance(functions.partitioner, RangePartitioner):
         sample = _sample(functions, list_inputs(inputs))
-    return JobSpec(
+    spec = JobSpec(
         name=os.path.basename(options.job),
         code=code,
         inputs=inputs,
@@ -169,6 +166,45 @@ def make_spec(options: JobOptions) -> JobSpec:
         files=files,
         compress=options.compress,
     )
+    if not stages:
+        return [spec]
+    from pytxmr.steps import step_specs
+
+    return step_specs(stages, spec, names)
+
+
+class Loaded(NamedTuple):
+    """A job's module, and what goes with it. ``steps``: see `loading.stages`."""
+
+    code: JobCode
+    files: tuple[SideFile, ...]
+    module: ModuleType
+    params: dict[str, Any]
+    steps: list[Any] | None
+
+
+def load_job(options: JobOptions) -> Loaded:
+    """Import a job, with its own modules and what travels with it. Raises `BadJob`."""
+    code = _read_code(options)
+    modules = Beside(os.path.dirname(code.filename), read_py_files(options.py_files))
+    modules.complete(code.source, code.filename)
+    files = _read_side_files(options)
+    modules.check_side_files({file.name for file in files}, code.source, code.filename)
+    # A module that makes views may do so by its parameters, which are declared at its top.
+    literal = loading.literal_params(code)
+    given = {name: text for name, text in options.params.items() if name in literal}
+    loading.begin_job(loading.convert_params(literal, given))
+    module = loading.import_source(code, modules)
+    # Again: what was imported by a name that was put together imports more.
+    modules.complete(code.source, code.filename)
+    code = replace(code, modules=modules.shipped())
+    loading.declare_values(module, code)
+    # That they can be is all to know here: this process may be a tasktracker as well.
+    kinds.declare(())
+    use_pickle(False)
+    params = loading.convert_params(loading.declared_params(module, code), options.params)
+    loading.begin_job(params)
+    return Loaded(code, files, module, params, loading.stages(module, code, params))
 
 
 def _or_declare(code: JobCode, name: str) -> str:

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any, Self, TypeVar
 
 from pytxmr.errors import JobFailed, PytxmrError
-from pytxmr.model import FileRange
+from pytxmr.model import FileRange, step_label
 from pytxmr.records.pairfile import pairs_in
 from pytxmr.records.readers import line_blocks
 
@@ -85,7 +85,7 @@ def failure_of(status: dict[str, Any]) -> JobFailed:
     error = dict(status["error"] or {})
     message = error.pop("message", "it did not succeed")
     if status["outcome"] == "failed":
-        message = f"{status['job']}: {message}"
+        message = f"{step_label(status)}{status['job']}: {message}"
     return JobFailed(message, **error)
 
 

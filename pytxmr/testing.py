@@ -200,6 +200,10 @@ def _bound(job: Any, params: Mapping[str, Any], names: Mapping[str, str]) -> Job
     values = _values(loading.declared_params(module, code), params)
     begin_job(values)
     loading.declare_values(module, code)
+    if loading.stages(module, code, values) is not None:
+        raise BadJob(
+            f"{code.filename} has steps or views: pytxmr.run(..., runner='inline') runs those"
+        )
     return loading.bind(module, code, values)
 
 

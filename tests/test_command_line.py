@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 
 import pytest
 
 from pytxmr.cli.options import build_parser, build_program_parser, parse
+from pytxmr.cli.report import ProgressShown
 
 
 @pytest.mark.parametrize(
@@ -59,3 +61,15 @@ def test_what_is_not_known_is_refused(words, capsys):
         parse(build_parser(), words.split())
     assert caught.value.code == 2
     assert "pytxmr: error: unrecognized arguments: " in capsys.readouterr().err
+
+
+def test_progress_of_a_step_says_which_it_is():
+    shown = io.StringIO()
+    progress = ProgressShown(shown)
+    status = {"phase": "mapping", "maps": 2, "maps_done": 1, "reduces": 1, "reduces_done": 0}
+    for job, step in (("Job002", [2, 3]), ("Job002", [2, 3]), ("Job003", [3, 3])):
+        progress.show(status | {"job": job, "step": step, "failures": 0})
+    assert shown.getvalue() == (
+        "step 2 of 3: Job002 mapping: map 1/2, reduce 0/1\n"
+        "step 3 of 3: Job003 mapping: map 1/2, reduce 0/1\n"
+    )

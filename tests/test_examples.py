@@ -10,6 +10,7 @@ import hashlib
 import html
 import importlib.util
 import json
+import math
 import os
 import random
 import re
@@ -29,12 +30,15 @@ EXAMPLES = ROOT / "examples"
 DATA = EXAMPLES / "data"
 NAMES = [
     "grep",
+    "harbour",
     "inverted_index",
     "join",
     "reverse_links",
     "sort",
     "sort_batch",
     "term_vector",
+    "tf_idf",
+    "top_words",
     "url_frequency",
     "wordcount",
     "wordcount_batch",
@@ -54,8 +58,10 @@ REDUCERS = 3
 RUN_SECONDS = 100
 
 
-def run(tmp_path: Path, example: str, *inputs: Path, split_size: str, options=()) -> list[bytes]:
-    """Run an example with three reducers; returns the bytes of its parts, in order."""
+def run(
+    tmp_path: Path, example: str, *inputs: Path, split_size: str, options=(), parts=REDUCERS
+) -> list[bytes]:
+    """Run an example with three reducers; returns the bytes of its ``parts``, in order."""
     out = tmp_path / "out"
     command = [sys.executable, "-m", "pytxmr", "run", EXAMPLES / f"{example}.py", *inputs]
     command += ["--output", out, "--reducers", str(REDUCERS), "--split-size", split_size]
@@ -67,10 +73,10 @@ def run(tmp_path: Path, example: str, *inputs: Path, split_size: str, options=()
         timeout=RUN_SECONDS,
     )
     assert done.returncode == 0, done.stderr.decode(errors="replace")
-    parts = sorted(out.glob("part-*"))
-    assert [part.name for part in parts] == [f"part-{n:05}" for n in range(REDUCERS)]
+    found = sorted(out.glob("part-*"))
+    assert [part.name for part in found] == [f"part-{n:05}" for n in range(parts)]
     assert (out / "_SUCCESS").exists()
-    return [part.read_bytes() for part in parts]
+    return [part.read_bytes() for part in found]
 
 
 def pairs(parts: list[bytes]) -> dict[str, str]:
@@ -287,6 +293,49 @@ def test_join_pairs_the_rows_that_share_a_key(tmp_path):
     assert all(in_part == sorted(in_part) for in_part in found)
     assert "Dagny\tDenmark\tferry\t2024-04-04\tpier 1" in expected
     assert not any(line.startswith(("Fram", "Halcyon")) for line in expected)
+
+
+def test_harbour_joins_ships_with_their_calls_in_order(tmp_path):
+    rows = fields(DATA / "ships.tsv") + fields(DATA / "calls.tsv")
+    ships = dict(row.split("\t", 1) for relation, row in rows if relation == "ship")
+    calls = [row.split("\t", 1) for relation, row in rows if relation == "call"]
+    expected = {
+        name: {
+            "flag": ship.split("\t")[0],
+            "calls": sorted(call for called, call in calls if called == name),
+        }
+        for name, ship in ships.items()
+    }
+    parts = run(tmp_path, "harbour", DATA / "ships.tsv", DATA / "calls.tsv", split_size="128")
+    assert json_pairs(parts) == expected
+    assert expected["Fram"]["calls"] == []
+    assert len(expected["Dagny"]["calls"]) == 3
+
+
+def test_tf_idf_weighs_words_as_a_loop_does(tmp_path):
+    texts = defaultdict(Counter)
+    for name, text in fields(DATA / "documents.tsv"):
+        texts[name].update(re.findall(r"\w+", text.lower()))
+    having = Counter(word for words in texts.values() for word in words)
+    expected = {}
+    for name, words in texts.items():
+        weights = [
+            (times * math.log(len(texts) / having[word]), word) for word, times in words.items()
+        ]
+        if weights:
+            expected[name] = [word for weight, word in sorted(weights, reverse=True)[:3]]
+    parts = run(tmp_path, "tf_idf", DATA / "documents.tsv", split_size="256")
+    assert json_pairs(parts) == expected
+    assert expected["song"][:2] == ["över", "bron"]
+
+
+def test_top_words_are_those_of_a_counter(tmp_path):
+    book = DATA / "warandpeace.txt"
+    lines = book.read_text("ascii").lower().split("\n")
+    counted = Counter(word for line in lines for word in set(line.split()))
+    parts = run(tmp_path, "top_words", book, split_size="512KiB", parts=1)
+    found = [line.split("\t") for line in parts[0].decode().splitlines()]
+    assert [(word, int(count)) for word, count in found] == counted.most_common(10)
 
 
 @pytest.mark.parametrize("name", NAMES)

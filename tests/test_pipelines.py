@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pytxmr
-from pytxmr.errors import AttemptFailed, PeerBroke
+from pytxmr.errors import AttemptFailed, BadJob, PeerBroke
 from pytxmr.job import pipeline
 from pytxmr.job.pipeline import Input, View
 from pytxmr.job.steps import Step, compile_views
@@ -33,6 +33,7 @@ from pytxmr.records.readers import Reading
 from pytxmr.records.reducing import run_reduce
 from pytxmr.storage.output import OutputDirectory
 from pytxmr.submission import plan_job
+from pytxmr.testing import run_inline
 
 REDUCERS = 2
 
@@ -501,6 +502,23 @@ def test_a_step_that_cannot_be_is_refused(wrong):
     spec = JobSpec("job", JobCode("job.py", b""), ("/a", "/b"), "/out", **wrong)
     with pytest.raises(PeerBroke):
         JobSpec.from_plain(spec.to_plain())
+
+
+def test_what_runs_single_steps_in_tests_says_so_of_several(tmp_path):
+    path = tmp_path / "job.py"
+    path.write_text("from pytxmr import pipeline\noutput = pipeline.input().count()\n")
+    with pytest.raises(BadJob, match="job.py has steps or views: pytxmr.run"):
+        run_inline(path, ["a"])
+
+
+def test_steps_of_views_that_shuffle_nothing_are_done_by_maps(tmp_path):
+    lines = pipeline.input()
+    stored = lines.map(len).stored()
+    (stage,) = compile_views(stored.map(str))
+    assert stage.reducers == 0
+    assert [functions.reducer for functions in stage.functions] == [None]
+    assert [str(op) for op in stage.sources[0].flows[0].ops] == ["map(len)", "map(str)"]
+    assert result(stored.map(str), tmp_path, main=["ccc", "a"]) == [("3", None), ("1", None)]
 
 
 def test_a_job_without_views_does_not_pay_for_them():

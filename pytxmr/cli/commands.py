@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Coroutine
-from contextlib import ExitStack
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from twisted.internet.task import deferLater
@@ -19,7 +19,7 @@ from pytxmr.cli.reactor import (
 )
 from pytxmr.cli.report import Face, show_status, show_table
 from pytxmr.cli.stdin import stdin_in_a_file
-from pytxmr.client import JobOptions, Patient, connect, make_spec, submit
+from pytxmr.client import JobOptions, Patient, connect, make_spec, make_specs, submit
 from pytxmr.errors import BadConfiguration, JobFailed, PytxmrError
 from pytxmr.model import JobSpec
 from pytxmr.net.remote import Peer
@@ -33,61 +33,111 @@ Ask = Callable[..., Any]
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.runner == "cluster":
-        return _run_on_cluster(options)
-    with ExitStack() as spooled:
+    with ExitStack() as ending:
         try:
-            options.inputs = spooled.enter_context(stdin_in_a_file(options.inputs))
-            spec = make_job(options)
+            if options.runner != "cluster":
+                options.inputs = ending.enter_context(stdin_in_a_file(options.inputs))
+            specs = make_jobs(options)
         except BaseException:
             for worker in options.spawned:
                 worker.end()
             raise
+        ending.enter_context(keeping_no_steps(specs, options))
+        if options.runner == "cluster":
+            return _run_on_cluster(options, specs)
         if options.runner == "inline":
-            return _run_inline(options, spec)
-        return run_in_reactor(lambda r, i: _run_here(r, i, options, spec))
+            return _run_inline(options, specs)
+        return run_in_reactor(lambda r, i: _run_here(r, i, options, specs))
 
 
-def _run_inline(options: argparse.Namespace, spec: JobSpec) -> int:
+@contextmanager
+def keeping_no_steps(specs: list[JobSpec], options: argparse.Namespace) -> Iterator[None]:
+    """Remove at the end what the steps of a job have left for each other, unless that is wanted."""
+    try:
+        yield
+    finally:
+        if len(specs) > 1 and not options.keep_steps:
+            from pytxmr.steps import remove_stored
+
+            remove_stored(specs)
+
+
+def _run_inline(options: argparse.Namespace, specs: list[JobSpec]) -> int:
     """No progress is shown: a debugger may have the terminal."""
     # Twisted has no part in it, and other runners have none of what it imports.
     from pytxmr.runners import inline
 
+    last = {"job": "Job001"}
     try:
         with signals_as_interrupts():
-            status = inline.run(spec)
+            status = inline.run_all(specs, last.update)
     except KeyboardInterrupt as stop:
-        print("pytxmr: Job001 was killed: interrupted", file=sys.stderr)
+        print(f"pytxmr: {last['job']} was killed: interrupted", file=sys.stderr)
         return stop.status if isinstance(stop, Signalled) else 130
     options.face.summary(status)
     return 0
 
 
-def _run_on_cluster(options: argparse.Namespace) -> int:
-    spec = make_job(options)
-
+def _run_on_cluster(options: argparse.Namespace, specs: list[JobSpec]) -> int:
     async def submit_and_watch(jobtracker: Patient, interrupts: Interrupts) -> int:
-        try:
-            # Not given up while the jobtracker is there: the job would go on unnoticed.
-            job = await jobtracker.submit(spec)
-        except Interrupted:
-            unknown = "interrupted; if `pytxmr jobs` lists the job later, it was queued"
-            print(f"pytxmr: {unknown}", file=sys.stderr)
-            raise
-        return await _watch_to_end(jobtracker.ask, interrupts, job, options.face)
+        async def queued(spec: JobSpec) -> str:
+            try:
+                # Not given up while the jobtracker is there: the job would go on unnoticed.
+                return await jobtracker.submit(spec)
+            except Interrupted:
+                unknown = "interrupted; if `pytxmr jobs` lists the job later, it was queued"
+                print(f"pytxmr: {unknown}", file=sys.stderr)
+                raise
+
+        return await _run_all(specs, queued, jobtracker.ask, interrupts, options.face)
 
     return _patiently(options, submit_and_watch)
 
 
-async def _run_here(
-    reactor: Any, interrupts: Interrupts, options: argparse.Namespace, spec: JobSpec
+async def _run_all(
+    specs: list[JobSpec],
+    queued: Callable[[JobSpec], Any],
+    ask: Ask,
+    interrupts: Interrupts,
+    face: Face,
 ) -> int:
-    cluster = LocalCluster(reactor, len(options.spawned), options.spawned)
+    """Run the steps of a job, one after the other, up to one that does not succeed."""
+    if len(specs) == 1:
+        return await _watch_to_end(ask, interrupts, await queued(specs[0]), face)
+    from pytxmr.cli.steps import StepsFace
+    from pytxmr.steps import of_steps
+
+    steps = StepsFace(face)
+    for number, spec in enumerate(specs, 1):
+        step = {"step": [number, len(specs)]}
+
+        async def ask_of_step(*words: Any, step: dict[str, Any] = step) -> Any:
+            status = await ask(*words)
+            return None if status is None else status | step
+
+        job = await queued(spec)
+        ended = await _watch_to_end(ask_of_step, interrupts, job, steps)
+        if ended:
+            return ended
+    face.summary(of_steps(steps.ended))
+    return 0
+
+
+async def _run_here(
+    reactor: Any, interrupts: Interrupts, options: argparse.Namespace, specs: list[JobSpec]
+) -> int:
+    spawned = options.spawned
+    cluster = LocalCluster(reactor, len(spawned), spawned, jobs=len(specs) > 1)
     try:
         jobtracker = await cluster.start()
-        job = await submit(jobtracker, spec)
-        status = await _watch_to_end(jobtracker.call, interrupts, job, options.face)
-        if spec.keep and status == 0:
+        status = await _run_all(
+            specs,
+            lambda spec: submit(jobtracker, spec),
+            jobtracker.call,
+            interrupts,
+            options.face,
+        )
+        if status == 0 and any(spec.keep for spec in specs):
             await _stay_for_inspection(reactor, interrupts, cluster)
         return status
     finally:
@@ -158,13 +208,31 @@ async def _asked(answer: Any) -> Any:
 
 
 def submit_only(options: argparse.Namespace) -> int:
-    spec = make_job(options)
+    spec = make_spec(_job_options(options))
 
     async def queue(jobtracker: Patient, interrupts: Interrupts) -> int:
         print(await interrupts.unless(jobtracker.submit(spec)))
         return 0
 
     return _patiently(options, queue)
+
+
+def plan(options: argparse.Namespace) -> int:
+    from pytxmr.cli.plan import show_plan
+
+    show_plan(
+        JobOptions(
+            options.job,
+            tuple(options.inputs),
+            "",
+            _names(options),
+            dict(options.params),
+            py_files=tuple(options.py_files),
+            files=tuple(options.files),
+            archives=tuple(options.archives),
+        )
+    )
+    return 0
 
 
 def status(options: argparse.Namespace) -> int:
@@ -348,19 +416,23 @@ def _secret(options: argparse.Namespace) -> bytes:
     return read_secret(options.secret_file)
 
 
-def make_job(options: argparse.Namespace) -> JobSpec:
-    """What the options of `pytxmr run` ask for. Raises as `make_spec`."""
-    return make_spec(_job_options(options))
+def make_jobs(options: argparse.Namespace) -> list[JobSpec]:
+    """What the options of `pytxmr run` ask for. Raises as `make_specs`."""
+    return make_specs(_job_options(options))
+
+
+def _names(options: argparse.Namespace) -> dict[str, str]:
+    roles = ("mapper", "reducer", "combiner", "partitioner", "reader", "writer")
+    given = {role: getattr(options, role) for role in roles}
+    return {role: name for role, name in given.items() if name is not None}
 
 
 def _job_options(options: argparse.Namespace) -> JobOptions:
-    roles = ("mapper", "reducer", "combiner", "partitioner", "reader", "writer")
-    given = {role: getattr(options, role) for role in roles}
     return JobOptions(
         job=options.job,
         inputs=tuple(options.inputs),
         output=options.output or "",
-        names={role: name for role, name in given.items() if name is not None},
+        names=_names(options),
         params=dict(options.params),
         reducers=options.reducers,
         split_bytes=options.split_size,
@@ -380,6 +452,7 @@ def _job_options(options: argparse.Namespace) -> JobOptions:
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": run,
     "submit": submit_only,
+    "plan": plan,
     "status": status,
     "wait": wait,
     "kill": kill,

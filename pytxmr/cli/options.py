@@ -92,6 +92,11 @@ def build_parser(
     _add_job_options(submit)
     _add_cluster_options(submit)
 
+    plan = commands.add_parser("plan", help="show the steps that a job takes, without running it")
+    _add_job(plan)
+    _add_inputs(plan)
+    _add_names(plan)
+
     for name, text in (
         ("status", "how far a job is"),
         ("wait", "wait for a job's end, showing progress"),
@@ -187,6 +192,10 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         help="worker processes, when it runs here (default: one per core)",
     )  # fmt: skip
     parser.add_argument(
+        "--keep-steps", action="store_true",
+        help="of a job of several steps, keep what they leave for each other, in DIR.steps",
+    )  # fmt: skip
+    parser.add_argument(
         "--runner", choices=("inline", "local", "cluster"),
         help="where it runs: inline, in this very process, so that breakpoint() works in the job; "
         "local, in worker processes of its own; cluster (default: local, or cluster if there is a "
@@ -197,12 +206,17 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(jobtracker=None, secret_file=None)
 
 
-def _add_job_options(parser: argparse.ArgumentParser) -> None:
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs", metavar="INPUT", nargs="*",
         help="files, directories, quoted globs or URLs; @FILE for those that are named in a file, "
-        "one a line; - for standard input (default: the class's input, if it has one)",
+        "one a line; - for standard input; NAME=INPUT for an input that the job has named "
+        "(default: the class's input, if it has one)",
     )  # fmt: skip
+
+
+def _add_job_options(parser: argparse.ArgumentParser) -> None:
+    _add_inputs(parser)
     parser.add_argument(
         "--output", "-o", metavar="DIR",
         help="made by the job; must not exist (default: the class's output, if it has one)",
@@ -253,6 +267,10 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
         help="keep the spills for inspection, until `pytxmr destroy JOB`; when the job runs here, "
         "stay and serve them until Ctrl-C",
     )  # fmt: skip
+    _add_names(parser)
+
+
+def _add_names(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-D", dest="params", metavar="NAME=VALUE", type=definition, action="append", default=[],
         help="set a parameter that the job declares",

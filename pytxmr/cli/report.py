@@ -9,7 +9,7 @@ import time
 from typing import Any, Protocol, TextIO
 
 from pytxmr.errors import PytxmrError
-from pytxmr.model import BAD_RECORDS, CHANGED_MAPS
+from pytxmr.model import BAD_RECORDS, CHANGED_MAPS, step_label
 
 _LINE_SECONDS = 10.0
 UNCUT = "large files cannot be cut, as they are compressed: one map each"
@@ -44,7 +44,12 @@ class Terminal:
         self._shown.close()
 
     def summary(self, status: dict[str, Any]) -> None:
-        show_summary(status)
+        if "steps" in status:
+            from pytxmr.cli.steps import show_steps
+
+            show_steps(status)
+        else:
+            show_summary(status)
 
     def error(self, error: PytxmrError) -> None:
         show_error(error)
@@ -56,7 +61,7 @@ class ProgressShown:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
         self._bar = self._stream.isatty()
-        self._phase = ""
+        self._phase = ("", "")
         self._told = 0.0
 
     def show(self, status: dict[str, Any]) -> None:
@@ -64,14 +69,16 @@ class ProgressShown:
             self._draw(status)
             return
         now = time.monotonic()
-        if status["phase"] != self._phase or now - self._told > _LINE_SECONDS:
-            self._phase, self._told = status["phase"], now
-            self._stream.write(f"{status['job']} {_progress_text(status)}\n")
+        phase = (status["job"], status["phase"])
+        if phase != self._phase or now - self._told > _LINE_SECONDS:
+            self._phase, self._told = phase, now
+            self._stream.write(f"{step_label(status)}{status['job']} {_progress_text(status)}\n")
             self._stream.flush()
 
     def _draw(self, status: dict[str, Any]) -> None:
         columns = shutil.get_terminal_size().columns
-        text = f"{status['job']} {_progress_text(status)} {status['seconds']:.0f} s"
+        text = f"{step_label(status)}{status['job']} {_progress_text(status)}"
+        text += f" {status['seconds']:.0f} s"
         width = max(10, min(40, columns - len(text) - 4))
         done = round(width * fraction_done(status))
         bar = "█" * done + "░" * (width - done)

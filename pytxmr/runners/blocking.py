@@ -57,11 +57,13 @@ def run(
 
 
 def _run_inline(options: argparse.Namespace, progress: Progress | None) -> Result:
-    from pytxmr.cli.commands import make_job
+    from pytxmr.cli.commands import keeping_no_steps, make_jobs
     from pytxmr.runners import inline
 
     try:
-        return Result.of(inline.run(make_job(options), progress or (lambda status: None)))
+        specs = make_jobs(options)
+        with keeping_no_steps(specs, options):
+            return Result.of(inline.run_all(specs, progress or (lambda status: None)))
     except PytxmrError as error:
         with_notes(error)
         raise

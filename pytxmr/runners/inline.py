@@ -32,6 +32,7 @@ from pytxmr.model import (
     Segment,
     TaskId,
     job_id,
+    step_label,
 )
 from pytxmr.net.limits import DEFAULT_MEMORY_BYTES
 from pytxmr.records import kinds
@@ -45,20 +46,42 @@ from pytxmr.storage.output import OutputDirectory, Part
 from pytxmr.submission import manifest_of, plan_job
 from pytxmr.worker import buffer_bytes, done_message
 
-_JOB = job_id(1)
-
 #: Called with a job's status, a dict as `client.Client.status` gives it.
 Told = Callable[[dict[str, Any]], object]
 
 
-def run(spec: JobSpec, told: Told = lambda status: None) -> dict[str, Any]:
-    """Run the job to its end; its last status, as that of a job on a cluster.
+def run_all(specs: list[JobSpec], told: Told = lambda status: None) -> dict[str, Any]:
+    """`run` a job that may have several steps, one after the other."""
+    if len(specs) == 1:
+        return run(specs[0], told)
+    from pytxmr.steps import of_steps
+
+    ended = []
+    for number, spec in enumerate(specs, 1):
+        step = {"step": [number, len(specs)]}
+
+        def told_of_step(status: dict[str, Any], step: dict[str, Any] = step) -> None:
+            told(status | step)
+
+        try:
+            ended.append(run(spec, told_of_step, number) | step)
+        except JobFailed as error:
+            error.message = f"{step_label(step)}{error.message}"
+            raise
+    whole = of_steps(ended)
+    told(whole)
+    return whole
+
+
+def run(spec: JobSpec, told: Told = lambda status: None, number: int = 1) -> dict[str, Any]:
+    """Run the job of that number to its end; its last status, as that of a job on a cluster.
 
     Raises `BadJob` or `BadInput` before anything runs; `JobFailed` from the user's own exception;
     `KeyboardInterrupt` if the user stops it, also by leaving the debugger. Then no output is left.
     """
     # Planned as for one worker per core, so that it cuts input and output as the embedded cluster.
     workers = len(os.sched_getaffinity(0))
+    job = job_id(number)
     output = OutputDirectory(spec.output, secrets.token_hex(16))
     with (
         as_in_a_worker(),
@@ -71,7 +94,7 @@ def run(spec: JobSpec, told: Told = lambda status: None) -> dict[str, Any]:
             lay_down(spec.files, side)
             names = [file.name for file in spec.files]
             context.begin_side_files({name: os.path.join(side, name) for name in names})
-        functions = loading.load(spec.code, spec.params)
+        functions = loading.load(spec.code, spec.params, spec.step)
         if spec.key_sample is not None:
             bind_sample(functions, unpack_column(spec.key_sample))
         splits, uncut = plan_job(spec, output, workers)
@@ -86,9 +109,9 @@ def run(spec: JobSpec, told: Told = lambda status: None) -> dict[str, Any]:
             spec.compress,
         )
         try:
-            return _run(spec, splits, uncut, attempts, output, told)
+            return _run(job, spec, splits, uncut, attempts, output, told)
         except BaseException as error:
-            output.discard(_JOB)
+            output.discard(job)
             stop = _stop(error)
             if stop is not None:
                 raise stop from None
@@ -96,13 +119,14 @@ def run(spec: JobSpec, told: Told = lambda status: None) -> dict[str, Any]:
                 cause = error.__cause__
                 if cause is not None:
                     cause.__traceback__ = loading.user_frames(cause.__traceback__)
-                raise _job_failed(error) from cause
+                raise _job_failed(job, error) from cause
             if isinstance(error, PytxmrError):
-                raise JobFailed(f"{_JOB}: {error.message}", **error.details) from error
+                raise JobFailed(f"{job}: {error.message}", **error.details) from error
             raise
 
 
 def _run(
+    job: str,
     spec: JobSpec,
     splits: list[InputSplit],
     uncut: int,
@@ -110,7 +134,7 @@ def _run(
     output: OutputDirectory,
     told: Told,
 ) -> dict[str, Any]:
-    status = _Status(spec, len(splits), attempts.reducers, uncut, told)
+    status = _Status(job, spec, len(splits), attempts.reducers, uncut, told)
     parts = []
     for index, split in enumerate(splits):
         status.tell("mapping", maps_done=index)
@@ -121,7 +145,7 @@ def _run(
         status.tell("reducing", maps_done=len(splits), reduces_done=partition)
         parts.append(attempts.reduce(partition))
     status.tell("committing", maps_done=len(splits), reduces_done=attempts.reducers)
-    manifest = manifest_of(_JOB, spec, attempts.counters)
+    manifest = manifest_of(job, spec, attempts.counters)
     output.commit(parts, manifest, attempts.bad, SUFFIX_OF[spec.compress])
     return status.ended(attempts.counters)
 
@@ -129,11 +153,13 @@ def _run(
 class _Status:
     """What is told of the job, as plain values: see `joblife.JobLife.status`."""
 
-    def __init__(self, spec: JobSpec, maps: int, reduces: int, uncut: int, told: Told) -> None:
+    def __init__(
+        self, job: str, spec: JobSpec, maps: int, reduces: int, uncut: int, told: Told
+    ) -> None:
         self._told = told
         self._began = self._phase_began = time.monotonic()
         self._values: dict[str, Any] = {
-            "job": _JOB,
+            "job": job,
             "name": spec.name,
             "phase": "queued",
             "outcome": "",
@@ -230,14 +256,14 @@ class Attempts:
     def _map(
         self, attempt: AttemptId, split: InputSplit, path: str, progress: Callable[[float], None]
     ) -> Outcome:
+        functions = self._functions.of(split)
+
         def mapped(bad: Quarantine | None) -> Outcome:
             if not self.reducers:
                 place = self._place(str(attempt))
-                return map_to_part(
-                    self._functions, split, place, progress, bad, compress=self._compress
-                )
+                return map_to_part(functions, split, place, progress, bad, compress=self._compress)
             return run_map(
-                self._functions,
+                functions,
                 split,
                 path,
                 self.reducers,
@@ -330,6 +356,6 @@ def _stop(error: BaseException) -> KeyboardInterrupt | None:
     return cause if isinstance(cause, KeyboardInterrupt) else None
 
 
-def _job_failed(error: AttemptFailed) -> JobFailed:
+def _job_failed(job: str, error: AttemptFailed) -> JobFailed:
     task = error.details.get("task", "")
-    return JobFailed(f"{_JOB}: {task} failed once: {error.message}", **error.details)
+    return JobFailed(f"{job}: {task} failed once: {error.message}", **error.details)

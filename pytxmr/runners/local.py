@@ -37,15 +37,20 @@ class LocalCluster:
 
     What still runs at the end of the block is killed. ``workers``: one for each core, if not given;
     ``spawned``: those of them that were started already; they are the cluster's from now on.
+    ``jobs``: whether there will be several.
     """
 
     def __init__(
-        self, reactor: Any, workers: int | None = None, spawned: Iterable[Spawned] = ()
+        self,
+        reactor: Any,
+        workers: int | None = None,
+        spawned: Iterable[Spawned] = (),
+        jobs: bool = False,
     ) -> None:
         self._reactor = reactor
         self._workers = workers = workers or len(os.sched_getaffinity(0))
-        # There is one job, mostly, and then the end: spares would be spawned in vain.
-        self._pool = WorkerPool(reactor, workers, spawned, spares=False)
+        # For one job and then the end, as mostly, spares would be spawned in vain.
+        self._pool = WorkerPool(reactor, workers, spawned, spares=jobs)
         self._services: list[Any] = []
         self.directory = tempfile.mkdtemp(prefix="pytxmr-")
         self.secret = secrets.token_hex(32).encode()

@@ -1,0 +1,54 @@
+"""A job of several steps, as the command line shows it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from pytxmr.cli.report import Face, map_only
+from pytxmr.model import BAD_RECORDS, CHANGED_MAPS
+from pytxmr.storage.output import BAD
+
+
+class StepsFace:
+    """Takes what is told of one step after the other; `ended` are the last statuses."""
+
+    def __init__(self, face: Face) -> None:
+        self.progress = face.progress
+        self.close = face.close
+        self.error = face.error
+        self.ended: list[dict[str, Any]] = []
+
+    def summary(self, status: dict[str, Any]) -> None:
+        self.ended.append(status)
+
+
+def show_steps(whole: dict[str, Any]) -> None:
+    """What a job that has succeeded did, step by step, and its counters over all of them."""
+    steps = whole["steps"]
+    print(
+        f"{len(steps)} steps succeeded in {whole['seconds']:.2f} s"
+        + (f", {whole['failures']} attempts failed" if whole["failures"] else "")
+    )
+    rows = [["STEP", "JOB", "SECONDS", "MAPS", "REDUCES", "READ", "SHUFFLED", "WRITTEN"]]
+    for number, status in enumerate(steps, 1):
+        written = "map output records" if map_only(status) else "reduce output records"
+        row = [str(number), status["job"], f"{status['seconds']:.2f}"]
+        row += [str(status["maps"]), str(status["reduces"])]
+        counted = ("map input records", "spilled records", written)
+        rows.append(row + [f"{status['counters'].get(name, 0):,}" for name in counted])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        print(f"  {'  '.join(cells)}")
+    counters = whole["counters"]
+    places = [os.path.join(status["output"], BAD) for status in steps]
+    if counters.get(BAD_RECORDS):
+        where = ", ".join(place for place in places if os.path.isdir(place))
+        print(f"  set aside {counters[BAD_RECORDS]:,} bad records, in {where}")
+    if counters.get(CHANGED_MAPS):
+        print(f"  note      {counters[CHANGED_MAPS]:,} {CHANGED_MAPS}")
+    for name, value in sorted(counters.items()):
+        if name.startswith("job: "):
+            print(f"  counter   {name.removeprefix('job: ')}: {value:,}")
+    print(f"  result    {whole['output']}")
