@@ -26,6 +26,7 @@ PAGES = {
         "jobs.md",
         "forms.md",
         "inputs.md",
+        "pipelines.md",
     )
 }
 BOOK = ROOT / "examples" / "data" / "warandpeace.txt"
@@ -138,6 +139,16 @@ def test_a_command_of_a_page_runs_and_counts_words_where_it_says_so(
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_runs_every_job_that_it_shows(page: str):
     assert {job_of(command) for of, command in COMMANDS if of == page} >= {*JOBS[page]}
+
+
+def test_the_plan_that_a_page_shows_is_that_of_its_job(desk: Path):
+    page = PAGES["pipelines.md"]
+    command, shown = re.search(
+        r"^    (pytxmr plan .*)\n\n```text\n(.*?)^```$", page, re.MULTILINE | re.DOTALL
+    ).groups()
+    for name, source in JOBS["pipelines.md"].items():
+        (desk / name).write_text(source, "utf-8")
+    assert typed(command, desk).decode() == shown
 
 
 def test_the_examples_with_libraries_are_run():
