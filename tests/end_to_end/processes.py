@@ -35,6 +35,15 @@ SECONDS = 40.0
 _MARK = "PYTXMR_TEST_SITE"
 
 
+def _deaf_to_hangups() -> bool:
+    """Were the tests started by nohup? What they start would be deaf as well."""
+    return signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def _heed_hangups() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Process:
     """A process in the background. Two threads read what it writes, as it writes it."""
 
@@ -48,6 +57,7 @@ class Process:
             stderr=subprocess.PIPE,
             text=True,
             errors="backslashreplace",
+            preexec_fn=_heed_hangups if _deaf_to_hangups() else None,
         )
         self.pid = self._popen.pid
         self._written = threading.Condition()
