@@ -18,6 +18,8 @@ import shlex
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from datetime import datetime
+from itertools import combinations
 from pathlib import Path
 from urllib.parse import urldefrag, urljoin
 
@@ -33,11 +35,18 @@ NAMES = [
     "harbour",
     "inverted_index",
     "join",
+    "kmeans",
+    "log_join",
+    "near_duplicates",
+    "ngrams",
+    "pagerank",
     "reverse_links",
+    "sessions",
     "sort",
     "sort_batch",
     "term_vector",
     "tf_idf",
+    "tfidf",
     "top_words",
     "url_frequency",
     "wordcount",
@@ -77,6 +86,24 @@ def run(
     assert [part.name for part in found] == [f"part-{n:05}" for n in range(parts)]
     assert (out / "_SUCCESS").exists()
     return [part.read_bytes() for part in found]
+
+
+def run_script(tmp_path: Path, example: str, *words: object) -> str:
+    """Run an example that runs several jobs, into ``out``; returns what it prints."""
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / f"{example}.py", *map(str, words)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.fspath(IMPORTED_FROM)},
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def text_lines(parts: list[bytes]) -> list[str]:
+    return b"".join(parts).decode().split("\n")[:-1]
 
 
 def pairs(parts: list[bytes]) -> dict[str, str]:
@@ -338,18 +365,184 @@ def test_top_words_are_those_of_a_counter(tmp_path):
     assert [(word, int(count)) for word, count in found] == counted.most_common(10)
 
 
+def requests() -> list[tuple[str, datetime, str]]:
+    """Host, time, and method with URL, of each well-formed line of the access log."""
+    found = []
+    for line in lines_of(DATA / "access.log"):
+        head, quote, rest = line.partition('] "')
+        method, *url = rest.split('"')[0].split()[:2] or [""]
+        if quote and method.isalpha():
+            host, *_, time, zone = head.split()
+            moment = datetime.strptime(f"{time} {zone}", "[%d/%b/%Y:%H:%M:%S %z")
+            found.append((host, moment, " ".join([method, *url])))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("minutes", "options"), [(30, []), (5, ["-D", "minutes=5"])], ids=["default", "given"]
+)
+def test_sessions_end_where_a_host_was_silent(tmp_path, minutes, options):
+    times = defaultdict(list)
+    for host, time, _ in requests():
+        times[host].append(time.timestamp())
+    expected = []
+    for host, of_host in times.items():
+        of_host.sort()
+        gaps = [b - a > 60 * minutes for a, b in zip(of_host, of_host[1:], strict=False)]
+        cuts = [0, *(at for at, gap in enumerate(gaps, 1) if gap), len(of_host)]
+        for begin, end in zip(cuts, cuts[1:], strict=False):
+            first, last = of_host[begin], of_host[end - 1]
+            expected.append((host, first, last - first, end - begin))
+    parts = run(tmp_path, "sessions", DATA / "access.log", split_size="512", options=options)
+    found = []
+    for line in text_lines(parts):
+        host, session = line.split("\t")
+        start, seconds, count = json.loads(session)
+        found.append((host, datetime.fromisoformat(start).timestamp(), seconds, count))
+    assert sorted(found) == sorted(expected)
+    assert len(found) > len(times)
+
+
+@pytest.mark.parametrize(
+    ("n", "least", "options"),
+    [(3, 10, []), (2, 100, ["-D", "n=2", "-D", "least=100"])],
+    ids=["default", "given"],
+)
+def test_ngrams_counts_the_words_that_follow_each_other(tmp_path, n, least, options):
+    book = DATA / "warandpeace.txt"
+    counts = Counter()
+    for line in lines_of(book):
+        words = re.sub("[^a-z]", " ", line.lower()).split()
+        counts.update(" ".join(words[at : at + n]) for at in range(len(words) - n + 1))
+    expected = {ngram: count for ngram, count in counts.items() if count >= least}
+    parts = run(tmp_path, "ngrams", book, split_size="512KiB", options=options)
+    assert {ngram: int(count) for ngram, count in pairs(parts).items()} == expected
+    assert expected
+
+
+def similar_pairs(lines: list[str], similar: float) -> list[tuple[float, list[str]]]:
+    """Each line compared with all others."""
+    found = []
+    texts = [" ".join(re.sub(r"\W", " ", line.lower()).split()) for line in lines]
+    sets = [{text[at : at + 4] for at in range(max(len(text) - 3, 1))} for text in texts]
+    for one, other in combinations([at for at, text in enumerate(texts) if text], 2):
+        index = len(sets[one] & sets[other]) / len(sets[one] | sets[other])
+        if index >= similar:
+            found.append((round(index, 3), [lines[one], lines[other]]))
+    return sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("similar", "options"), [(0.7, []), (0.9, ["-D", "similar=0.9"])], ids=["default", "given"]
+)
+def test_near_duplicates_finds_the_pairs_that_comparing_all_lines_finds(tmp_path, similar, options):
+    expected = similar_pairs(lines_of(DATA / "notices.txt"), similar)
+    path = DATA / "notices.txt"
+    parts = run(tmp_path, "near_duplicates", path, split_size="256", options=options)
+    found = [line.split("\t") for line in text_lines(parts)]
+    assert sorted((float(index), lines) for index, *lines in found) == expected
+    assert expected
+
+
+def test_near_duplicates_misses_no_pair_of_many_lines_at_any_threshold(tmp_path):
+    rng = random.Random(23)
+    lines = ["".join(rng.choices("ab ", k=rng.randrange(4, 30))) for _ in range(150)]
+    path = tmp_path / "lines.txt"
+    path.write_text("".join(f"{line}\n" for line in lines))
+    for number, similar in enumerate((0.2, 0.55, 1.0)):
+        place = tmp_path / str(number)
+        place.mkdir()
+        options = ["-D", f"similar={similar}"]
+        parts = run(place, "near_duplicates", path, split_size="512", options=options)
+        found = [line.split("\t") for line in text_lines(parts)]
+        expected = similar_pairs(lines, similar)
+        assert sorted((float(index), pair) for index, *pair in found) == expected
+        assert expected
+
+
+def test_log_join_finds_the_last_request_before_each_error(tmp_path):
+    errors = []
+    for line in lines_of(DATA / "errors.log"):
+        if " error [client " in line:
+            time, _, _, host, message = line.replace("]", "").split(" ", 4)
+            errors.append((datetime.fromisoformat(time), host, message))
+    expected = []
+    for time, host, message in errors:
+        before = [(at, what) for who, at, what in requests() if who == host and at <= time]
+        expected.append(f"{host}\t{max(before)[1] if before else '-'}\t{message}")
+    logs = [DATA / "access.log", DATA / "errors.log"]
+    parts = run(tmp_path, "log_join", *logs, split_size="512")
+    assert sorted(text_lines(parts)) == sorted(expected)
+    assert sum("\t-\t" in line for line in expected) == 1
+
+
+def test_tfidf_lists_the_three_heaviest_words_of_each_document(tmp_path):
+    words = defaultdict(list)
+    for document, text in fields(DATA / "documents.tsv"):
+        words[document] += re.sub(r"[\W\d_]", " ", text.lower()).split()
+    words = {document: found for document, found in words.items() if found}
+    expected = {}
+    for document, found in words.items():
+        weights = []
+        for word in set(found):
+            having = sum(word in others for others in words.values())
+            share = found.count(word) / len(found)
+            weights.append([share * math.log(len(words) / having), word])
+        expected[document] = sorted(weights, reverse=True)[:3]
+    run_script(tmp_path, "tfidf", DATA / "documents.tsv", "out")
+    parts = [part.read_bytes() for part in sorted((tmp_path / "out" / "best").glob("part-*"))]
+    assert dict(map(json.loads, text_lines(parts))) == expected
+
+
+def test_kmeans_ends_with_the_clusters_of_a_plain_loop(tmp_path):
+    points = [tuple(map(float, line.split(","))) for line in lines_of(DATA / "points.csv")]
+    centres, before = points[:3], []
+    while centres != before:
+        before, clusters = centres, defaultdict(list)
+        for point in points:
+            distances = [math.dist(point, centre) for centre in centres]
+            clusters[distances.index(min(distances))].append(point)
+        columns = [zip(*clusters[at], strict=True) for at in range(3)]
+        centres = [tuple(sum(column) / len(column) for column in both) for both in columns]
+    printed = run_script(tmp_path, "kmeans", DATA / "points.csv", "out", 3)
+    assert printed.splitlines() == [
+        f"{at}\t{x:.3f}\t{y:.3f}\t{len(clusters[at])} points" for at, (x, y) in enumerate(centres)
+    ]
+
+
+def test_pagerank_comes_near_the_ranks_of_a_plain_loop(tmp_path):
+    links = {page: targets.split() for page, targets in fields(DATA / "graph.tsv")}
+    pages = links.keys() | set(sum(links.values(), []))
+    assert pages > links.keys()  # some page has no links
+    ranks = dict.fromkeys(pages, 1.0)
+    for _ in range(200):
+        lost = sum(rank for page, rank in ranks.items() if page not in links)
+        new = dict.fromkeys(pages, 0.15 + 0.85 * lost / len(pages))
+        for page, targets in links.items():
+            for target in targets:
+                new[target] += 0.85 * ranks[page] / len(targets)
+        ranks = new
+    printed = run_script(tmp_path, "pagerank", DATA / "graph.tsv", "out")
+    found = {page: float(rank) for page, rank in map(str.split, printed.splitlines())}
+    assert found.keys() == pages
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+    # Rounds end when one changes less than 0.05, and each changes at most 0.85 of the one before.
+    far = sum(abs(found[page] - ranks[page]) for page in pages)
+    assert far < 0.05 * 0.85 / 0.15 + 0.0005 * len(pages)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_says_what_it_computes_and_how_to_run_it(name):
     source = (EXAMPLES / f"{name}.py").read_text("utf-8")
     docstring = ast.get_docstring(ast.parse(source)).splitlines()
     assert docstring[0].endswith(".")
-    commands = [shlex.split(line) for line in docstring if line.startswith("pytxmr run ")]
+    lines = [line.removeprefix("pytxmr run ").removeprefix("python ") for line in docstring]
+    commands = [shlex.split(line) for line in lines if line.startswith("examples/")]
     assert commands
     for command in commands:
-        assert command[2] == f"examples/{name}.py"
-        end = command.index("--output")
-        assert command[end + 1] == "out"
-        for path in [ROOT / name for name in command[3:end]]:
+        assert command[0] == f"examples/{name}.py"
+        end = command.index("out")
+        for path in [ROOT / name for name in command[1:end] if name != "--output"]:
             assert path.parent == DATA
             assert path.is_file()
 
