@@ -22,7 +22,7 @@ from processes import TWISTD, Process
 import pytxmr
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PAGES = ("tutorial.md",)
+PAGES = ("tutorial.md", "cookbook.md")
 # The processes started here test the pytxmr that this one tests, installed or in the checkout.
 IMPORTED_FROM = Path(pytxmr.__file__).resolve().parent.parent
 RUN_SECONDS = 100
@@ -140,3 +140,12 @@ def test_what_a_page_tells_to_type_gives_what_it_shows(desk: Desk, page: str) ->
             assert (found[: len(shown)] if more else found) == shown
         elif step["language"] == "text":
             assert_shown(printed, step["block"])
+
+
+def test_the_cookbook_runs_every_example_that_is_no_classic() -> None:
+    text = (ROOT / "docs" / "cookbook.md").read_text("utf-8")
+    commands = [step["command"] for step in STEP.finditer(text) if step["command"]]
+    run = {Path(word).stem for line in commands for word in line.split() if ".py" in word}
+    assert run >= {
+        "kmeans", "log_join", "near_duplicates", "ngrams", "pagerank", "sessions", "tfidf",
+    }  # fmt: skip
