@@ -22,7 +22,7 @@ from processes import TWISTD, Process
 import pytxmr
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PAGES = ("tutorial.md", "cookbook.md")
+PAGES = ("tutorial.md", "coming-from.md", "cookbook.md")
 # The processes started here test the pytxmr that this one tests, installed or in the checkout.
 IMPORTED_FROM = Path(pytxmr.__file__).resolve().parent.parent
 RUN_SECONDS = 100
