@@ -46,7 +46,6 @@ NAMES = [
     "sort_batch",
     "term_vector",
     "tf_idf",
-    "tfidf",
     "top_words",
     "url_frequency",
     "wordcount",
@@ -474,24 +473,6 @@ def test_log_join_finds_the_last_request_before_each_error(tmp_path):
     parts = run(tmp_path, "log_join", *logs, split_size="512")
     assert sorted(text_lines(parts)) == sorted(expected)
     assert sum("\t-\t" in line for line in expected) == 1
-
-
-def test_tfidf_lists_the_three_heaviest_words_of_each_document(tmp_path):
-    words = defaultdict(list)
-    for document, text in fields(DATA / "documents.tsv"):
-        words[document] += re.sub(r"[\W\d_]", " ", text.lower()).split()
-    words = {document: found for document, found in words.items() if found}
-    expected = {}
-    for document, found in words.items():
-        weights = []
-        for word in set(found):
-            having = sum(word in others for others in words.values())
-            share = found.count(word) / len(found)
-            weights.append([share * math.log(len(words) / having), word])
-        expected[document] = sorted(weights, reverse=True)[:3]
-    run_script(tmp_path, "tfidf", DATA / "documents.tsv", "out")
-    parts = [part.read_bytes() for part in sorted((tmp_path / "out" / "best").glob("part-*"))]
-    assert dict(map(json.loads, text_lines(parts))) == expected
 
 
 def test_kmeans_ends_with_the_clusters_of_a_plain_loop(tmp_path):

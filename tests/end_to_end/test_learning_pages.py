@@ -147,5 +147,5 @@ def test_the_cookbook_runs_every_example_that_is_no_classic() -> None:
     commands = [step["command"] for step in STEP.finditer(text) if step["command"]]
     run = {Path(word).stem for line in commands for word in line.split() if ".py" in word}
     assert run >= {
-        "kmeans", "log_join", "near_duplicates", "ngrams", "pagerank", "sessions", "tfidf",
+        "kmeans", "log_join", "near_duplicates", "ngrams", "pagerank", "sessions", "tf_idf",
     }  # fmt: skip
