@@ -37,7 +37,7 @@ TRACKERS = 3
 #: Of each such time a tracker that is slowed tenfold runs for a tenth.
 _SLICE_SECONDS = 0.05
 _SLOWED = 10
-_TURNS = 3
+_TURNS = 2
 
 #: Disturbs a cluster while it is entered, given the seconds of an undisturbed run.
 Fault = Callable[[Cluster, float], AbstractContextManager[None]]
@@ -64,7 +64,7 @@ def disturbed(fault: Fault, *options: str) -> Callable[[Bench, int], Measured]:
 def undisturbed(on_cluster: bool) -> Callable[[Bench, int], Measured]:
     """A row: the time of a run that no fault disturbs, as a ratio to that of `BEFORE_FAULTS`.
 
-    The difference is smaller than what single runs differ by, so there are three turns for each
+    The difference is smaller than what single runs differ by, so there are two turns for each
     that is asked for, and the sides take turns at being first.
     """
 

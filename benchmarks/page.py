@@ -50,7 +50,7 @@ _METHOD = """\
   tracker is not. A tracker that is slowed tenfold is stopped, with its worker, for nine tenths of
   the time. *faults-no-backups* says what backups save, and has no target. *faults-cost* and
   *faults-cost-cluster* are undisturbed runs against pytxmr as it was at the commit before the work
-  on faults began; of these there are three pairs for each run that is asked for.
+  on faults began; of these there are two pairs for each run that is asked for.
 
 ## Repeat it
 
