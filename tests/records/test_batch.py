@@ -23,7 +23,7 @@ import pytxmr
 from pytxmr.errors import AttemptFailed, Uncarryable
 from pytxmr.model import FileRange, InputSplit
 from pytxmr.records import batch as batches
-from pytxmr.records import folds, mapping, readers
+from pytxmr.records import folds, mapcalls, readers
 from pytxmr.records.batch import as_columns, batch_form
 from pytxmr.records.columns import Columns, columns
 from pytxmr.records.mapping import sample_keys
@@ -63,9 +63,9 @@ def got_by(form, splits, chunk_bytes=1 << 20, buffer_bytes=1 << 25):
     made = functions(mapper=mapper)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(readers, "CHUNK_BYTES", chunk_bytes)
-        patch.setattr(mapping, "BUFFER_BYTES", buffer_bytes)
+        patch.setattr(mapcalls, "BUFFER_BYTES", buffer_bytes)
         for split in splits:
-            records = mapping._Records(split, made)
+            records = mapcalls.MapCalls(split, made)
             assert list(records.mapped()) == []
             yield records, calls[:]
             calls.clear()
@@ -343,7 +343,7 @@ def failing(bad, form="lines"):
 def offset(request, monkeypatch):
     """Where the batch begins that has the third line, or as a buffer the whole of it."""
     monkeypatch.setattr(readers, "CHUNK_BYTES", request.param)
-    monkeypatch.setattr(mapping, "BUFFER_BYTES", request.param)
+    monkeypatch.setattr(mapcalls, "BUFFER_BYTES", request.param)
     return 8 if request.param == 1 else 0
 
 
