@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from pytxmr.errors import BadInput, BadJob
-from pytxmr.job.loading import nearest
+from pytxmr.job.names import nearest
 from pytxmr.job.pipeline import Input
 from pytxmr.job.steps import Stage
 from pytxmr.model import JobSpec

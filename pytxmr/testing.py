@@ -18,6 +18,7 @@ from typing import Any
 from pytxmr.errors import AttemptFailed, BadJob
 from pytxmr.job import loading
 from pytxmr.job.context import begin_job, begin_side_files
+from pytxmr.job.names import nearest
 from pytxmr.job.shipping import Beside
 from pytxmr.model import JobCode, JobFunctions
 from pytxmr.records.attempt import bind_sample
@@ -191,7 +192,7 @@ def _run(
 def _bound(job: Any, params: Mapping[str, Any], names: Mapping[str, str]) -> JobFunctions:
     for role in names:
         if role not in loading.ROLES:
-            raise BadJob(f"a job has no {role}{loading.nearest(role, loading.ROLES)}")
+            raise BadJob(f"a job has no {role}{nearest(role, loading.ROLES)}")
     code, module = _code_of(job, dict(names))
     if module is None:
         beside = Beside(os.path.dirname(code.filename), {})
@@ -242,7 +243,7 @@ def _values(declared: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any
     """The declared defaults with what is given on top; a str is converted as ``-D`` does."""
     for name in given:
         if name not in declared:
-            hint = loading.nearest(name, declared)
+            hint = nearest(name, declared)
             raise BadJob(f"params: the job declares no such parameter: {name}{hint}")
     texts = {name: value for name, value in given.items() if isinstance(value, str)}
     return loading.convert_params(declared, texts) | {

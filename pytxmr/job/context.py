@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pytxmr.job.names import nearest
+
 #: The job's parameters by name: the declared defaults, with those given by ``-D`` on top.
 params: dict[str, Any] = {}
 
@@ -40,8 +42,6 @@ def side_file(name: str) -> str:
     `FileNotFoundError` for a name that was not given.
     """
     if name not in _side_files:
-        from pytxmr.job.loading import nearest  # which imports this module
-
         hint = nearest(name, _side_files)
         raise FileNotFoundError(f"no --file and no --archive has the name {name!r}{hint}")
     return _side_files[name]

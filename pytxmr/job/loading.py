@@ -19,8 +19,8 @@ from typing import Any
 from pytxmr.errors import BadJob
 from pytxmr.job.context import begin_job
 from pytxmr.job.mapreduce import MapReduce
-from pytxmr.job.names import misspelt
-from pytxmr.job.readymade import FORMATS, nearest, ready_made, ready_made_names, usable
+from pytxmr.job.names import misspelt, nearest
+from pytxmr.job.readymade import FORMATS, ready_made, ready_made_names, usable
 from pytxmr.job.shipping import Beside, Modules, importing, remember_lines
 from pytxmr.model import JobCode, JobFunctions
 from pytxmr.records import kinds

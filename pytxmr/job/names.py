@@ -9,8 +9,10 @@ place of another is none: ``render`` is no slip of ``reader``. Nor is anything a
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Iterable
 from os.path import commonprefix
+from typing import Any
 
 #: What mrjob calls our hooks.
 _OF_MRJOB = {
@@ -24,6 +26,12 @@ _OF_COMBINERS = ("combiner_init", "combiner_final", "combine_init", "combine_fin
 _SHORTEST = 5
 #: Of a longer name two letters in a row may be left out.
 _LONG = 9
+
+
+def nearest(name: str, known: Any) -> str:
+    """``; did you mean X?`` for the closest known name, or nothing."""
+    close = difflib.get_close_matches(name, [n for n in known if not n.startswith("_")], n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def misspelt(defined: Iterable[str], missing: Collection[str], synonyms: dict[str, str]) -> str:

@@ -27,7 +27,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any, NoReturn
 
-from pytxmr.job.loading import nearest
+from pytxmr.job.names import nearest
 from pytxmr.records import folds
 from pytxmr.records.batch import batch_form
 from pytxmr.records.codec import pack_column, unpack_column

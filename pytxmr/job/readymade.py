@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import re
 from types import ModuleType
 from typing import Any
 
 from pytxmr.errors import BadJob
+from pytxmr.job.names import nearest
 from pytxmr.records.formats import Reader, Writer
 
 #: The roles that ready-made ones can play.
@@ -62,12 +62,6 @@ def usable(found: Any, role: str, filename: str) -> Any:
     except BadJob as error:
         raise BadJob(f"{filename}: {error}") from error
     return None if found.is_default else found
-
-
-def nearest(name: str, known: Any) -> str:
-    """``; did you mean X?`` for the closest known name, or nothing."""
-    close = difflib.get_close_matches(name, [n for n in known if not n.startswith("_")], n=1)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _module(role: str) -> ModuleType:

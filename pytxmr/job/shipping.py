@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import Any
 
 from pytxmr.errors import BadJob
+from pytxmr.job.names import nearest
 
 #: All modules of a job together: they travel in one message, and every worker holds them.
 MOST_MODULE_BYTES = 8 << 20
@@ -129,8 +130,6 @@ class Beside(Mapping[str, tuple[str, bytes]]):
             with suppress(SyntaxError, ValueError):
                 for line, name in _side_files(ast.parse(source)):
                     if name not in known:
-                        from pytxmr.job.loading import nearest  # which imports this module
-
                         hint = nearest(name, known)
                         raise BadJob(
                             f"{filename}, line {line}: no --file and no --archive has the name "

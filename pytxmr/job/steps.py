@@ -24,12 +24,12 @@ from pytxmr.job.loading import (
     function_for,
     job_class,
     method_for,
-    nearest,
     new_instance,
     own_attribute,
     usable,
     user_traceback,
 )
+from pytxmr.job.names import nearest
 from pytxmr.job.pipeline import Function, Input, Narrow, Shuffle, Stored, Union, View
 from pytxmr.model import JobCode, JobFunctions
 from pytxmr.records.batch import batch_form

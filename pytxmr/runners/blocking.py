@@ -26,7 +26,8 @@ from pytxmr.errors import (
     PytxmrError,
     from_plain,
 )
-from pytxmr.job.loading import MODULE_PREFIX, nearest
+from pytxmr.job.loading import MODULE_PREFIX
+from pytxmr.job.names import nearest
 from pytxmr.result import Result, with_notes
 
 Progress = Callable[[dict[str, Any]], object]
