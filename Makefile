@@ -47,9 +47,10 @@ demo: $(VENV)/.installed ## count the words of War and Peace, and show the most 
 	@echo
 	@echo "All the counts are in $(CURDIR)/$(DEMO_OUTPUT)/"
 
-# The command `pytest` and not `python -m pytest`, which would put the checkout on sys.path.
+# The command `pytest` and not `python -m pytest`, which would put the checkout on sys.path. Two
+# files of tests at a time: more would be slower than daemons and workers expect a machine to be.
 test: $(VENV)/.installed-test ## install pytxmr, and run the tests on what is installed
-	PYTXMR_TEST_INSTALLED=1 $(BIN)/pytest $(ARGS)
+	PYTXMR_TEST_INSTALLED=1 $(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 simulate: $(VENV)/.installed ## run 10,000 simulated clusters, each with faults of its own; SEEDS=A:B
 	$(BIN)/python -P -m pytxmr.simulation --seeds $(SEEDS) --jobs 2

@@ -93,7 +93,6 @@ def test_tuples_of_one_length_come_back_as_they_went(column):
         ["\udcff", (2**100, "\ud800"), {"\udc80": 2**-5}],
         [1, (2,)],
     ],
-    ids=ascii,
 )
 def test_special_values_come_back_as_they_went(column):
     assert shape(there_and_back(column)) == shape(column)
