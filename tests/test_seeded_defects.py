@@ -19,7 +19,7 @@ from pytxmr.errors import NotFound, PytxmrError, TooLarge
 from pytxmr.net import broker, fetch, kvserver, login, remote
 from pytxmr.plan import cluster, eventlog, jobstate, snapshot, tasks
 from pytxmr.plan import events as ev
-from pytxmr.records import codec, mapping, quarantine, spill
+from pytxmr.records import codec, mapcalls, quarantine, spill
 from pytxmr.simulation.runs import scratch
 from pytxmr.storage import output
 
@@ -414,13 +414,13 @@ def a_snapshot_forgets_what_maps_have_put_out(patch: pytest.MonkeyPatch) -> None
 
 @defect
 def input_that_is_not_utf_8_is_altered(patch: pytest.MonkeyPatch) -> None:
-    split = mapping.split_text
+    split = mapcalls.split_text
 
     def split_text(offset: int, data: bytes) -> Any:
         places, lines = split(offset, data)
         return places, [line.encode("utf-8", "replace").decode() for line in lines]
 
-    patch.setattr(mapping, "split_text", split_text)
+    patch.setattr(mapcalls, "split_text", split_text)
 
 
 @defect
