@@ -7,15 +7,20 @@ from collections.abc import Awaitable, Callable, Coroutine
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
-
 from pytxmr.client import new_owner
 from pytxmr.errors import InternalError, PytxmrError, Refused, TooLarge, Unreachable
 from pytxmr.net import broker, remote
 from pytxmr.simulation.faults import Fault
 from pytxmr.simulation.network import CONTROL_PORT
 from pytxmr.simulation.strangers.garbage import BOMBS
-from pytxmr.simulation.strangers.visits import SOON_SECONDS, SPARE_SECONDS, Visit, log_in, stranger
+from pytxmr.simulation.strangers.visits import (
+    SOON_SECONDS,
+    SPARE_SECONDS,
+    HungUp,
+    Visit,
+    log_in,
+    stranger,
+)
 
 if TYPE_CHECKING:
     from pytxmr.simulation.world import Site, World
@@ -85,23 +90,25 @@ async def _wrong_secret(world: World, site: Site, fault: Fault, visit: Visit) ->
 @_conversing(SOON_SECONDS)
 async def _bomb_after_the_login(world: World, site: Site, fault: Fault, visit: Visit) -> None:
     peer = await log_in(world, (b"client", b"tasktracker")[fault.number % 2])
-    lost: Deferred[None] = Deferred()
-    peer.when_lost(lambda: lost.callback(None))
-    there = peer._reference.broker.transport
-    there.write(BOMBS[fault.number // 2 % len(BOMBS)])
-    await lost
+    hung_up = HungUp(visit, peer)
+    peer._reference.broker.transport.write(BOMBS[fault.number // 2 % len(BOMBS)])
+    await hung_up.over
+
+
+#: So many answers find no room on their way.
+_MUCH = 100
 
 
 @_conversing(_DEAF_SECONDS + SPARE_SECONDS, slow=True)
 async def _deaf_client(world: World, site: Site, fault: Fault, visit: Visit) -> None:
     """Asks for much, and does not read it."""
     peer = await log_in(world, b"client")
-    lost: Deferred[None] = Deferred()
-    peer.when_lost(lambda: lost.callback(None))
+    hung_up = HungUp(visit, peer)
     peer._reference.broker.transport.pauseProducing()
-    for _ in range(100):
-        peer.call("trackers").addErrback(lambda failure: failure.trap(Unreachable))
-    await lost
+    for _ in range(_MUCH):
+        # What is said of an id that is none is long, also if there is no tracker and no job.
+        peer.call("status", "x" * 80).addErrback(lambda failure: failure.trap(PytxmrError))
+    await hung_up.over
 
 
 #: What is no job's id, or that of none that there is.

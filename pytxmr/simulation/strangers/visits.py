@@ -39,21 +39,21 @@ class Visit:
         self.rng = Random(f"visit {fault.number}")
         self._world = world
         self._seconds = seconds
-        self._since = world.clock.now
+        self._began = self._since = world.clock.now
         self._parts = parts
-        self._callers: list[Caller] = []
+        self._callers: list[Caller | HungUp] = []
         self._timer = world.clock.call_at(self._since + seconds, None, self._due)
         world.visits[self] = None
 
     @property
     def disturbed(self) -> bool:
-        """May a fault have held it up?"""
-        return self._world.disturbed_since(self._since)
+        """May a fault have spoilt what it hears?"""
+        return self._world.disturbed_since(self._began)
 
     def violate(self, text: str) -> None:
         self._world.oracle.violate(f"a stranger ({self.kind}) {text}")
 
-    def add(self, caller: Caller) -> None:
+    def add(self, caller: Caller | HungUp) -> None:
         self._callers.append(caller)
 
     def part_over(self) -> None:
@@ -69,7 +69,7 @@ class Visit:
             caller.look()
         if not self._parts:
             return
-        if not self.disturbed:
+        if not self._world.disturbed_since(self._since):
             self.violate(f"is still there after {self._seconds} s")
         self._since = self._world.clock.now
         self._timer = self._world.clock.call_at(self._since + self._seconds, None, self._due)
@@ -125,6 +125,24 @@ class Caller(Protocol):
                 self._visit.violate(f"was read {server.taken} bytes")
             self.transport.abortConnection()
         self.over.callback(self.heard)
+
+
+class HungUp:
+    """``over`` fires when the jobtracker has ended a connection to it, or has itself ended."""
+
+    def __init__(self, visit: Visit, peer: Peer) -> None:
+        self.over: Deferred[None] = Deferred()
+        self._server: End = peer._reference.broker.transport.other
+        peer.when_lost(self._end)
+        visit.add(self)
+
+    def look(self) -> None:
+        if self._server.lost or self._server.machine.gone:
+            self._end()
+
+    def _end(self) -> None:
+        if not self.over.called:
+            self.over.callback(None)
 
 
 class _CallerFactory(ClientFactory):
