@@ -50,10 +50,15 @@ class TrackerAvatar(pb.Avatar):
 
 
 def _check_progress(progress: Any) -> None:
-    """It says of each attempt that runs its job, its name, how far it is, and what it does."""
-    kinds = (str, str, float, str)
+    """It says of each attempt that runs its job, its name, how far it is, and what it does, which
+    may be anything: users say it."""
     if not isinstance(progress, list) or not all(
-        isinstance(row, list | tuple) and tuple(map(type, row)) == kinds for row in progress
+        isinstance(row, list | tuple)
+        and len(row) == 4
+        and isinstance(row[0], str)
+        and isinstance(row[1], str)
+        and isinstance(row[2], float | int)
+        for row in progress
     ):
         raise PeerBroke("a heartbeat does not say what runs")
 
@@ -132,7 +137,9 @@ class ClientAvatar(pb.Avatar):
 
     @answering
     def perspective_followLogs(self, job: Any, task: Any, seen: Any, is_over: Any) -> Any:
-        return self._book.follow_logs(job, task, dict(seen), bool(is_over))
+        if not isinstance(seen, dict):
+            raise PeerBroke("it is not said what has been read")
+        return self._book.follow_logs(job, task, seen, bool(is_over))
 
     @answering
     def perspective_jobs(self, every: Any = False) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ def counter(name: str, n: int = 1) -> None:
 
 def status(text: str) -> None:
     """Say in a few words what this attempt is doing; shown by ``pytxmr status``."""
-    _status[0] = text[:200]
+    _status[0] = str(text)[:200]
     for listener in _listeners:
         listener()
 

@@ -15,7 +15,7 @@ from twisted.internet.endpoints import clientFromString
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.spread import pb
-from twisted.spread.banana import SIZE_LIMIT, int2b128
+from twisted.spread.banana import SIZE_LIMIT
 from wires import MemoryEndpoint, Mute, Scripted, result_of, serve, soon, until
 
 from pytxmr.net import login
@@ -30,6 +30,7 @@ from pytxmr.net.connections import SILENT_SECONDS
 from pytxmr.net.kvserver import KeyValueFactory
 from pytxmr.net.login import LoginFactory, log_in
 from pytxmr.net.remote import MESSAGE_BYTES, Peer, answering
+from pytxmr.simulation.strangers.pieces import integer, list_of, message, number, text
 
 SECRET = b"5e" * 32
 
@@ -49,31 +50,6 @@ class Avatar(pb.Avatar):
 
 class Mind(pb.Referenceable):
     pass
-
-
-def number(value: int) -> bytes:
-    digits: list[bytes] = []
-    int2b128(value, digits.append)
-    return b"".join(digits)
-
-
-def begin(items: int) -> bytes:
-    return number(items) + b"\x80"
-
-
-def text(data: bytes) -> bytes:
-    return number(len(data)) + b"\x82" + data
-
-
-def integer(value: int) -> bytes:
-    return number(value) + b"\x85"
-
-
-def message(argument: bytes) -> bytes:
-    """A call of the first object there is, with one argument."""
-    parts = [text(b"message"), integer(7), text(b"root"), text(b"login"), integer(1)]
-    args = begin(2) + text(b"tuple") + argument
-    return begin(7) + b"".join(parts) + args + begin(1) + text(b"dictionary")
 
 
 class Server:
@@ -119,18 +95,18 @@ def server() -> Server:
 LARGEST = SIZE_LIMIT
 COLLIDING = [n * (2**61 - 1) for n in range(1, 3000)]
 BOMBS = {
-    "a giant total": begin(LARGEST),
-    "an impossible total": begin(2**400),
-    "giant totals in one another": begin(LARGEST) * 20,
-    "nested 200,000 deep": begin(1) * 200_000,
-    "nested 200,000 deep, and closed": begin(1) * 200_000 + begin(0),
-    "nested 200,000 deep in a call": message(begin(2) + text(b"list"))
-    + (begin(2) + text(b"list")) * 200_000,
-    "a million empty lists": begin(LARGEST) + begin(0) * 1_000_000,
-    "strings without end": begin(LARGEST) + text(b"x" * LARGEST) * 150,
-    "strings of nothing without end": begin(LARGEST) + text(b"") * LARGEST,
+    "a giant total": list_of(LARGEST),
+    "an impossible total": list_of(2**400),
+    "giant totals in one another": list_of(LARGEST) * 20,
+    "nested 200,000 deep": list_of(1) * 200_000,
+    "nested 200,000 deep, and closed": list_of(1) * 200_000 + list_of(0),
+    "nested 200,000 deep in a call": message(list_of(2) + text(b"list"))
+    + (list_of(2) + text(b"list")) * 200_000,
+    "a million empty lists": list_of(LARGEST) + list_of(0) * 1_000_000,
+    "strings without end": list_of(LARGEST) + text(b"x" * LARGEST) * 150,
+    "strings of nothing without end": list_of(LARGEST) + text(b"") * LARGEST,
     "ints that collide in a set": message(
-        begin(len(COLLIDING) + 1) + text(b"set") + b"".join(map(integer, COLLIDING))
+        list_of(len(COLLIDING) + 1) + text(b"set") + b"".join(map(integer, COLLIDING))
     ),
     "a giant string": number(LARGEST + 1) + b"\x82",
     "a number without end": b"\x01" * 100_000,
@@ -166,7 +142,7 @@ def test_a_bomb_before_the_login_is_cut_at_the_budget_of_a_login(server, kind):
 
 
 def test_what_is_read_before_a_login_is_little_although_a_message_may_be_large(server):
-    harmless = begin(2) + text(bytes(LOGIN_BYTES))
+    harmless = list_of(2) + text(bytes(LOGIN_BYTES))
     stranger = server.connect()
     throw(stranger, text(b"pb") + harmless)
     assert is_cut(stranger)
@@ -190,14 +166,17 @@ def test_a_bomb_after_the_login_is_cut_at_the_budget_of_a_message(server, kind):
 @pytest.mark.parametrize("kind", ["nested", "items", "bytes"])
 def test_the_budget_of_a_message_is_what_it_says(server, kind):
     within, beyond = {
-        "nested": (begin(1) * (MOST_NESTED - 1) + begin(0), begin(1) * MOST_NESTED + begin(0)),
+        "nested": (
+            list_of(1) * (MOST_NESTED - 1) + list_of(0),
+            list_of(1) * MOST_NESTED + list_of(0),
+        ),
         "items": (
-            begin(2) + begin(MOST_ITEMS) + integer(1) * (MOST_ITEMS - 2) + begin(0),
-            begin(2) + begin(MOST_ITEMS) + integer(1) * MOST_ITEMS + integer(1),
+            list_of(2) + list_of(MOST_ITEMS) + integer(1) * (MOST_ITEMS - 2) + list_of(0),
+            list_of(2) + list_of(MOST_ITEMS) + integer(1) * MOST_ITEMS + integer(1),
         ),
         "bytes": (
-            begin(200) + text(bytes(LARGEST)) * (EXPRESSION_BYTES // LARGEST),
-            begin(200) + text(bytes(LARGEST)) * (EXPRESSION_BYTES // LARGEST + 1),
+            list_of(200) + text(bytes(LARGEST)) * (EXPRESSION_BYTES // LARGEST),
+            list_of(200) + text(bytes(LARGEST)) * (EXPRESSION_BYTES // LARGEST + 1),
         ),
     }[kind]
     endpoint, _ = server.log_in()
@@ -215,7 +194,7 @@ def test_the_budget_of_a_message_is_what_it_says(server, kind):
 @pytest.mark.parametrize("kind", ["set", "frozenset", "decimal", "datetime", "module", "function"])
 def test_types_that_are_not_ours_are_not_made(server, kind, logged):
     endpoint = server.connect()
-    argument = begin(3) + text(kind.encode()) + integer(1) + integer(2)
+    argument = list_of(3) + text(kind.encode()) + integer(1) + integer(2)
     throw(endpoint, text(b"pb") + message(argument))
     assert b"InsecureJelly" in endpoint.client.heard
     logged.flush()
