@@ -13,7 +13,7 @@ from typing import Any
 
 from pytxmr.errors import BadInput, BadJob
 from pytxmr.job.names import nearest
-from pytxmr.job.pipeline import Input
+from pytxmr.job.operations import Input
 from pytxmr.job.steps import Stage
 from pytxmr.model import JobSpec
 from pytxmr.records.formats import Reader

@@ -9,7 +9,8 @@ from typing import Any
 from pytxmr.cli.report import show_table
 from pytxmr.client import JobOptions, load_job
 from pytxmr.job import loading
-from pytxmr.job.pipeline import Input, Shuffle, View, called
+from pytxmr.job.operations import Input, Shuffle, called
+from pytxmr.job.pipeline import View
 from pytxmr.job.steps import OUTPUT, Source, Stage, ViewStage, named_views, reachable
 from pytxmr.model import JobFunctions
 from pytxmr.records.partition import stable_partition

@@ -30,7 +30,8 @@ from pytxmr.job.loading import (
     user_traceback,
 )
 from pytxmr.job.names import nearest
-from pytxmr.job.pipeline import Function, Input, Narrow, Shuffle, Stored, Union, View
+from pytxmr.job.operations import Function, Input, Narrow, Shuffle, Stored, Union
+from pytxmr.job.pipeline import View
 from pytxmr.model import JobCode, JobFunctions
 from pytxmr.records.batch import batch_form
 from pytxmr.records.folds import Fold, identity
@@ -258,7 +259,7 @@ def _hands_on_pairs(shuffle: Any, after: tuple[Narrow, ...]) -> bool:
     return shuffle.result is not None and not after
 
 
-#: ``emit(side, key, elements)``: see `pipeline.Shuffle`.
+#: ``emit(side, key, elements)``: see `operations.Shuffle`.
 _Emit = Callable[[int, Any, Iterable[Any]], Iterator[tuple[Any, Any]]]
 
 
