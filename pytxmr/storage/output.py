@@ -9,6 +9,8 @@
     DIR/_bad/Map001.jsonl              those of the attempt that counts
     DIR/part-00000                     the winner, renamed when all are there; part-00000.gz or the
                                        like if the output is compressed
+    DIR/_temporary/OWNER/Reduce000.0@errors   what the attempt writes to the output named errors
+    DIR/errors/part-00000              the same of the attempt that counts
     DIR/_temporary/OWNER/_SUCCESS      a manifest in JSON, fsynced
     DIR/_SUCCESS                       the same, linked last, exclusively
 
@@ -36,16 +38,30 @@ _TEMPORARY = "_temporary"
 SUCCESS = "_SUCCESS"
 BAD = "_bad"
 _PART = re.compile(r"part-[0-9]{5,}(\.(gz|bz2|xz|lz4|zst))?", re.ASCII)
+#: Names that outputs may have. None of them is that of a part, or of what is not for readers.
+OUTPUT_NAME = re.compile(r"(?!part-[0-9])[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 _BAD_FILE = re.compile(r"Map[0-9]{3,}\.jsonl", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The file of a winning attempt: its name in ``_temporary``, its bytes and SHA-256."""
+    """A file of a winning attempt: the attempt, the file's bytes and SHA-256; ``output`` is the
+    name of the output that it belongs to, empty for the one that has none."""
 
     attempt: str
     size_bytes: int
     digest: str
+    output: str = ""
+
+    @property
+    def file(self) -> str:
+        """What it is called in ``_temporary``."""
+        return beside(self.attempt, self.output) if self.output else self.attempt
+
+
+def beside(path: str, output: str) -> str:
+    """Where an attempt that writes to ``path`` writes what goes to an output by name."""
+    return f"{path}@{output}"
 
 
 class OutputDirectory:
@@ -90,21 +106,29 @@ class OutputDirectory:
     ) -> None:
         """Rename each part to its place, then create ``_SUCCESS``. Raises `PytxmrError`.
 
+        Parts are numbered as they come, those of each output by themselves.
         ``bad``: attempts that have set records aside, and the tasks that these are named for.
         ``suffix``: what the names of the parts end in, as ``.gz``.
         May be repeated with the same arguments, whether it was cut short or not.
         """
         success = os.path.join(self.path, SUCCESS)
         try:
-            listed = [
-                self._place(f"part-{number:05d}{suffix}", part) for number, part in enumerate(parts)
-            ]
+            listed: dict[str, list[dict[str, Any]]] = {"": []}
+            for part in parts:
+                of_output = listed.setdefault(part.output, [])
+                of_output.append(self._place(f"part-{len(of_output):05d}{suffix}", part))
+            parts_listed = listed.pop("")
+            for name in listed:
+                _fsync_directory(os.path.join(self.path, name))
+            if listed:
+                manifest = manifest | {"outputs": listed}
             set_aside = [self._place_bad(attempt, task) for attempt, task in bad]
             if set_aside:
                 manifest = manifest | {"bad": set_aside}
                 _fsync_directory(os.path.join(self.path, BAD))
             # What UTF-8 cannot say, a lone surrogate in a counter's name, becomes JSON's \udcff.
-            text = json.dumps(manifest | {"parts": listed}, indent=1, ensure_ascii=False) + "\n"
+            manifest = manifest | {"parts": parts_listed}
+            text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
             data = text.encode("utf-8", "backslashreplace")
             if not self._is_there(success, data):
                 written = self.attempt_path(SUCCESS)
@@ -125,7 +149,10 @@ class OutputDirectory:
 
     def _place(self, name: str, part: Part) -> dict[str, Any]:
         """Rename a part to its place, unless it is there; what the manifest says of it."""
-        source, target = self.attempt_path(part.attempt), os.path.join(self.path, name)
+        if part.output:
+            name = f"{part.output}/{name}"
+            os.makedirs(os.path.join(self.path, part.output), exist_ok=True)
+        source, target = self.attempt_path(part.file), os.path.join(self.path, name)
         placed = os.path.lexists(target) and not os.path.lexists(source)
         here = target if placed else source
         size = os.path.getsize(here)
@@ -166,7 +193,9 @@ class OutputDirectory:
         """Remove what the job has written, which was committed if ``_SUCCESS`` is of that ``job``.
         Somebody else's files stay, and so does then DIR."""
         if os.path.isdir(self._own) or (job and self.manifest().get("job") == job):
-            self._discard_bad()
+            self._discard_in(BAD, _BAD_FILE)
+            for name in filter(OUTPUT_NAME.fullmatch, os.listdir(self.path)):
+                self._discard_in(name, _PART)
             parts = filter(_PART.fullmatch, os.listdir(self.path))
             # What says whose all this is goes last.
             for name in (*parts, SUCCESS):
@@ -177,12 +206,14 @@ class OutputDirectory:
             with suppress(OSError):
                 os.rmdir(path)  # only if it is empty
 
-    def _discard_bad(self) -> None:
-        directory = os.path.join(self.path, BAD)
+    def _discard_in(self, name: str, files: re.Pattern[str]) -> None:
+        """Remove such files from a directory in DIR, and that if it is then empty."""
+        directory = os.path.join(self.path, name)
+        if os.path.islink(directory):
+            return
         try:
-            for name in os.listdir(directory):
-                if _BAD_FILE.fullmatch(name):
-                    os.unlink(os.path.join(directory, name))
+            for found in filter(files.fullmatch, os.listdir(directory)):
+                os.unlink(os.path.join(directory, found))
             os.rmdir(directory)
         except OSError:
             pass

@@ -22,15 +22,27 @@ def out(tmp_path):
     return directory
 
 
-def write(out, attempt, content):
+def write(out, attempt, content, name=""):
     """The file of an attempt, as a `Part`."""
-    with open(out.attempt_path(attempt), "wb") as file:
+    part = Part(attempt, len(content), hashlib.sha256(content).hexdigest(), name)
+    with open(out.attempt_path(part.file), "wb") as file:
         file.write(content)
-    return Part(attempt, len(content), hashlib.sha256(content).hexdigest())
+    return part
 
 
 def files(out):
     return sorted(os.listdir(out.path))
+
+
+def tree(out):
+    """What every file below it holds."""
+    return {
+        os.path.relpath(os.path.join(place, name), out.path): open(
+            os.path.join(place, name), "rb"
+        ).read()
+        for place, _, names in os.walk(out.path)
+        for name in names
+    }
 
 
 # ---- reserve
@@ -178,6 +190,59 @@ def test_a_part_that_is_gone_is_an_error_that_names_it(out):
     assert files(out) == ["_temporary"]
 
 
+def written_by_name(out):
+    return [
+        write(out, "Reduce000.1", b"zero\n"),
+        write(out, "Reduce000.1", b"wrong\n", "errors"),
+        write(out, "Reduce000.1", b"", "late"),
+        write(out, "Reduce001.0", b"one\n"),
+        write(out, "Reduce001.0", b"", "errors"),
+        write(out, "Reduce001.0", b"after\n", "late"),
+    ]
+
+
+def test_the_parts_of_an_output_by_name_stand_in_a_directory_of_that_name(out):
+    parts = written_by_name(out)
+    write(out, "Reduce000.0", b"the loser's", "errors")
+    out.commit(parts, {"job": "Job001"}, suffix=".gz")
+    found = tree(out)
+    manifest = json.loads(found.pop("_SUCCESS"))
+    assert found == {
+        "part-00000.gz": b"zero\n",
+        "part-00001.gz": b"one\n",
+        "errors/part-00000.gz": b"wrong\n",
+        "errors/part-00001.gz": b"",
+        "late/part-00000.gz": b"",
+        "late/part-00001.gz": b"after\n",
+    }
+    assert [part["name"] for part in manifest["parts"]] == ["part-00000.gz", "part-00001.gz"]
+    assert manifest["outputs"].keys() == {"errors", "late"}
+    assert manifest["outputs"]["late"][1] == {
+        "name": "late/part-00001.gz",
+        "bytes": 6,
+        "sha256": hashlib.sha256(b"after\n").hexdigest(),
+    }
+    out.discard("Job001")
+    assert not os.path.exists(out.path)
+
+
+def test_outputs_by_name_that_were_half_committed_go_with_the_rest(out):
+    parts = [*written_by_name(out), Part("Reduce002.0", 1, "", "late")]
+    with pytest.raises(PytxmrError, match="Reduce002.0@late"):
+        out.commit(parts, {})
+    assert "late/part-00001" in tree(out)
+    out.discard()
+    assert not os.path.exists(out.path)
+
+
+@pytest.mark.parametrize(
+    "name", ["part-00000", "_bad", "../up", "a/b", ".a", "", "a\nb", "ä", "a@b"], ids=ascii
+)
+def test_no_output_may_be_named_so_that_it_is_taken_for_something_else(name):
+    assert output.OUTPUT_NAME.fullmatch(name) is None
+    assert output.OUTPUT_NAME.fullmatch("errors-2.late_ones")
+
+
 def test_parts_are_numbered_beyond_five_digits(out, monkeypatch):
     monkeypatch.setattr(output.os, "rename", lambda source, target: names.append(target))
     monkeypatch.setattr(output.os.path, "getsize", lambda path: 0)
@@ -248,11 +313,20 @@ def cut_at(monkeypatch, step):
     return made
 
 
+def two_written(out):
+    return [
+        write(out, "Reduce000.0", b"a\t1\n"),
+        write(out, "Reduce000.0", b"b\t1\n", "others"),
+        write(out, "Reduce001.2", b""),
+        write(out, "Reduce001.2", b"", "others"),
+    ]
+
+
 def committed_in_one_go(tmp_path):
     out = OutputDirectory(str(tmp_path / "one go"), "me")
     out.reserve()
-    out.commit([write(out, "Reduce000.0", b"a\t1\n"), write(out, "Reduce001.2", b"")], {"job": "J"})
-    return {name: (tmp_path / "one go" / name).read_bytes() for name in files(out)}
+    out.commit(two_written(out), {"job": "J"})
+    return tree(out)
 
 
 def test_a_commit_cut_at_any_step_and_made_again_gives_the_same_output(tmp_path):
@@ -262,7 +336,7 @@ def test_a_commit_cut_at_any_step_and_made_again_gives_the_same_output(tmp_path)
         step += 1
         out = OutputDirectory(str(tmp_path / f"cut {step}"), "me")
         out.reserve()
-        parts = [write(out, "Reduce000.0", b"a\t1\n"), write(out, "Reduce001.2", b"")]
+        parts = two_written(out)
         with pytest.MonkeyPatch.context() as patch:
             made = cut_at(patch, step)
             try:
@@ -275,10 +349,8 @@ def test_a_commit_cut_at_any_step_and_made_again_gives_the_same_output(tmp_path)
         if len(made) < step:
             break
         out.commit(parts, {"job": "J"})
-        assert {
-            name: (tmp_path / f"cut {step}" / name).read_bytes() for name in files(out)
-        } == wanted
-    assert step > 7
+        assert tree(out) == wanted
+    assert step > 10
 
 
 def test_the_success_of_another_job_is_not_overwritten(out):
