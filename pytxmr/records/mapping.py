@@ -90,7 +90,7 @@ def map_to_part(
     What the mapper yields goes to the writer in the order in which it comes, and need not be what
     can be carried. Raises as `run_map` does, and ``bad`` is what it is there.
     """
-    rest = (functions, split, PartFile(output_path, compress), progress, watch)
+    rest = (functions, split, output_path, compress, progress, watch)
     return _setting_aside(lambda bad: _map_to_part(*rest, bad), bad)
 
 
@@ -167,12 +167,14 @@ def _run_map(
 def _map_to_part(
     functions: JobFunctions,
     split: InputSplit,
-    part: PartFile,
+    output_path: str,
+    compress: str,
     progress: Progress,
     watch: Watch,
     bad: Quarantine | None,
 ) -> Outcome:
     functions = functions.fresh()
+    part = PartFile(output_path, compress)
     records = MapCalls(split, functions, bad, shape_problem)
     pairs = 0
     total = max(1, split.size_bytes)

@@ -240,6 +240,15 @@ def test_a_record_is_set_aside_with_all_that_the_mapper_yielded_for_it(tmp_path)
     assert done.outcome.first_bad["message"] == "the mapper raised ValueError: bad one"
 
 
+def test_a_part_that_is_begun_anew_has_the_size_and_digest_of_what_is_in_it(tmp_path):
+    lines = b"a b\n" * 50_000 + b"bad one\n"  # more than the first try can hold in its buffer
+    done = Direct(tmp_path, functions(split_words, None), lines=lines).run()
+    data = done.spill.read_bytes()
+    assert data == b"a\t1\nb\t1\n" * 50_000
+    assert done.outcome.size_bytes == done.outcome.counters["map output bytes"] == len(data)
+    assert done.outcome.digest == hashlib.sha256(data).hexdigest()
+
+
 def test_a_record_whose_value_can_only_be_written_is_not_bad_beside_one_that_is(tmp_path):
     def mapper(key, value):
         if value.startswith("bad"):
