@@ -90,13 +90,17 @@ class JobOptions:
     files: tuple[str, ...] = ()
     archives: tuple[str, ...] = ()
     compress: str = "none"
+    #: Which of its steps are to run, and where the results of the steps are (see `steps`).
+    from_: str = ""
+    only: str = ""
+    steps: str = ""
 
 
 def make_spec(options: JobOptions) -> JobSpec:
     """`make_specs` of a job that has one step, as most have. Raises `BadJob` for others."""
     spec, *others = make_specs(options)
     if others:
-        raise BadJob(f"{options.job} has {1 + len(others)} steps: `pytxmr run` does them in turn")
+        raise BadJob(f"{options.job} has {spec.steps} steps: `pytxmr run` does them in turn")
     return spec
 
 
@@ -133,7 +137,7 @@ def make_specs(options: JobOptions) -> list[JobSpec]:
     if is_remote(named):
         raise BadInput(f"cannot write to {named}: the output is a directory, not a URL")
     output = os.path.abspath(named)
-    if os.path.lexists(output):
+    if not stages and os.path.lexists(output):
         raise BadInput(f"the output directory {output} exists already; remove it or name another")
     reducers = declared.reducers if options.reducers is None else options.reducers
     if functions.reducer is None and not stages:
@@ -167,10 +171,13 @@ def make_specs(options: JobOptions) -> list[JobSpec]:
         compress=options.compress,
     )
     if not stages:
+        for option in ("from_", "only", "steps"):
+            if getattr(options, option):
+                raise BadJob(f"--{option.rstrip('_')}: {options.job} has one step")
         return [spec]
     from pytxmr.steps import step_specs
 
-    return step_specs(stages, spec, names)
+    return step_specs(stages, spec, names, options, module)
 
 
 class Loaded(NamedTuple):

@@ -249,8 +249,11 @@ class JobSpec:
     files: tuple[SideFile, ...] = ()
     #: How the output is compressed (see `records.compressed`).
     compress: str = "none"
-    #: Of a job with steps: which of them this is, from 1 on (see `job.steps`).
+    #: Of a job with steps: which of them this is, from 1 on (see `job.steps`), and how many it has.
     step: int | None = None
+    steps: int = 1
+    #: Outputs that earlier runs of the step, or of what is made of it, have left: they go first.
+    replaces: tuple[str, ...] = ()
     #: For each of ``inputs``, which of the step's sources it belongs to; empty: all to the first.
     sources: tuple[int, ...] = ()
 
@@ -266,6 +269,7 @@ class JobSpec:
             "inputs": list(self.inputs),
             "files": files,
             "sources": list(self.sources),
+            "replaces": list(self.replaces),
         }
 
     @classmethod
@@ -290,10 +294,12 @@ class JobSpec:
             files=tuple(map(SideFile.from_plain, take(plain, "files", list))),
             compress=take(plain, "compress", str),
             step=take(plain, "step", (int, type(None))),
+            steps=take(plain, "steps", int),
+            replaces=tuple(take(plain, "replaces", list)),
             sources=tuple(take(plain, "sources", list)),
         )
         if (
-            not all(isinstance(path, str) for path in spec.inputs)
+            not all(isinstance(path, str) for path in (*spec.inputs, *spec.replaces))
             or not spec.output.startswith("/")
             or (spec.reducers is not None and not 0 <= spec.reducers <= 100_000)
             or (spec.split_bytes is not None and spec.split_bytes < 1)
@@ -303,7 +309,7 @@ class JobSpec:
             or spec.compress not in ("none", "gzip", "bzip2", "xz", "lz4", "zstd")
             or not 1 <= spec.max_attempts <= 100
             or not 0 <= spec.skip_bad_records <= 1_000_000
-            or (spec.step is not None and spec.step < 1)
+            or (spec.step is not None and not 1 <= spec.step <= spec.steps)
             or (spec.sources and len(spec.sources) != len(spec.inputs))
             or not all(type(source) is int and source >= 0 for source in spec.sources)
         ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from typing import Any, Self
@@ -74,8 +75,8 @@ class Submission:
 
 
 def plan_job(spec: JobSpec, output: OutputDirectory, workers: int) -> tuple[list[InputSplit], int]:
-    """Look at the input, and reserve the output; the splits, and how many of the files were to be
-    cut and cannot be. Raises `BadInput`."""
+    """Look at the input, remove what the output replaces, and reserve it; the splits, and how many
+    of the files were to be cut and cannot be. Raises `BadInput`."""
     sources: dict[int, list[InputFile]] = {}
     for path, source in zip(spec.inputs, spec.sources or repeat(0), strict=False):
         sources.setdefault(source, []).extend(list_inputs([path]))
@@ -87,6 +88,9 @@ def plan_job(spec: JobSpec, output: OutputDirectory, workers: int) -> tuple[list
         for source, files in sources.items()
         for split in plan_splits(files, split_bytes, cut_nowhere if spec.whole_files else cut)
     ]
+    for path in spec.replaces:
+        earlier = OutputDirectory(path, "")
+        earlier.discard(earlier.manifest().get("job", ""))
     output.reserve()
     return splits, cut.whole
 
@@ -97,5 +101,11 @@ def manifest_of(job: str, spec: JobSpec, counters: dict[str, int]) -> dict[str, 
         "job": job,
         "name": spec.name,
         "source_sha256": spec.code.digest,
+        "params_sha256": params_digest(spec.params),
         "counters": counters,
     }
+
+
+def params_digest(params: dict[str, Any]) -> str:
+    """The same for the same parameters."""
+    return hashlib.sha256(repr(sorted(params.items())).encode("utf-8", "replace")).hexdigest()

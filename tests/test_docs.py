@@ -136,6 +136,20 @@ def test_a_command_of_a_page_runs_and_counts_words_where_it_says_so(
         assert any(lines)
 
 
+@pytest.mark.parametrize(
+    ("page", "script"),
+    [
+        (page, script)
+        for page, text in PAGES.items()
+        for script in re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    ],
+)
+def test_commands_that_a_page_has_in_a_row_run_in_a_row(desk: Path, page: str, script: str):
+    for name, source in JOBS[page].items():
+        (desk / name).write_text(source, "utf-8")
+    typed(f"set -e\n{script}", desk)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_runs_every_job_that_it_shows(page: str):
     assert {job_of(command) for of, command in COMMANDS if of == page} >= {*JOBS[page]}

@@ -52,14 +52,24 @@ def run(options: argparse.Namespace) -> int:
 
 @contextmanager
 def keeping_no_steps(specs: list[JobSpec], options: argparse.Namespace) -> Iterator[None]:
-    """Remove at the end what the steps of a job have left for each other, unless that is wanted."""
+    """Remove at the end what the steps of a job have left for each other, unless that is wanted:
+    who runs some of the steps has kept the others."""
+    if specs[0].steps == 1:
+        yield
+        return
+    from pytxmr import steps
+
+    keep = options.keep_steps or options.from_ or options.only
     try:
         yield
+    except JobFailed as error:
+        error.message += steps.how_to_go_on(specs) if keep else ""
+        raise
     finally:
-        if len(specs) > 1 and not options.keep_steps:
-            from pytxmr.steps import remove_stored
-
-            remove_stored(specs)
+        if keep:
+            steps.remove_place(specs)
+        else:
+            steps.remove_stored(specs)
 
 
 def _run_inline(options: argparse.Namespace, specs: list[JobSpec]) -> int:
@@ -102,14 +112,14 @@ async def _run_all(
     face: Face,
 ) -> int:
     """Run the steps of a job, one after the other, up to one that does not succeed."""
-    if len(specs) == 1:
+    if specs[0].steps == 1:
         return await _watch_to_end(ask, interrupts, await queued(specs[0]), face)
     from pytxmr.cli.steps import StepsFace
     from pytxmr.steps import of_steps
 
     steps = StepsFace(face)
-    for number, spec in enumerate(specs, 1):
-        step = {"step": [number, len(specs)]}
+    for spec in specs:
+        step = {"step": [spec.step, spec.steps]}
 
         async def ask_of_step(*words: Any, step: dict[str, Any] = step) -> Any:
             status = await ask(*words)
@@ -446,6 +456,9 @@ def _job_options(options: argparse.Namespace) -> JobOptions:
         files=tuple(options.files),
         archives=tuple(options.archives),
         compress=options.compress,
+        from_=options.from_,
+        only=options.only,
+        steps=options.steps,
     )
 
 

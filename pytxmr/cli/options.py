@@ -267,6 +267,20 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
         help="keep the spills for inspection, until `pytxmr destroy JOB`; when the job runs here, "
         "stay and serve them until Ctrl-C",
     )  # fmt: skip
+    some = parser.add_mutually_exclusive_group()
+    some.add_argument(
+        "--from", dest="from_", metavar="STEP", default="",
+        help="run this step and those after it, on what an earlier run has kept of the others: its "
+        "number, or the view that it stores, as `pytxmr plan` shows them",
+    )  # fmt: skip
+    some.add_argument(
+        "--only", metavar="STEP", default="",
+        help="run this step alone, in the same way",
+    )  # fmt: skip
+    parser.add_argument(
+        "--steps", metavar="DIR", default="",
+        help="where the steps' results are kept, instead of in DIR.steps beside the output",
+    )  # fmt: skip
     _add_names(parser)
 
 

@@ -26,14 +26,15 @@ class StepsFace:
 def show_steps(whole: dict[str, Any]) -> None:
     """What a job that has succeeded did, step by step, and its counters over all of them."""
     steps = whole["steps"]
+    count = f"{len(steps)} steps" if len(steps) > 1 else "1 step"
     print(
-        f"{len(steps)} steps succeeded in {whole['seconds']:.2f} s"
+        f"{count} succeeded in {whole['seconds']:.2f} s"
         + (f", {whole['failures']} attempts failed" if whole["failures"] else "")
     )
     rows = [["STEP", "JOB", "SECONDS", "MAPS", "REDUCES", "READ", "SHUFFLED", "WRITTEN"]]
-    for number, status in enumerate(steps, 1):
+    for status in steps:
         written = "map output records" if map_only(status) else "reduce output records"
-        row = [str(number), status["job"], f"{status['seconds']:.2f}"]
+        row = [str(status["step"][0]), status["job"], f"{status['seconds']:.2f}"]
         row += [str(status["maps"]), str(status["reduces"])]
         counted = ("map input records", "spilled records", written)
         rows.append(row + [f"{status['counters'].get(name, 0):,}" for name in counted])

@@ -103,7 +103,7 @@ def _words(job: Any, input: Any, output: Any, options: dict[str, Any]) -> list[s
         if name not in known:
             hint = nearest(name, known)
             raise BadConfiguration(f"pytxmr.run knows no option {name}{hint}")
-        option = f"--{name.replace('_', '-')}"
+        option = f"--{name.rstrip('_').replace('_', '-')}"
         if value is True:
             words.append(option)
         elif isinstance(value, list | tuple):

@@ -52,13 +52,13 @@ Told = Callable[[dict[str, Any]], object]
 
 def run_all(specs: list[JobSpec], told: Told = lambda status: None) -> dict[str, Any]:
     """`run` a job that may have several steps, one after the other."""
-    if len(specs) == 1:
+    if specs[0].steps == 1:
         return run(specs[0], told)
     from pytxmr.steps import of_steps
 
     ended = []
     for number, spec in enumerate(specs, 1):
-        step = {"step": [number, len(specs)]}
+        step = {"step": [spec.step, spec.steps]}
 
         def told_of_step(status: dict[str, Any], step: dict[str, Any] = step) -> None:
             told(status | step)

@@ -82,6 +82,41 @@ def test_what_steps_leave_for_each_other_stays_if_asked_for(site: Site, job: Pat
     assert "out.steps, where the steps' results go, exists already" in again.err
 
 
+def test_a_job_whose_steps_are_kept_goes_on_with_the_one_that_failed(site: Site, job: Path) -> None:
+    site.write("names.txt", "1 one\n2\n")
+    done = site.run(job, "in.txt", "names=names.txt", "--keep-steps", "-D", "least=2")
+    assert done.status == 1
+    assert done.err.endswith("; --from 3 goes on with what the steps before it have stored\n")
+    assert not (site.directory / "out").exists()
+    site.write("names.txt", NAMES)
+    program = site.write(
+        "program.py",
+        """\
+import pytxmr
+
+pytxmr.run("job.py", "names=names.txt", "out", from_=3, params={"least": 2})
+""",
+    )
+    assert site.start(sys.executable, program).ended(60) == 0
+    assert lines(site) == ['1\t[1, "one"]', '2\t[1, "two"]']
+    done = site.run(job, "in.txt", "--steps", "out.steps", "--only", "lengths", output="other")
+    assert done.status == 0, done.err
+    assert "  result    " + str(site.directory / "out.steps" / "2") in done.out
+    assert sorted(path.name for path in (site.directory / "out.steps").iterdir()) == ["1", "2"]
+
+
+def test_a_first_step_that_fails_leaves_nothing_also_if_steps_are_kept(
+    site: Site, job: Path
+) -> None:
+    source = "from pytxmr import pipeline\noutput = pipeline.input().map(int).count().count()\n"
+    job = site.write("bad.py", source)
+    before = site.listing()
+    done = site.run(job, "in.txt", "--keep-steps", "--runner", "inline")
+    assert done.status != 0
+    assert "--from" not in done.err
+    assert site.listing() == before
+
+
 def test_a_step_that_fails_ends_the_job_and_leaves_nothing(site: Site, job: Path) -> None:
     site.write("names.txt", "1 one\n2\n")
     before = site.listing()
