@@ -238,7 +238,7 @@ def given_inputs(
 ) -> dict[str | None, list[str]]:
     """The absolute paths that were given for each input, by name; what only steps read that do not
     run may be left out. Raises `BadInput`."""
-    wanted = _inputs_of(stages)
+    wanted = inputs_of(stages)
     names = [name for name in wanted if name is not None]
     stdin = sys.stdin and sys.stdin.buffer
     given: dict[str | None, list[str]] = {name: [] for name in wanted}
@@ -251,14 +251,15 @@ def given_inputs(
         else:
             hint = nearest(name, names) or f"; its inputs are {', '.join(map('{}='.format, names))}"
             raise BadInput(f"{text}: the job has no such input{hint}")
-    for source in _inputs_of(stages if running is None else running).values():
+    for source in inputs_of(stages if running is None else running).values():
         if not given[source.name] and source.pattern is None:
             place = "INPUT" if source.name is None else f"{source.name}=PATTERN"
             raise BadInput(f"nothing is given for {source}: add {place}")
     return given
 
 
-def _inputs_of(stages: list[Stage]) -> dict[str | None, Input]:
+def inputs_of(stages: list[Stage]) -> dict[str | None, Input]:
+    """What the steps read beside each other's results, by name."""
     sources = [source.of for stage in stages for source in stage.sources]
     return {source.name: source for source in sources if isinstance(source, Input)}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -19,8 +20,10 @@ from pytxmr.errors import AttemptFailed, BadJob
 from pytxmr.job import loading
 from pytxmr.job.context import begin_job, begin_side_files
 from pytxmr.job.names import nearest
+from pytxmr.job.pipeline import Input
 from pytxmr.job.shipping import Beside
-from pytxmr.model import JobCode, JobFunctions
+from pytxmr.job.steps import Source, Stage
+from pytxmr.model import InputSplit, JobCode, JobFunctions
 from pytxmr.records.attempt import bind_sample
 from pytxmr.records.batch import batch_form
 from pytxmr.records.formats import Reader
@@ -30,7 +33,15 @@ from pytxmr.records.partition import RangePartitioner
 from pytxmr.records.quarantine import read_bad_records
 from pytxmr.records.writers import encoded
 from pytxmr.runners.inline import Attempts, as_in_a_worker
-from pytxmr.storage.inputs import CutWhereItMay, cut_nowhere, list_inputs, plan_splits
+from pytxmr.steps import inputs_of
+from pytxmr.storage.inputs import (
+    CutWhereItMay,
+    InputFile,
+    absolute_names,
+    cut_nowhere,
+    list_inputs,
+    plan_splits,
+)
 from pytxmr.storage.output import Part
 
 Pair = tuple[Any, Any]
@@ -64,8 +75,9 @@ class InlineResult:
     """What came of `run_inline`; iterates over its ``pairs``.
 
     ``pairs``: what the reducers yielded, in the order of the parts; ``parts``: the same by reducer,
-    or by split if there is none; ``files``: the bytes of each part file. ``counters`` are the job's
-    own by name, ``totals`` those of pytxmr, such as ``map output records``.
+    or by split if there is none; ``files``: the bytes of each part file. Of several steps it is the
+    last that counts. ``counters`` are the job's own by name, ``totals`` those of pytxmr, such as
+    ``map output records``, both over all steps.
     """
 
     pairs: list[Pair]
@@ -90,16 +102,18 @@ def run_inline(
     splits: int = 1,
     skip_bad_records: int = 0,
 ) -> InlineResult:
-    """Run a job in this process, by the code that a worker process runs. Without a reducer, or with
-    ``reducers=0``, what its maps put out is its output.
+    """Run a job in this process, by the code that a worker process runs; its steps, if it has some,
+    one after the other. Without a reducer, or with ``reducers=0``, what its maps put out is its
+    output.
 
     ``job``: a module, a class, or a path as for `pytxmr run`, ``"JOB.py"`` or ``"JOB.py:CLASS"``.
     ``records``: lines, as str or bytes without their ends, which the job's reader gets if it has
     one; or pairs, which the mapper gets as they are; or a `pathlib.Path`, or several, of files,
-    directories or globs. ``params`` and ``names`` are what ``-D`` and ``--mapper NAME`` say:
-    ``{"terms": 3}``, ``{"mapper": "other"}``; ``side_files`` are paths, by the names that the job
-    calls them. The input is cut into ``splits`` pieces, one or two
-    more if it is several files.
+    directories or globs. For a job with several inputs it is a dict of these, by the inputs' names;
+    None is that of one without a name.
+    ``params`` and ``names`` are what ``-D`` and ``--mapper NAME`` say: ``{"terms": 3}``,
+    ``{"mapper": "other"}``; ``side_files`` are paths, by the names that the job calls them. The
+    input of each step is cut into ``splits`` pieces, one or two more if it is several files.
 
     An exception in the job's functions comes out as it is, with a note of the record or key at
     hand. Raises `BadJob` or `BadInput` before anything runs, and `AttemptFailed` for what is wrong
@@ -112,84 +126,139 @@ def run_inline(
     ):
         try:
             begin_side_files(_found(side_files or {}))
-            functions = _bound(job, params or {}, names or {})
-            return _run(functions, records, reducers, splits, skip_bad_records, directory)
+            stages = _bound(job, params or {}, names or {})
+            run = _Run(stages, reducers, splits, skip_bad_records, directory)
+            return run.result(_by_name(records))
         except AttemptFailed as error:
             raised, link = _as_raised(error, directory)
     # Not while another exception is handled, which would be shown above it.
     raise raised.with_traceback(link)
 
 
-def _run(
-    functions: JobFunctions,
-    records: Any,
-    reducers: int,
-    most_splits: int,
-    skip_bad_records: int,
-    directory: str,
-) -> InlineResult:
-    for what, number, least in (("reducers", reducers, 0), ("splits", most_splits, 1)):
-        if number < least:
-            raise BadJob(f"{what}={number}: there must be {least} at least")
-    paths, reader = _written(records, directory)
-    if reader is not None:
-        if batch_form(functions.mapper) is not None:
-            raise BadJob("records: a batch mapper reads lines; pairs cannot be given to it")
-        functions = _with(functions, reader=reader)
-    if functions.reducer is None:
-        reducers = 0
-    files = list_inputs(paths)
-    size = sum(file.size_bytes for file in files)
-    whole = isinstance(functions.reader, Reader) and functions.reader.whole_files
-    cut = cut_nowhere if whole else CutWhereItMay()
-    inputs = plan_splits(files, max(1, -(-size // most_splits)), cut)
-    if isinstance(functions.partitioner, RangePartitioner):
-        sampled = (sample_keys(functions, split, _SAMPLE_KEYS) for split in inputs)
-        bind_sample(functions, sorted(chain.from_iterable(sampled), key=sort_key))
-    places = os.path.join(directory, "output")
-    os.mkdir(places)
-    kept = _Kept(functions.writer)
-    attempts = Attempts(
-        _with(functions, writer=kept),
-        reducers,
-        directory,
-        lambda attempt: os.path.join(places, attempt),
-        skip_bad_records,
-    )
-    parts: list[list[Pair]] = []
-    written: list[bytes] = []
+class _Run:
+    """The steps, one after the other, in ``directory``."""
 
-    def take(part: Part) -> None:
-        parts.append(kept.part)
-        with open(os.path.join(places, part.attempt), "rb") as file:
-            written.append(file.read())
+    def __init__(
+        self,
+        stages: list[Stage],
+        reducers: int,
+        most_splits: int,
+        skip_bad_records: int,
+        directory: str,
+    ) -> None:
+        for what, number, least in (("reducers", reducers, 0), ("splits", most_splits, 1)):
+            if number < least:
+                raise BadJob(f"{what}={number}: there must be {least} at least")
+        if not reducers and len(stages) > 1:
+            raise BadJob("reducers=0: the job has steps that shuffle")
+        self._stages = stages
+        self._reducers = reducers
+        self._most_splits = most_splits
+        self._skip_bad_records = skip_bad_records
+        self._directory = directory
+        self._counters: Counter[str] = Counter()
+        self._bad: list[BadRecord] = []
+        self.parts: list[list[Pair]] = []
+        self.files: list[bytes] = []
 
-    for index, split in enumerate(inputs):
-        mapped = attempts.map(index, split, lambda done: None)
-        if not reducers:
-            take(mapped)
-    for partition in range(reducers):
-        take(attempts.reduce(partition))
-    bad = [
-        BadRecord(**line | {"file": _shown(line["file"], directory)})
-        for attempt, _ in attempts.bad
-        for line in read_bad_records(attempts.bad_path(attempt))
-    ]
-    counters = attempts.counters.items()
-    return InlineResult(
-        [pair for part in parts for pair in part],
-        parts,
-        written,
-        {k.removeprefix(_USER_COUNTER): n for k, n in counters if k.startswith(_USER_COUNTER)},
-        {k: n for k, n in counters if not k.startswith(_USER_COUNTER)},
-        bad,
-    )
+    def result(self, records: dict[str | None, Any]) -> InlineResult:
+        inputs = inputs_of(self._stages)
+        _check_named(records, inputs)
+        written = {
+            name: _written(records[name], self._directory, name)
+            if name in records
+            else ([*absolute_names([source.pattern or ""])], None)
+            for name, source in inputs.items()
+        }
+        for stage in self._stages:
+            self._step(stage, written)
+        counters = self._counters.items()
+        return InlineResult(
+            [pair for part in self.parts for pair in part],
+            self.parts,
+            self.files,
+            {k.removeprefix(_USER_COUNTER): n for k, n in counters if k.startswith(_USER_COUNTER)},
+            {k: n for k, n in counters if not k.startswith(_USER_COUNTER)},
+            self._bad,
+        )
+
+    def _step(self, stage: Stage, written: dict[str | None, _Written]) -> None:
+        kept = _Kept(stage.functions[0].writer) if stage is self._stages[-1] else None
+        each: list[JobFunctions] = []
+        files: list[list[InputFile]] = []
+        for source, functions in zip(stage.sources, stage.functions, strict=True):
+            paths: list[str]
+            if isinstance(source.of, Input):
+                paths, reader = written[source.of.name]
+                if reader is not None:
+                    if batch_form(functions.mapper) is not None:
+                        raise BadJob(
+                            "records: a batch mapper reads lines; pairs cannot be given to it"
+                        )
+                    functions = _with(functions, reader=reader)
+            else:
+                paths = [self._place(source.of)]
+            each.append(functions if kept is None else _with(functions, writer=kept))
+            files.append(list_inputs(paths))
+        functions = replace(each[0], sources=tuple(each)) if len(each) > 1 else each[0]
+        splits = self._splits(each, files)
+        if isinstance(functions.partitioner, RangePartitioner):
+            sampled = (sample_keys(functions.of(split), split, _SAMPLE_KEYS) for split in splits)
+            bind_sample(functions, sorted(chain.from_iterable(sampled), key=sort_key))
+        scratch, place = f"{self._directory}/scratch{stage.number}", self._place(stage.number)
+        os.mkdir(scratch)
+        os.mkdir(place)
+        attempts = Attempts(
+            functions,
+            self._reducers if stage.reducers is None else stage.reducers,
+            scratch,
+            # Beside the parts: all that lies among them is input of the next step.
+            lambda attempt: os.path.join(scratch, f"{attempt}.out"),
+            self._skip_bad_records,
+        )
+
+        def take(part: Part) -> None:
+            path = os.path.join(place, f"{len(os.listdir(place)):05}")
+            os.rename(os.path.join(scratch, f"{part.attempt}.out"), path)
+            if kept is not None:
+                self.parts.append(kept.part)
+                with open(path, "rb") as file:
+                    self.files.append(file.read())
+
+        for index, split in enumerate(splits):
+            mapped = attempts.map(index, split, lambda done: None)
+            if not attempts.reducers:
+                take(mapped)
+        for partition in range(attempts.reducers):
+            take(attempts.reduce(partition))
+        self._counters.update(attempts.counters)
+        self._bad += [
+            BadRecord(**line | {"file": _shown(line["file"], self._directory)})
+            for attempt, _ in attempts.bad
+            for line in read_bad_records(attempts.bad_path(attempt))
+        ]
+
+    def _place(self, number: int) -> str:
+        """Where the result of a step is."""
+        return os.path.join(self._directory, f"step{number}")
+
+    def _splits(self, each: list[JobFunctions], files: list[list[InputFile]]) -> list[InputSplit]:
+        size = sum(file.size_bytes for some in files for file in some)
+        split_bytes = max(1, -(-size // self._most_splits))
+        splits: list[InputSplit] = []
+        for number, (functions, some) in enumerate(zip(each, files, strict=True)):
+            whole = isinstance(functions.reader, Reader) and functions.reader.whole_files
+            cut = cut_nowhere if whole else CutWhereItMay()
+            planned = plan_splits(some, split_bytes, cut)
+            splits += [replace(split, source=number) for split in planned]
+        return splits
 
 
 # ---- the job
 
 
-def _bound(job: Any, params: Mapping[str, Any], names: Mapping[str, str]) -> JobFunctions:
+def _bound(job: Any, params: Mapping[str, Any], names: Mapping[str, str]) -> list[Stage]:
+    """The job's steps; of one that has none, itself as the only one."""
     for role in names:
         if role not in loading.ROLES:
             raise BadJob(f"a job has no {role}{nearest(role, loading.ROLES)}")
@@ -197,15 +266,20 @@ def _bound(job: Any, params: Mapping[str, Any], names: Mapping[str, str]) -> Job
     if module is None:
         beside = Beside(os.path.dirname(code.filename), {})
         beside.complete(code.source, code.filename)
+        # A module that makes views may do so by its parameters, which are declared at its top.
+        literal = loading.literal_params(code)
+        given = {name: value for name, value in params.items() if name in literal}
+        begin_job(_values(literal, given))
         module = loading.import_source(code, beside)
     values = _values(loading.declared_params(module, code), params)
     begin_job(values)
     loading.declare_values(module, code)
-    if loading.stages(module, code, values) is not None:
-        raise BadJob(
-            f"{code.filename} has steps or views: pytxmr.run(..., runner='inline') runs those"
-        )
-    return loading.bind(module, code, values)
+    stages = loading.stages(module, code, values)
+    if stages is not None:
+        return stages
+    functions = loading.bind(module, code, values)
+    reducers = None if functions.reducer else 0
+    return [Stage(1, (Source(Input(None, None, None)),), reducers, (functions,))]
 
 
 def _found(side_files: Mapping[str, str | os.PathLike[str]]) -> dict[str, str]:
@@ -254,10 +328,30 @@ def _values(declared: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any
 # ---- the input
 
 _Reader = Callable[[Iterable[tuple[int, bytes]]], Iterator[Any]]
+#: Files with records, and the reader that gives them to the mapper if they are no lines.
+_Written = tuple[list[str], _Reader | None]
 
 
-def _written(records: Any, directory: str) -> tuple[list[str], _Reader | None]:
-    """Files with the records, and the reader that gives them to the mapper if they are no lines."""
+def _by_name(records: Any) -> dict[str | None, Any]:
+    return dict(records) if isinstance(records, Mapping) else {None: records}
+
+
+def _check_named(records: dict[str | None, Any], inputs: dict[str | None, Input]) -> None:
+    """What is given is an input, and what is an input is given, or has a default."""
+    names = [name for name in inputs if name is not None]
+    for name in records:
+        if name is None and None not in inputs:
+            raise BadJob(f"records: give a dict, by the names of the inputs: {', '.join(names)}")
+        if name not in inputs:
+            hint = nearest(str(name), names) or f"; it has {', '.join(map(str, inputs.values()))}"
+            raise BadJob(f"records: the job has no input {name!r}{hint}")
+    for name, source in inputs.items():
+        if name not in records and source.pattern is None:
+            raise BadJob(f"records: nothing is given for {source}: give a dict with {name!r} in it")
+
+
+def _written(records: Any, directory: str, name: str | None) -> _Written:
+    """Put the records of an input into a file, unless they are in files already."""
     if isinstance(records, os.PathLike):
         records = [records]
     if isinstance(records, str | bytes):
@@ -265,7 +359,8 @@ def _written(records: Any, directory: str) -> tuple[list[str], _Reader | None]:
     records = list(records)
     if records and all(isinstance(record, os.PathLike) for record in records):
         return [os.path.abspath(os.fspath(record)) for record in records], None
-    path = os.path.join(directory, "records")
+    # It is named where an error is, or a bad record.
+    path = os.path.join(directory, f"records[{name!r}]".replace("/", "_") if name else "records")
     reader = None
     lines = [_line(record) for record in records if isinstance(record, str | bytes)]
     if len(lines) < len(records):

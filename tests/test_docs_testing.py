@@ -27,6 +27,7 @@ COMMANDS = re.findall(r"^    ((?:pytxmr|python) .*)$", PAGE, re.MULTILINE)
 SAID = {
     "pytxmr new counting": "cd counting",
     "python -m pytest -q test_wordcount.py": "5 passed",
+    "python -m pytest -q test_calls.py": "1 passed",
     "python counts.py": r"ended \d+ of \d+ maps\nthe \d+ .*/frequent\nnothing has run: ",
     "python -m pytest -q test_nightly.py": "1 passed",
     "python on_twisted.py": r"ended\n67127 lines",

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import pytxmr
-from pytxmr import readers, writers
+from pytxmr import pipeline, readers, writers
 from pytxmr.errors import AttemptFailed, BadInput, BadJob, Uncarryable
 from pytxmr.testing import run_inline
 
@@ -430,3 +430,92 @@ def test_a_batch_example_runs_inline(example: str) -> None:
     path = Path(__file__).resolve().parent.parent / "examples" / f"{example}.py"
     result = run_inline(path, ["b", "a", "a"], splits=2)
     assert b"".join(result.files) in (b"a\t2\nb\t1\n", b"a\na\nb\n")
+
+
+# ---- several steps
+
+
+class Lengths(pytxmr.MapReduce):
+    params = {"least": 1}
+
+    def words(self, key: Any, line: str) -> Any:
+        for word in line.split():
+            pytxmr.counter("words")
+            yield word, 1
+
+    def by_length(self, word: str, times: int) -> Any:
+        pytxmr.counter("different words")
+        if times >= self.params["least"]:
+            yield len(word), (word, times)
+
+    def steps(self) -> Any:
+        return [
+            pytxmr.Step(mapper=self.words, reducer=pytxmr.folds.sum),
+            pytxmr.Step(mapper=self.by_length, reducer=pytxmr.folds.max),
+        ]
+
+
+def test_the_steps_of_a_class_run_and_the_counters_are_of_all() -> None:
+    result = run_inline(Lengths, ["a bb cc", "a cc"], splits=2, reducers=2)
+    assert sorted(result.pairs) == [(1, ("a", 2)), (2, ("cc", 2))]
+    assert len(result.parts) == len(result.files) == 2
+    assert result.counters == {"words": 5, "different words": 3}
+    assert result.totals["map input records"] == 2 + 3
+    assert run_inline(Lengths, ["a bb bb"], params={"least": 2}).pairs == [(2, ("bb", 2))]
+
+
+JOINED = """\
+import pytxmr
+from pytxmr import pipeline
+
+params = {"how": "inner"}
+
+def named(line):
+    name, value = line.split()
+    return name, value
+
+ages = pipeline.input("ages").map(named)
+towns = pipeline.input("towns", "towns.t?t").map(named)
+output = pipeline.input().map(named).join(ages, how=pytxmr.params["how"]).join(towns)
+"""
+
+
+def test_views_have_several_inputs_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "job.py").write_text(JOINED)
+    (tmp_path / "towns.txt").write_text("ann york\nbob hull\n")
+    given = {None: ["ann x", "bob y"], "ages": [(0, "ann 7")]}
+    found = run_inline("job.py", given)
+    assert found.pairs == [("ann", (("x", "7"), "york"))]
+    assert found.files == [b'ann\t[["x", "7"], "york"]\n']
+    both = run_inline("job.py", given | {"towns": Path("towns.txt")}, params={"how": "left"})
+    assert [key for key, _ in both] == ["ann", "bob"]
+    for records, message in (
+        (["ann x"], r"nothing is given for input\('ages'\): give a dict with 'ages' in it"),
+        (given | {"town": []}, "no input 'town'; did you mean towns?"),
+        ({"ages": []}, r"nothing is given for input\(\): give a dict with None in it"),
+    ):
+        with pytest.raises(BadJob, match=message):
+            run_inline("job.py", records)
+    with pytest.raises(ValueError, match="unpack") as caught:
+        run_inline("job.py", given | {"ages": ["ann 7", "bob"]})
+    assert caught.value.__notes__ == ["at records['ages'], offset 6, record 'bob'"]
+
+
+def test_views_of_an_imported_module_are_a_job_too() -> None:
+    words = pipeline.input("words").flat_map(str.split)
+    numbered = words.map(lambda word: 10 // len(word) if word != "bad" else int(word)).count()
+    job = module(output=numbered.filter(lambda pair: pair[1] > 1).distinct())
+    result = run_inline(job, {"words": ["a bb", "bb", "bad"]}, skip_bad_records=1)
+    assert result.pairs == [(5, 2)]
+    assert [(bad.file, bad.record) for bad in result.bad_records] == [("records['words']", "bad")]
+    with pytest.raises(BadJob, match="give a dict, by the names of the inputs: words"):
+        run_inline(job, ["a"])
+    with pytest.raises(BadJob, match="reducers=0: the job has steps that shuffle"):
+        run_inline(job, {"words": []}, reducers=0)
+
+
+def test_views_that_shuffle_nothing_are_put_out_by_the_maps() -> None:
+    job = module(output=pipeline.input().map(int))
+    assert run_inline(job, ["3", "1"], splits=2).parts == [[(3, None)], [(1, None)]]
+    assert run_inline(job, ["3", "1"], reducers=0).files == [b"3\n1\n"]
