@@ -287,10 +287,12 @@ def buffer_bytes(memory_bytes: int) -> int:
 
 
 def done_message(outcome: Outcome) -> dict[str, Any]:
-    """What the tracker is told of an attempt that has succeeded."""
+    """What the tracker is told of an attempt that has succeeded. Raises `AttemptFailed`."""
     counters: dict[str, int] = {}
     for name, count in context.counters().items():  # users name counters by ints, too
-        counters[str(name)] = counters.get(str(name), 0) + count
+        counters[str(name)] = total = counters.get(str(name), 0) + count
+        if not -(1 << 63) <= total < 1 << 63:
+            raise AttemptFailed(f"the counter {name!r:.100} is too large for 64 bits", final=True)
     return {
         "counters": outcome.counters,
         "user_counters": counters,

@@ -717,6 +717,24 @@ def test_counters_and_status_are_those_of_the_attempt():
     assert context.current_status() == ""
 
 
+class Whole:
+    """As an integer of numpy."""
+
+    def __index__(self):
+        return 2
+
+
+def test_a_counter_counts_whole_numbers_and_no_others():
+    context.begin_attempt()
+    pytxmr.counter("rows", Whole())
+    pytxmr.counter("rows", True)
+    for n in (1.5, "1", None):
+        with pytest.raises(TypeError):
+            pytxmr.counter("rows", n)
+    assert [(type(n), n) for n in context.counters().values()] == [(int, 3)]
+    context.begin_attempt()
+
+
 # Ready-made readers and writers
 
 

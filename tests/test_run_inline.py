@@ -243,6 +243,15 @@ def test_a_path_finds_the_modules_beside_it(tmp_path: Path) -> None:
     assert run_inline(tmp_path / "job.py", ["a-b"]).pairs == [("a", 1), ("b", 1)]
 
 
+def test_a_counter_that_no_cluster_could_add_up_is_the_jobs_error() -> None:
+    def counting(key: Any, value: Any) -> Any:
+        pytxmr.counter("bytes", 1 << 63)
+        yield value, 1
+
+    with pytest.raises(AttemptFailed, match="the counter 'bytes' is too large for 64 bits"):
+        run_inline(module(mapper=counting), ["a"])
+
+
 # ---- what it is given
 
 

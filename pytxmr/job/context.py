@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import index
 from typing import Any
 
 from pytxmr.job.names import nearest
@@ -23,8 +24,11 @@ _listeners: list[Callable[[], None]] = []
 
 
 def counter(name: str, n: int = 1) -> None:
-    """Add ``n`` to the job's counter ``name``. Only attempts whose result counts are summed."""
-    _counters[name] += n
+    """Add ``n``, a whole number, to the job's counter ``name``. Only attempts whose result counts
+    are summed. Raises `TypeError` for other numbers: count seconds as milliseconds.
+    """
+    # By the jobtracker, which takes nothing but ints, a float would be refused for ever.
+    _counters[name] += index(n)
 
 
 def status(text: str) -> None:
