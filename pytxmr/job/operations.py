@@ -23,7 +23,7 @@ from pytxmr.records.formats import Reader, Writer
 Function = Callable[..., Any]
 Pair = tuple[Any, Any]
 
-_NOTHING = "got None, not something to iterate over; lacks it a yield?"
+_NOTHING = "got None, not something to iterate over; does it lack a yield?"
 
 
 @dataclass(frozen=True, eq=False)

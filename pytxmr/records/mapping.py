@@ -229,7 +229,7 @@ def _tell(error: BaseException, records: MapCalls, careful: _Careful, path: str)
         if isinstance(error, TypeError) and (who == WRITER or records.form is not None):
             made = "text" if who == WRITER else "pairs"
             raise AttemptFailed(
-                f"{who} cannot be called, or returned no {made} ({error}); lacks it a yield?",
+                f"{who} cannot be called, or returned no {made} ({error}); does it lack a yield?",
                 where=where,
                 final=True,
             ) from error

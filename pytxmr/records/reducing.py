@@ -80,7 +80,8 @@ def run_reduce(
         if isinstance(error, TypeError) and not in_user_code(error):
             made = "text" if at_work == WRITER else "pairs"
             raise AttemptFailed(
-                f"{at_work} cannot be called, or returned no {made} ({error}); lacks it a yield?",
+                f"{at_work} cannot be called, or returned no {made} ({error}); does it lack a "
+                f"yield?",
                 final=True,
                 **details,
             ) from error

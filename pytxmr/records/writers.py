@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any
 
-from pytxmr.errors import AttemptFailed
+from pytxmr.errors import AttemptFailed, Uncarryable
 from pytxmr.records.columns import Columns
 from pytxmr.records.compressed import compressed
 from pytxmr.records.formats import Writer
@@ -29,7 +29,8 @@ def text(value: Any) -> str:
     """How the default writer shows a key or value.
 
     str as it is, bytes as the bytes they are, numbers, dates and the like as Python writes them;
-    lists, tuples, dicts and sets as JSON, or as Python writes them if JSON cannot.
+    lists, tuples, dicts and sets as JSON, or as Python writes them if JSON cannot. Raises
+    `Uncarryable` for an iterator, and for what has nothing to show but its address.
     """
     kind = type(value)
     if kind is str:
@@ -49,6 +50,17 @@ def _jsonable(value: Any) -> Any:
         return value.decode("utf-8", "surrogateescape")
     if isinstance(value, set | frozenset):
         return sorted(value, key=repr)
+    kind = type(value)
+    if hasattr(kind, "__next__"):
+        raise Uncarryable(
+            f"a {kind.__name__} object cannot be written: yield a list of it", final=True
+        )
+    if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:
+        raise Uncarryable(
+            f"a {kind.__name__} object cannot be written: yield what it holds, or give its class a "
+            f"__str__()",
+            final=True,
+        )
     return str(value)
 
 
@@ -78,9 +90,12 @@ def _lines_of_columns(chunk: Columns) -> str:
 
 
 def _text_line(key: Any, value: Any) -> str:
-    if value is None:
-        return f"{'' if key is None else text(key)}\n"
-    return f"{text(value)}\n" if key is None else f"{text(key)}\t{text(value)}\n"
+    try:
+        if value is None:
+            return f"{'' if key is None else text(key)}\n"
+        return f"{text(value)}\n" if key is None else f"{text(key)}\t{text(value)}\n"
+    except Uncarryable as error:  # without the frames of json
+        raise Uncarryable(f"for the key {key!r:.400}: {error.message}", final=True) from None
 
 
 def encoded(

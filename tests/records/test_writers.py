@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytxmr.errors import AttemptFailed
+from pytxmr.errors import AttemptFailed, Uncarryable
 from pytxmr.records.columns import columns
 from pytxmr.records.writers import encoded
 
@@ -42,6 +42,27 @@ def test_a_pair_is_a_line(pair, line):
     assert written(pair) == line
     assert written(pair, pair) == line + line
     assert written(pair, ("next", 1), pair) == line + b"next\t1\n" + line
+
+
+class Bare:
+    pass
+
+
+@pytest.mark.parametrize("value", [map(str, [1]), (n for n in [1]), iter([1]), Bare(), object()])
+@pytest.mark.parametrize("within", [lambda value: value, lambda value: {"of": [value]}])
+def test_what_would_be_written_as_an_address_is_refused(value, within):
+    with pytest.raises(
+        Uncarryable, match=f"for the key 'k': a {type(value).__name__} object cannot"
+    ):
+        list(encoded([[("k", within(value))]], None))
+
+
+def test_what_says_how_it_is_written_is_written_so():
+    class Shown(Bare):
+        def __repr__(self):
+            return "shown"
+
+    assert written(("k", Shown())) == b'k\t"shown"\n'
 
 
 def test_bytes_that_are_not_utf_8_go_out_as_they_came_in():
