@@ -3,8 +3,8 @@
 What a job leaves out has a default, so a slip of the pen would show only in a wrong output. To be
 asked about what one calls a helper is a nuisance, though; so only these count as slips: a letter
 left out or put in within a name, two neighbours swapped, capitals or underscores. A letter in the
-place of another is none: ``render`` is no slip of ``reader``. Nor is anything at a name's end:
-``reduced`` is a word.
+place of another is one in a long word only: ``reduser`` is, ``render`` is no slip of ``reader``. Nor
+is anything at a name's end: ``reduced`` is a word.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ _OF_MRJOB = {
 _OF_COMBINERS = ("combiner_init", "combiner_final", "combine_init", "combine_final")
 #: A shorter name is too near to others.
 _SHORTEST = 5
+#: In a word of this length another letter makes no other word.
+_LONG_WORD = 7
 #: Of a longer name two letters in a row may be left out.
 _LONG = 9
 
@@ -67,6 +69,8 @@ def _is_slip(name: str, known: str) -> bool:
     written, right = name[before : len(name) - after], known[before : len(known) - after]
     if len(written) == len(right) == 2:
         return written == right[::-1]
+    if len(written) == len(right) == 1:
+        return len(known) >= _LONG_WORD and "_" not in known
     left_out = 2 if len(known) >= _LONG and "_" not in known else 1
     return (not written and len(right) <= left_out) or (not right and len(written) == 1)
 
