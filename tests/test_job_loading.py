@@ -595,6 +595,9 @@ DEFAULTS = {
     "name": "x",
     "anything": None,
     "separator": b",",
+    "names": ["x"],
+    "columns": (0, 2),
+    "weights": {"x": 1.5},
 }
 
 
@@ -615,6 +618,10 @@ DEFAULTS = {
         ("name", "7", "7"),
         ("anything", "7", "7"),
         ("separator", "é", "é".encode()),
+        ("names", "['a', 'b']", ["a", "b"]),
+        ("names", "[]", []),
+        ("columns", " (1,)", (1,)),
+        ("weights", "{'a': 2}", {"a": 2}),
     ],
 )
 def test_a_parameter_is_converted_to_the_type_of_its_default(name, text, value):
@@ -638,6 +645,36 @@ def test_a_text_that_is_not_of_that_type_is_refused(name, text, kind):
     with pytest.raises(BadJob) as caught:
         convert_params(DEFAULTS, {name: text})
     assert caught.value.message == f"-D {name}={text}: not {kind}"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "like"),
+    [
+        ("names", "a,b", "list, which is written ['x']"),
+        ("names", "('a', 'b')", "list, which is written ['x']"),
+        ("names", "[{1, 2}]", "list, which is written ['x']"),
+        ("columns", "1", "tuple, which is written (0, 2)"),
+        ("weights", "{", "dict, which is written {'x': 1.5}"),
+    ],
+)
+def test_a_list_that_is_not_written_as_one_is_refused_with_one_that_is(name, text, like):
+    with pytest.raises(BadJob) as caught:
+        convert_params(DEFAULTS, {name: text})
+    assert caught.value.message == f"-D {name}={text}: not {like}"
+
+
+@pytest.mark.parametrize("default", ["{1}", "pathlib.Path()", "[1j]", "{'a': object()}"])
+def test_a_default_that_could_not_travel_is_refused(default):
+    with pytest.raises(
+        BadJob, match=r"words.py: params: 'field' is declared as .*; a parameter is "
+    ):
+        declared(f"import pathlib\nparams = {{'field': {default}}}\n" + MODULE)
+
+
+def test_a_parameter_that_is_a_tuple_is_one_for_the_job_on_every_machine():
+    source = "params = {'columns': (0, 2), 'names': ['x']}\n" + MODULE
+    load(code(source), {"columns": [1, 3], "names": ["y"]})  # as it arrives
+    assert pytxmr.params == {"columns": (1, 3), "names": ["y"]}
 
 
 def test_a_parameter_that_is_not_declared_is_refused_with_the_nearest_there_is():

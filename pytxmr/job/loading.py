@@ -43,6 +43,7 @@ ROLES = {
 #: Called before the first record or key of an attempt, and after the last. Both forms name them so.
 HOOKS = ("map_init", "map_final", "reduce_init", "reduce_final")
 SERIALIZERS = ("msgpack", "pickle")
+_CONTAINERS = (list, tuple, dict)
 
 
 def load(code: JobCode, params: dict[str, Any], step: int | None = None) -> JobFunctions:
@@ -51,6 +52,8 @@ def load(code: JobCode, params: dict[str, Any], step: int | None = None) -> JobF
     begin_job(params)
     module = import_source(code)
     declare_values(module, code)
+    params = _with_tuples(params, declared_params(module, code))
+    begin_job(params)
     if step is None:
         return bind(module, code, params)
     from pytxmr.job.steps import functions_of
@@ -114,7 +117,29 @@ def declared_params(module: ModuleType, code: JobCode) -> dict[str, Any]:
     declared = getattr(owner, "params", {})
     if not isinstance(declared, dict):
         raise BadJob(f"{code.filename}: params is {type(declared).__name__}, not a dict")
+    for name, default in declared.items():
+        if type(name) is not str or not _is_plain(default):
+            raise BadJob(
+                f"{code.filename}: params: {name!r} is declared as {default!r:.100}; a parameter "
+                f"is None, bool, int, float, str or bytes, or a list, tuple or dict of these"
+            )
     return dict(declared)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(_is_plain(key) and _is_plain(found) for key, found in value.items())
+    return value is None or type(value) in (bool, int, float, str, bytes)
+
+
+def _with_tuples(params: dict[str, Any], declared: dict[str, Any]) -> dict[str, Any]:
+    """The parameters as they were before they travelled: a tuple arrives as a list."""
+    return {
+        name: tuple(value) if isinstance(declared.get(name), tuple) else value
+        for name, value in params.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +195,8 @@ def declare_values(module: ModuleType, code: JobCode) -> None:
 
 
 def convert_params(declared: dict[str, Any], given: dict[str, str]) -> dict[str, Any]:
-    """The declared defaults with the given texts on top, each converted to its default's type."""
+    """The declared defaults with the given texts on top, each converted to its default's type;
+    lists, tuples and dicts are written as in Python. Raises `BadJob`."""
     values = dict(declared)
     for name, text in given.items():
         if name not in declared:
@@ -181,11 +207,22 @@ def convert_params(declared: dict[str, Any], given: dict[str, str]) -> dict[str,
                 values[name] = {"true": True, "1": True, "false": False, "0": False}[text.lower()]
             elif kind is bytes:
                 values[name] = text.encode()
+            elif kind in _CONTAINERS:
+                values[name] = _literal(kind, text)
             else:
                 values[name] = text if declared[name] is None else kind(text)
-        except (KeyError, ValueError, TypeError) as error:
-            raise BadJob(f"-D {name}={text}: not {kind.__name__}") from error
+        except (KeyError, ValueError, TypeError, SyntaxError) as error:
+            like = f", which is written {declared[name]!r:.60}" if kind in _CONTAINERS else ""
+            raise BadJob(f"-D {name}={text}: not {kind.__name__}{like}") from error
     return values
+
+
+def _literal(kind: type[Any], text: str) -> Any:
+    """A list, tuple or dict as Python writes it. Raises `ValueError` or `SyntaxError`."""
+    value = ast.literal_eval(text.strip())
+    if type(value) is not kind or not _is_plain(value):
+        raise ValueError(text)
+    return value
 
 
 def bind(module: ModuleType, code: JobCode, params: dict[str, Any]) -> JobFunctions:

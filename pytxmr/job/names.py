@@ -3,8 +3,8 @@
 What a job leaves out has a default, so a slip of the pen would show only in a wrong output. To be
 asked about what one calls a helper is a nuisance, though; so only these count as slips: a letter
 left out or put in within a name, two neighbours swapped, capitals or underscores. A letter in the
-place of another is one in a long word only: ``reduser`` is, ``render`` is no slip of ``reader``. Nor
-is anything at a name's end: ``reduced`` is a word.
+place of another is one in a long word only: ``reduser`` is, ``render`` is no slip of ``reader``.
+Nor is anything at a name's end: ``reduced`` is a word.
 """
 
 from __future__ import annotations
