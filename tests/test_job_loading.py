@@ -180,7 +180,7 @@ def test_what_combines_nothing_is_refused_as_combiner():
 def test_a_batch_is_refused_as_combiner():
     expected = "jobs/words.py: a combiner takes one group at a time, without @batch"
     for roles in (
-        {"reducer": "pytxmr.batch(add_up)", "combiner": "reducer"},
+        {"reducer": "pytxmr.batch(lambda groups: ())", "combiner": "reducer"},
         {"reducer": "folds.sum", "combiner": "pytxmr.batch(add_up)"},
     ):
         assert refused(with_roles(**roles)).message == expected
@@ -220,10 +220,10 @@ def test_a_job_needs_no_reducer():
 @pytest.mark.parametrize("role", ["combiner", "partitioner", "reduce_init", "reduce_final"])
 def test_what_comes_before_a_reducer_is_refused_where_there_is_none(role):
     if role != "reduce_final":  # which a module has only together with reduce_init
-        error = refused(f"{WITHOUT}\ndef {role}(): ...\n")
+        error = refused(f"{WITHOUT}\ndef {role}(*args): ...\n")
         assert error.message.startswith(f"jobs/words.py has {role}(), but no reducer(): ")
     method = {"combiner": "combine", "partitioner": "partition"}.get(role, role)
-    error = refused(f"{CLASS_WITHOUT}\n    def {method}(self): ...\n", "Words")
+    error = refused(f"{CLASS_WITHOUT}\n    def {method}(self, *args): ...\n", "Words")
     assert error.message.startswith(f"jobs/words.py has {method}(), but no reduce(): ")
 
 
@@ -356,6 +356,78 @@ def test_what_is_no_function_is_refused(role):
     assert (
         refused(f"{MODULE}\n{role} = 7").message == f"jobs/words.py: {role} is int, not a function"
     )
+
+
+ARGUMENTS = {
+    "mapper": ["value", "key, value, more", "", "self, key, value", "key, *, value"],
+    "reducer": ["key", "key, values, more"],
+    "combiner": ["key"],
+    "partitioner": ["key"],
+    "reader": ["", "lines, more"],
+    "writer": ["key, value"],
+}
+
+
+@pytest.mark.parametrize(
+    ("role", "arguments"), [(role, one) for role, several in ARGUMENTS.items() for one in several]
+)
+def test_a_function_that_cannot_be_called_as_its_role_is_refused(role, arguments):
+    error = refused(f"{MODULE}\ndef {role}({arguments}): ...\n")
+    line = MODULE.count("\n") + 2
+    assert error.message.startswith(f"jobs/words.py, line {line}: {role}() is called with ")
+
+
+@pytest.mark.parametrize(
+    "arguments", ["*args", "key, value, more=1", "key, *rest", "k, v, *, more=1", "k, v, **rest"]
+)
+def test_a_function_that_can_be_called_as_its_role_is_not(arguments):
+    load(code(f"{MODULE}\ndef mapper({arguments}): ...\n"), {})
+    load(code(f"{CLASS}\n    def map(self, {arguments}): ...\n", "Words"), {"least": 1})
+
+
+def test_a_method_without_self_is_refused():
+    error = refused(f"{CLASS}\n    def map(key, value): ...\n", "Words")
+    assert "map() is called with key and value, which is not what it takes" in error.message
+    load(code(f"{CLASS}\n    @staticmethod\n    def map(key, value): ...\n", "Words"), {"least": 1})
+
+
+def test_a_batch_reducer_is_called_with_groups():
+    head = f"import pytxmr\n{MODULE}\n@pytxmr.batch\n"
+    load(code(f"{head}def reducer(groups): ...\n"), {})
+    error = refused(f"{head}def reducer(key, values): ...\n")
+    assert "reducer() is called with groups, which is not what it takes" in error.message
+
+
+def test_a_class_that_is_not_named_is_offered():
+    assert refused(CLASS).message.endswith("; for the class say words.py:Words")
+
+
+@pytest.mark.parametrize(
+    ("written", "like"),
+    [("json", "readers.json"), ("whole", "readers.whole"), ("x", "readers.json")],
+)
+def test_a_reader_that_is_a_text_is_refused_with_one_that_is_none(written, like):
+    error = refused(f"{MODULE}\nreader = {written!r}\n")
+    assert error.message == (
+        f"jobs/words.py: reader is the text {written!r}, not a function; say "
+        f"`from pytxmr import readers` and reader = {like}, for one"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("folds.summ", "has no attribute 'summ'; did you mean sum?"),
+        ("readers.jsom", "has no attribute 'jsom'; did you mean json?"),
+        ("pytxmr.MapRedcue", "has no attribute 'MapRedcue'; did you mean MapReduce?"),
+        ("fold.sum", "name 'fold' is not defined; did you mean folds?"),
+        ("None.summ", "has no attribute 'summ'"),
+    ],
+)
+def test_what_the_top_of_a_module_misspells_is_refused_with_the_nearest(line, hint):
+    error = refused(f"import pytxmr\nfrom pytxmr import folds, readers\n{MODULE}\nx = {line}\n")
+    # Newer Pythons ask in their own words as well.
+    assert error.message.endswith(hint)
 
 
 # Misspelt names
@@ -849,7 +921,9 @@ def test_a_reader_that_is_misspelt_is_refused_with_the_nearest(reader, text):
 def test_a_writer_that_is_misspelt_is_refused_with_the_nearest_also_for_a_class():
     with pytest.raises(BadJob, match="did you mean values"):
         load(named("json", "value"), {})
-    source = "import pytxmr\nclass Words(pytxmr.MapReduce):\n def map(self): ...\n reduce = map\n"
+    source = (
+        "import pytxmr\nclass Words(pytxmr.MapReduce):\n def map(self, k, v): ...\n reduce = map\n"
+    )
     with pytest.raises(BadJob, match="class Words has no method jsn; did you mean json"):
         load(JobCode("words.py", source.encode(), "Words", {"writer": "jsn"}), {})
 

@@ -7,6 +7,7 @@ traceback on any machine shows the user's own file, line and text.
 from __future__ import annotations
 
 import ast
+import builtins
 import sys
 import traceback
 from collections.abc import Mapping
@@ -40,9 +41,20 @@ ROLES = {
     "reader": (False, "read"),
     "writer": (False, "write"),
 }
+#: role -> what it is called with
+_CALLED_WITH = {
+    "mapper": ("key", "value"),
+    "reducer": ("key", "values"),
+    "combiner": ("key", "values"),
+    "partitioner": ("key", "partitions"),
+    "reader": ("lines",),
+    "writer": ("pairs",),
+}
 #: Called before the first record or key of an attempt, and after the last. Both forms name them so.
 HOOKS = ("map_init", "map_final", "reduce_init", "reduce_final")
 SERIALIZERS = ("msgpack", "pickle")
+#: Of a function's flags, as `inspect` has it: ``*args``.
+_TAKES_ANY = 4
 _CONTAINERS = (list, tuple, dict)
 
 
@@ -89,14 +101,23 @@ def import_source(code: JobCode, modules: Modules | None = None) -> ModuleType:
                 f"{code.filename}, line {error.lineno}: {error.msg}",
                 traceback="".join(traceback.format_exception_only(error)),
             ) from error
-        hint = ""
-        if isinstance(error, ModuleNotFoundError) and isinstance(modules, Beside):
-            hint = nearest(str(error.name), modules.names())
+        hint = _import_hint(error, module, modules)
         raise BadJob(
             f"{code.filename} cannot be imported: {type(error).__name__}: {error}{hint}",
             traceback=user_traceback(error),
         ) from error
     return module
+
+
+def _import_hint(error: BaseException, module: ModuleType, modules: Modules | None) -> str:
+    """What was probably meant, where a name was not found; Python says so for few of them."""
+    if isinstance(error, ModuleNotFoundError):
+        return nearest(str(error.name), modules.names()) if isinstance(modules, Beside) else ""
+    if isinstance(error, AttributeError) and isinstance(error.obj, ModuleType | type):
+        return nearest(str(error.name), dir(error.obj))
+    if isinstance(error, NameError):
+        return nearest(str(error.name), [*vars(module), *vars(builtins)])
+    return ""
 
 
 def literal_params(code: JobCode) -> dict[str, Any]:
@@ -298,7 +319,7 @@ def method_for(instance: Any, code: JobCode, role: str) -> Any:
             hint = nearest(name, [*_own_names(type(instance)), *ready_made_names(role)])
             raise BadJob(f"{code.filename}: class {code.class_name} has no method {name}{hint}")
         return None
-    return _callable(found, code, name)
+    return _checked(found, code, name, role)
 
 
 def own_attribute(instance: Any, name: str) -> Any:
@@ -390,9 +411,48 @@ def function_for(module: ModuleType, code: JobCode, role: str) -> Any:
             known = [n for n, v in vars(module).items() if callable(v)]
             hint = nearest(name, [*known, *ready_made_names(role)])
             option = "" if role in code.names else f", or name another with --{role}"
-            raise BadJob(f"{code.filename} has no {name}(){hint}{option}")
+            hint = f"{hint}{option}" if hint else f"{option}{_classes(module, code)}"
+            raise BadJob(f"{code.filename} has no {name}(){hint}")
         return None
-    return _callable(found, code, name)
+    return _checked(found, code, name, role)
+
+
+def _classes(module: ModuleType, code: JobCode) -> str:
+    """That a module without functions has a class that could be meant."""
+    own = (
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and value.__module__ == module.__name__
+        and callable(getattr(value, "map", None))
+    )
+    found = next(own, None)
+    return f"; for the class say {PurePath(code.filename).name}:{found}" if found else ""
+
+
+def _checked(found: Any, code: JobCode, name: str, role: str) -> Any:
+    """What has been found for a role. Raises `BadJob` if it cannot be called as that is."""
+    if isinstance(found, str) and role in FORMATS:
+        like = f"{role}s.{found}" if found in ready_made_names(role) else f"{role}s.json"
+        raise BadJob(
+            f"{code.filename}: {name} is the text {found!r:.60}, not a function; say "
+            f"`from pytxmr import {role}s` and {name} = {like}, for one"
+        )
+    function = getattr(_callable(found, code, name), "__func__", found)
+    inner = getattr(function, "__code__", None)
+    given = ("groups",) if batch_form(found) and role == "reducer" else _CALLED_WITH[role]
+    if inner is None or (batch_form(found) and role == "combiner"):
+        return found  # nothing is known of it, or what is wrong is said elsewhere
+    most = inner.co_argcount - (function is not found)
+    least = most - len(function.__defaults__ or ())
+    named = inner.co_kwonlyargcount - len(function.__kwdefaults__ or ())
+    takes_any = bool(inner.co_flags & _TAKES_ANY)
+    if named or len(given) < least or (len(given) > most and not takes_any):
+        raise BadJob(
+            f"{code.filename}, line {inner.co_firstlineno}: {name}() is called with "
+            f"{' and '.join(given)}, which is not what it takes"
+        )
+    return found
 
 
 def _callable(found: Any, code: JobCode, name: str) -> Any:
