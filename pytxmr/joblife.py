@@ -173,6 +173,7 @@ class JobLife:
             "path": self.output.bad_path(str(order.attempt)),
             "careful": order.careful,
             "skip": [list(record) for record in order.skip],
+            "window": order.window and list(order.window),
         }
 
     # ---- shuffle: as soon as a map has ended, the homes of its partitions are told to fetch

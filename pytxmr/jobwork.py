@@ -264,7 +264,10 @@ class JobWork:
             if not self.ended:
                 self._means.report(fact | {"job": self.id, "attempt": name})
 
-        ended = self._means.pool.run(Task(self.id, name, message, self._setup, progress))
+        # What comes after a worker has died is to show what it dies of by itself.
+        alone = bool(message.get("bad", {}).get("careful"))
+        task = Task(self.id, name, message, self._setup, progress, alone=alone)
+        ended = self._means.pool.run(task)
         ended.addCallback(done).addErrback(self._failed, attempt).addCallback(tell)
         ended.addErrback(lambda failure: _log.failure("after {attempt}", failure, attempt=name))
 

@@ -190,6 +190,19 @@ class Worker:
         split = InputSplit.from_plain(message["split"])
         functions = functions.of(split)
         bad = _quarantine(message["bad"]) if message.get("bad") else None
+        if bad is None or bad.window is None:
+            return self._mapped(functions, split, message, bad)
+        self._say_window(bad.window, split)
+        path = message.get("output_path") or message["spill_path"]
+        bad.probe(lambda: self._mapped(functions, split, message, bad), path)
+
+    def _mapped(
+        self,
+        functions: JobFunctions,
+        split: InputSplit,
+        message: dict[str, Any],
+        bad: Quarantine | None,
+    ) -> Outcome:
         if "output_path" in message:
             path = message["output_path"]
             compress = self._job["compress"]
@@ -205,6 +218,15 @@ class Worker:
             bad,
             self._watch,
         )
+
+    def _say_window(self, window: tuple[int, int], split: InputSplit) -> None:
+        """In the status and the log of a probe: which records it is about."""
+        first, last = window
+        text = "looking whether workers die if the mapper is given no record"
+        if last:
+            text = f"looking for a record that kills workers among {first + 1:,} to {last:,}"
+        context.status(f"{text} of {split}")
+        print(f"pytxmr: {text} of {split}", flush=True)
 
     def explained(self, error: BaseException) -> PytxmrError:
         """The error as the tracker gets it: the user's own exception with its traceback."""
@@ -278,6 +300,7 @@ def _quarantine(bad: dict[str, Any]) -> Quarantine:
         code,
         bad["careful"],
         [(number, reason) for number, reason in bad["skip"]],
+        bad["window"] and tuple(bad["window"]),
     )
 
 

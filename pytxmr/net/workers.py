@@ -58,7 +58,9 @@ def _pack(message: dict[str, Any]) -> bytes:
 
 @dataclass(slots=True, eq=False)
 class Task:
-    """Something for a worker to do. ``done`` fires with the worker's answer, or fails."""
+    """Something for a worker to do. ``done`` fires with the worker's answer, or fails. ``alone``:
+    its worker is to do nothing else, before or after it.
+    """
 
     job: str
     attempt: str
@@ -66,6 +68,7 @@ class Task:
     setup: Setup
     progress: Progress
     done: Deferred[dict[str, Any]] = field(default_factory=Deferred)
+    alone: bool = False
 
 
 class WorkerProcess(ProcessProtocol):
@@ -111,7 +114,9 @@ class WorkerProcess(ProcessProtocol):
             task.progress(message["progress"], message["status"])
             return
         self.task = None
-        if not self._killed and self.transport.pid is not None:
+        if task.alone:
+            self.kill("its only task is done")
+        elif not self._killed and self.transport.pid is not None:
             self._idle(self)
         if "done" in message:
             task.done.callback(message["done"])
@@ -277,8 +282,9 @@ class WorkerPool:
 
     def _hand_out(self) -> None:
         while self._waiting and not self._stopping:
-            job = self._waiting[0][0].job
-            process = next((p for p in self._idle if p.job == job), None)
+            task = self._waiting[0][0]
+            usual = None if task.alone else task.job
+            process = next((p for p in self._idle if p.job == usual), None)
             process = process or next((p for p in self._idle if p.job is None), None)
             if process is not None:
                 self._idle.remove(process)
@@ -289,7 +295,7 @@ class WorkerPool:
                 self._add(self._spawn)
             else:
                 if self._idle:
-                    # They belong to other jobs: one makes room for a blank one.
+                    # They have worked for other jobs, or at all: one makes room for a blank one.
                     self._idle.pop(0).kill("its worker was needed by another job")
                 return
 

@@ -212,7 +212,8 @@ class InitJob:
 @dataclass(frozen=True, slots=True)
 class LaunchMap:
     """``partitions`` 0: the map writes a part of the output. ``careful``: record by record, noting
-    each. ``skip``: the numbers of records to set aside without a try, each with the reason."""
+    each. ``skip``: the numbers of records to set aside without a try, each with the reason.
+    ``window``: it is a probe, over the records after the first so many, up to that one."""
 
     job: str
     tracker: str
@@ -220,6 +221,7 @@ class LaunchMap:
     partitions: int
     careful: bool = False
     skip: tuple[tuple[int, str], ...] = ()
+    window: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ The life of a job::
 - A map is done while its output can be had or is no longer needed. If its tracker is lost, or the
   output cannot be fetched, it goes back to pending if, and only if, a reduce still lacks it.
 - An attempt that fails counts against its task, up to ``max_attempts``; one that is lost with its
-  tracker, or that stumbled over somebody else's damaged output, does not. Damage, and fetches that
-  fail, count against the map: its output may be lost ``max_attempts`` times, so that it ends.
+  tracker, or that stumbled over somebody else's damaged output, does not, nor do probes for records
+  that kill workers (see `plan.deadly`). Damage, and fetches that fail, count against the map: its
+  output may be lost ``max_attempts`` times, so that it ends.
 - A fetch that fails is tried again, by the same tracker, until several trackers have failed with
   that output, or one has too often; only then is it lost. If it is gone or damaged, it is at once.
 - A task that failed rests before it is tried again where it has failed; elsewhere it goes at once.
@@ -410,9 +411,13 @@ class JobState:
         task = self.tasks.running(event.attempt, event.tracker)
         if task is None:
             return []
+        if self.active and task.probes(event.attempt):
+            found = task.probed(event.error, self._skip_bad_records, self._max_attempts)
+            self.tasks.stop(task, event.attempt)
+            return self._fail_of(task, *found) if found is not None else self._ask(now)
         damaged = self._damaged_maps(task, event.tracker, event.error)
-        found = task.found_deadly(event.error, self._skip_bad_records)
-        if self.active and found:
+        suspected = task.suspects(event.error, event.attempt, self._skip_bad_records)
+        if self.active and suspected:
             self.failures += 1
         elif self.active and not damaged:
             self.failures += 1
@@ -430,13 +435,19 @@ class JobState:
             del self._shuffle.second[task.id.index]
         elif damaged:
             return self._damaged(task.id.index, damaged, event.error, now)
-        if event.error.details.get("final") or task.failures >= self._max_attempts:
-            times = "once" if task.failures == 1 else f"{task.failures} times"
-            return self._fail(f"{task.id} failed {times}", event.error, event.attempt)
+        final = event.error.details.get("final")
+        if final or (
+            task.failures >= self._max_attempts and not task.searches(event.error, event.attempt)
+        ):
+            return self._fail_of(task, event.error, event.attempt)
         if home == event.tracker:
             self._move(task.id.index, now, avoid=task.failed_on)
             self._map_again(range(len(self.maps)))
         return self._ask(now)
+
+    def _fail_of(self, task: Task, error: PytxmrError, attempt: AttemptId) -> list[ev.Instruction]:
+        times = "once" if task.failures == 1 else f"{task.failures} times"
+        return self._fail(f"{task.id} failed {times}", error, attempt)
 
     def _blame(self, tracker: str, task: Task, now: float) -> None:
         """A task failed at a tracker. If that is to be avoided, the partitions that wait there go
@@ -633,4 +644,5 @@ class JobState:
         return [order]
 
     def _map_order(self, task: Task, tracker: str, attempt: AttemptId) -> ev.LaunchMap:
-        return ev.LaunchMap(self.job, tracker, attempt, self.partitions, task.careful, task.skip)
+        rest = (self.partitions, task.careful, task.skip, task.window_of(attempt))
+        return ev.LaunchMap(self.job, tracker, attempt, *rest)

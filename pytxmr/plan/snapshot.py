@@ -18,6 +18,7 @@ from pytxmr.errors import PytxmrError, from_plain, to_plain
 from pytxmr.model import AttemptId, MapOutput, TaskId
 from pytxmr.plan import events as ev
 from pytxmr.plan.blame import Blame, Record
+from pytxmr.plan.deadly import Search, Step
 from pytxmr.plan.jobstate import JobState, Outcome, Phase
 from pytxmr.plan.pending import PendingTasks
 from pytxmr.plan.shuffleplan import SecondHome, ShufflePlan
@@ -39,8 +40,9 @@ _MADE_OF: tuple[type, ...] = (
     ev.LaunchReduce,
     SecondHome,
     Gathering,
+    Search,
 )
-_PLAIN_ENOUGH: tuple[type, ...] = (tuple, set, frozenset, Counter, Phase, Outcome)
+_PLAIN_ENOUGH: tuple[type, ...] = (tuple, set, frozenset, Counter, Phase, Outcome, Step)
 _CODES = {kind: code for code, kind in enumerate(_PLAIN_ENOUGH + _MADE_OF)}
 _KINDS = {code: kind for kind, code in _CODES.items()}
 _ATTEMPT, _ERROR, _INT = 100, 101, 102
@@ -86,7 +88,7 @@ def _as_extension(value: Any) -> msgpack.ExtType:
         return msgpack.ExtType(_ERROR, _pack(to_plain(value)))
     if kind in _MADE_OF:
         return msgpack.ExtType(_CODES[kind], _pack(_attributes(value)))
-    if kind in (Phase, Outcome):
+    if kind in (Phase, Outcome, Step):
         return msgpack.ExtType(_CODES[kind], _pack(value.value))
     if kind is Counter:
         return msgpack.ExtType(_CODES[kind], _pack(dict(value)))

@@ -9,6 +9,7 @@ from typing import Any
 
 from pytxmr.errors import AttemptFailed, PytxmrError, WorkerDied
 from pytxmr.model import BAD_RECORDS, MAP, REDUCE, AttemptId, TaskId
+from pytxmr.plan.deadly import InVain, Search, Step
 from pytxmr.plan.pending import PendingTasks
 from pytxmr.plan.speculation import DONE, SLOW, Pace
 
@@ -40,6 +41,11 @@ class Task:
     #: A worker died over it: from then on each record is noted. ``skip``: those found to be deadly.
     careful: bool = False
     skip: tuple[tuple[int, str], ...] = ()
+    #: For the record that kills workers. ``stretch``: the last of the records of which the first
+    #: was skipped, as together they did; ``in_vain``: one was made already, and came to nothing.
+    search: Search | None = None
+    stretch: int = 0
+    in_vain: bool = False
     #: The attempt whose counters count, if it has set records aside; and the first of these.
     bad_attempt: AttemptId | None = None
     first_bad: dict[str, Any] = field(default_factory=dict)
@@ -52,23 +58,73 @@ class Task:
     def next_attempt(self) -> AttemptId:
         return AttemptId(self.id, self.attempts)
 
-    def found_deadly(self, error: PytxmrError, most: int) -> bool:
-        """An attempt ended so. Is it now known which record kills workers, so that the next attempt
-        can do without, as ``most`` may be skipped? Then this one was not in vain, and does not
-        count against the task.
+    # ---- of a map: records that kill workers (see `plan.deadly`)
+
+    def probes(self, attempt: AttemptId) -> bool:
+        return self.search is not None and self.search.probe == attempt.number
+
+    def window_of(self, attempt: AttemptId) -> tuple[int, int] | None:
+        """The records that the attempt is a probe of; None if it is none."""
+        search = self.search
+        return search.window if search is not None and search.probe == attempt.number else None
+
+    def suspects(self, error: PytxmrError, attempt: AttemptId, most: int) -> bool:
+        """An attempt ended so. Does it name a record that may kill workers, which could be skipped,
+        as ``most`` may be? Then that is tried alone next, and what has ended does not count against
+        the task.
         """
         if not isinstance(error, WorkerDied) or self.id.kind != MAP:
             return False
         self.careful = True
-        number = error.details.get("record_number")
-        if (
-            not isinstance(number, int)
-            or len(self.skip) >= most
-            or any(number == known for known, _ in self.skip)
-        ):
+        noted = self._noted(error)
+        if not noted or self.search is not None or len(self.skip) >= most:
             return False
-        self.skip += ((number, error.message),)
+        self.search = Search.begun(attempt, error, noted)
         return True
+
+    def searches(self, error: PytxmrError, attempt: AttemptId) -> bool:
+        """It has failed too often, at last so. Is it being found out which record kills workers?"""
+        dies = isinstance(error, WorkerDied) and self.id.kind == MAP
+        if dies and self.search is None and not self.in_vain:
+            self.search = Search.begun(attempt, error, self._noted(error))
+        return self.search is not None
+
+    def _noted(self, error: PytxmrError) -> int:
+        number = error.details.get("record_number")
+        skipped = any(number == known for known, _ in self.skip)
+        return number if isinstance(number, int) and number > 0 and not skipped else 0
+
+    def probed(
+        self, ended: PytxmrError, most: int, max_attempts: int
+    ) -> tuple[PytxmrError, AttemptId] | None:
+        """A probe has ended so. Returns what the task fails of, if that is settled now, and the
+        attempt that did; None if it goes on, with another probe or without."""
+        search = self.search
+        assert search is not None
+        noted = search.step is Step.NOTED
+        try:
+            found = search.ended(ended)
+        except InVain:
+            # What killed its workers is over, it seems: it is tried as a whole once more.
+            self.search, again = None, not self.in_vain
+            self.in_vain = True
+            return None if again else (search.error, search.attempt)
+        if found is None:
+            if noted and search.step is not Step.NOTED and self.failures < max_attempts:
+                self.failures += 1
+                if self.failures < max_attempts:
+                    self.search = None
+            return None
+        self.search = None
+        together = found.first < found.last
+        if found.first and len(self.skip) < most and not (together and found.first <= self.stretch):
+            more = f"; {found}" if together else ""
+            self.skip += ((found.first, search.error.message + more),)
+            self.stretch = max(self.stretch, found.last if together else 0)
+            return None
+        error = WorkerDied(f"{search.error.message}; {found}")
+        error.details = search.error.details | {"where": found.where}
+        return error, search.attempt
 
 
 class Tasks:
@@ -112,6 +168,8 @@ class Tasks:
             self._pending_maps.remove(task.id.index)
         task.attempts += 1
         task.running[attempt] = tracker
+        if task.search is not None:
+            task.search.probe = attempt.number
         self.running_on[tracker] += 1
         self.paces[task.id.kind].began(attempt, now)
 
@@ -124,7 +182,7 @@ class Tasks:
             self.counters[name] -= count
         for name, count in counters.items():
             self.counters[name] = self.counters.get(name, 0) + count
-        task.winner, task.counters = attempt, counters
+        task.winner, task.counters, task.search = attempt, counters, None
         self.paces[task.id.kind].succeeded(attempt, now)
         self.stop(task, attempt)
         outrun = list(task.running.items())
@@ -193,5 +251,5 @@ class Tasks:
             return
         for attempt in self.paces[kind].outliers(now):
             task = tasks[attempt.task.index]
-            if not task.backed_up:
+            if not task.backed_up and task.search is None:
                 yield task, task.running[attempt]

@@ -56,7 +56,7 @@ class MapCalls:
                 self._mapper, self.form, self._reader is not None, lambda: self._part.path, problem
             )
             self._reader = self._reader and bad.reader(self._reader)
-            self._line_by_line = bad.most > 0
+            self._line_by_line = True
         self._offset = 0
         self._data = b""
         self._lines: list[Any] = []

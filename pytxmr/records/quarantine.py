@@ -10,6 +10,10 @@ attempt leaves that record out. The note, of `NOTE_BYTES`, in little-endian orde
          where it is, in UTF-8: file, offset, the beginning of the record
 
 A record that is set aside becomes a line of JSON in a file beside the attempt's output.
+
+A probe is a careful attempt whose mapper is given the records of a window only. It looks whether
+the worker dies of these: what it puts out, or raises, is thrown away. The last record that it was
+given stays noted.
 """
 
 from __future__ import annotations
@@ -21,12 +25,13 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from pytxmr.errors import AttemptFailed, Uncarryable, Undecodable
 from pytxmr.records.attempt import Problem, pair_problem
 from pytxmr.records.batch import as_columns
 from pytxmr.records.columns import Columns
+from pytxmr.records.spill import remove_spill
 
 NOTE_BYTES = 8192
 _NOTE = struct.Struct("<QI")
@@ -72,6 +77,7 @@ class Quarantine:
     Up to ``most`` are set aside, as lines of ``path``; with 0 the mapper's error goes on its way,
     and records are only noted, in ``note_path``. ``skip`` are numbers of records that the mapper is
     not to be given, each with the reason. ``careful``: whether to begin in careful mode.
+    ``window``: of a probe, the records after the first so many, up to that one.
     """
 
     def __init__(
@@ -83,8 +89,10 @@ class Quarantine:
         code: UserCode,
         careful: bool = False,
         skip: Iterable[tuple[int, str]] = (),
+        window: tuple[int, int] | None = None,
     ) -> None:
         self.most = most
+        self.window = window
         self.careful = careful
         self.count = 0
         self.first: dict[str, str] = {}
@@ -98,6 +106,8 @@ class Quarantine:
         self._note: mmap.mmap | None = None
         self._number = 0
         self._offset = 0
+        self._raised = False
+        self._given = ""
 
     def begin(self) -> None:
         """Start, or start anew, in careful mode, with nothing set aside."""
@@ -124,8 +134,27 @@ class Quarantine:
         if self._file is not None:
             self._file.close()
             self._file = None
-            with suppress(FileNotFoundError):
-                os.unlink(self._path)
+        with suppress(FileNotFoundError):
+            os.unlink(self._path)
+
+    def probe(self, run: Callable[[], Any], path: str) -> NoReturn:
+        """Run the attempt, which writes a spill or a part at ``path``, as a probe. Raises
+        `AttemptFailed` that says, as ``survived``, that the worker has not died of it, also if it
+        has raised; then nothing is left of it.
+        """
+        try:
+            run()
+        except (Exception, SystemExit):
+            self._raised = True
+        self.discard()
+        remove_spill(path)
+        raise AttemptFailed(
+            "the worker outlived this probe",
+            survived=True,
+            records=self._number,
+            raised=self._raised,
+            where=self._given,
+        )
 
     # ---- around the user's functions
 
@@ -159,6 +188,12 @@ class Quarantine:
             self._at_hand(*where(key, value))
             return mapper(key, value)
 
+        def probed(key: Any, value: Any) -> Any:
+            if first <= self._number < last:
+                return tried(key, value)
+            self._number += 1
+            return ()
+
         def guarded(key: Any, value: Any) -> list[Any]:
             place = where(key, value)
             self._at_hand(*place)
@@ -174,6 +209,7 @@ class Quarantine:
                 self._set_aside(*place, error.message, None)
                 return []
             except (Exception, SystemExit) as error:
+                self._raised = True
                 self._code.restore_counters(counters)
                 reason = (
                     error.message
@@ -185,17 +221,21 @@ class Quarantine:
             finally:
                 self.none_at_hand()
 
-        return guarded if self.most else noted
+        tried = guarded if self.most else noted
+        first, last = self.window or (0, 0)
+        return tried if self.window is None else probed
 
     # ---- one record
 
     def none_at_hand(self) -> None:
-        """What kills the process from now on is no record."""
-        self._write_note(0, b"")
+        """What kills the process from now on is no record; of a probe, it may be."""
+        if self.window is None:
+            self._write_note(0, b"")
 
     def _at_hand(self, path: str, offset: int, record: Any) -> None:
         self._number += 1
-        text = _place(path, offset, record).encode("utf-8", "backslashreplace")
+        self._given = _place(path, offset, record)
+        text = self._given.encode("utf-8", "backslashreplace")
         self._write_note(self._number, text[: NOTE_BYTES - _NOTE.size])
 
     def _write_note(self, number: int, text: bytes) -> None:

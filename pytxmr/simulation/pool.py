@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from pytxmr.errors import AttemptFailed, WorkerDied, from_plain, to_plain
 from pytxmr.job import context
-from pytxmr.model import JobFunctions
+from pytxmr.model import InputSplit, JobFunctions
 from pytxmr.net.workers import Task
 from pytxmr.simulation.clock import Call
 from pytxmr.simulation.jobs import functions_of
@@ -46,6 +46,9 @@ class InProcess(Worker):
         """Nobody can look while it runs."""
 
     def _watch(self, signs: Any) -> None:
+        """Likewise."""
+
+    def _say_window(self, window: tuple[int, int], split: InputSplit) -> None:
         """Likewise."""
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:

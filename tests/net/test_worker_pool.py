@@ -60,6 +60,25 @@ def test_an_idle_worker_makes_room_for_another_job(spawner):
         result_of(second)
 
 
+def test_a_task_that_is_to_be_alone_has_a_worker_of_its_own(spawner):
+    pool = spawner.pool(1)
+    result_of_answer(spawner, pool.run(task()))
+    alone = task(attempt="Map002.0")
+    alone.alone = True
+    second, third = pool.run(alone), pool.run(task(attempt="Map003.0"))
+    assert spawner.spawned[0].killed
+    spawner.spawned[0].die()
+    assert spawner.spawned[1].heard[-1] == {"attempt": "Map002.0"}
+    spawner.spawned[1].answer({"done": {}})
+    assert result_of(second) == {}
+    assert spawner.spawned[1].killed
+    spawner.spawned[1].die()
+    assert spawner.spawned[2].heard[-1] == {"attempt": "Map003.0"}
+    spawner.spawned[2].answer({"done": {}})
+    assert result_of(third) == {}
+    assert not spawner.spawned[2].killed
+
+
 def test_workers_that_die_blank_are_not_replaced_in_a_storm(spawner, logged):
     spawner.pool(2)
     spawner.spawned[0].die()

@@ -131,7 +131,8 @@ def test_a_record_that_kills_is_skipped_from_then_on():
     story = MapOnly(a=1)
     story.begin(maps=1, skip_bad_records=2)
     story.failed("a", map_attempt(0), WorkerDied("killed"))
-    (order,) = story.failed("a", map_attempt(0, 1), WorkerDied("killed", record_number=3))
+    story.failed("a", map_attempt(0, 1), WorkerDied("killed", record_number=3))
+    (order,) = story.failed("a", map_attempt(0, 2), WorkerDied("killed"))
     assert (order.partitions, order.careful, order.skip) == (0, True, ((3, "killed"),))
 
 

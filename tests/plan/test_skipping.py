@@ -20,6 +20,10 @@ def careful(number, *skip):
     return ev.LaunchMap("Job001", "a", map_attempt(0, number), 1, True, skip)
 
 
+def probe(number, window, *skip):
+    return ev.LaunchMap("Job001", "a", map_attempt(0, number), 1, True, skip, window)
+
+
 def mapped(story, index, bad=0):
     counters = {"bad records": bad} if bad else {}
     attempt = map_attempt(index)
@@ -39,19 +43,32 @@ def test_after_an_error_of_the_mapper_it_is_not():
     assert orders == [launch_map("a", 0, 1)]
 
 
-def test_a_record_that_kills_is_skipped_from_then_on():
+def test_a_record_that_kills_is_tried_alone_and_skipped_from_then_on():
     story = Story(a=1)
     story.begin(maps=1, skip_bad_records=2)
     story.failed("a", map_attempt(0), died())
-    assert story.failed("a", map_attempt(0, 1), died(3)) == [careful(2, (3, KILLED))]
-    assert story.failed("a", map_attempt(0, 2), died(7)) == [careful(3, (3, KILLED), (7, KILLED))]
+    assert story.failed("a", map_attempt(0, 1), died(3)) == [probe(2, (2, 3))]
+    assert story.failed("a", map_attempt(0, 2), died(3)) == [careful(3, (3, KILLED))]
+    assert story.failed("a", map_attempt(0, 3), died(7)) == [probe(4, (6, 7), (3, KILLED))]
+    assert story.failed("a", map_attempt(0, 4), died(7)) == [careful(5, (3, KILLED), (7, KILLED))]
+
+
+def test_one_that_alone_does_not_is_not_skipped():
+    story = Story(a=1)
+    story.begin(maps=1, skip_bad_records=2)
+    story.failed("a", map_attempt(0), died())
+    story.failed("a", map_attempt(0, 1), died(3))
+    survived = AttemptFailed("outlived", survived=True, records=9)
+    assert story.failed("a", map_attempt(0, 2), survived) == [careful(3)]
+    assert story.job.maps[0].failures == story.job.failures == 2, "the note explains nothing"
 
 
 def test_without_the_option_none_is_skipped_and_the_job_fails_naming_it():
     story = Story(a=1)
     story.begin(maps=1, max_attempts=2)
     story.failed("a", map_attempt(0), died())
-    assert story.failed("a", map_attempt(0, 1), died(3)) == [destroy("a")]
+    assert story.failed("a", map_attempt(0, 1), died(3)) == [probe(2, (2, 3))]
+    assert story.failed("a", map_attempt(0, 2), died(3)) == [destroy("a")]
     assert story.job.error.details["where"] == "in.txt, offset 4"
 
 
@@ -60,17 +77,20 @@ def test_an_attempt_that_finds_a_deadly_record_does_not_count_as_a_failure_of_it
     story.begin(maps=1, max_attempts=2, skip_bad_records=3)
     story.failed("a", map_attempt(0), died())
     for number in (1, 2, 3):
-        (order,) = story.failed("a", map_attempt(0, number), died(number))
+        story.failed("a", map_attempt(0, 2 * number - 1), died(number))
+        (order,) = story.failed("a", map_attempt(0, 2 * number), died(number))
         assert len(order.skip) == number
-    assert story.failed("a", map_attempt(0, 4), died(4)) == [destroy("a")]
+    assert story.job.maps[0].failures == 1
+    story.failed("a", map_attempt(0, 7), died(4))
+    assert story.failed("a", map_attempt(0, 8), died(4)) == [destroy("a")]
 
 
-def test_a_record_is_found_once():
+def test_a_record_that_is_skipped_is_not_suspected_again():
     story = Story(a=1)
     story.begin(maps=1, max_attempts=2, skip_bad_records=3)
     story.failed("a", map_attempt(0), died(1))
-    assert story.failed("a", map_attempt(0, 1), died(1)) == [careful(2, (1, KILLED))]
-    assert story.failed("a", map_attempt(0, 2), died(1)) == [destroy("a")]
+    story.failed("a", map_attempt(0, 1), died(1))
+    assert story.failed("a", map_attempt(0, 2), died(1)) == [careful(3, (1, KILLED))]
 
 
 def test_as_many_bad_records_as_may_be_skipped_are_committed():

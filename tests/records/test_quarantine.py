@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 from attempts import OURS, functions, loaded, map_all, whole
@@ -11,7 +12,7 @@ import pytxmr
 from pytxmr.errors import AttemptFailed
 from pytxmr.job import context
 from pytxmr.job.loading import user_traceback
-from pytxmr.records.mapping import run_map
+from pytxmr.records.mapping import map_to_part, run_map
 from pytxmr.records.merge import SegmentMerge
 from pytxmr.records.quarantine import Quarantine, UserCode, read_note
 
@@ -220,6 +221,79 @@ def test_a_record_known_to_kill_is_set_aside_without_a_call(tmp_path):
     (record,) = done.aside()
     assert (record["offset"], record["record"], record["traceback"]) == (2, "b", reason)
     assert read_note(str(done.note)) is None
+
+
+# ---- probes
+
+
+def survived(probe):
+    """How a probe ends that its worker outlives."""
+    with pytest.raises(AttemptFailed, match="outlived") as caught:
+        probe.bad.probe(probe.run, str(probe.spill))
+    assert not probe.path.exists()
+    assert not list(probe.spill.parent.glob("spill*"))
+    told = caught.value.details
+    assert told.pop("survived") is True
+    return told
+
+
+@pytest.mark.parametrize("most", [0, 9])
+@pytest.mark.parametrize(
+    ("window", "given"), [((0, 0), []), ((0, 2), ["a", "b"]), ((2, 3), ["c"]), ((1, 9), ["b", "c"])]
+)
+def test_a_probe_gives_the_records_of_its_window_counts_all_and_leaves_nothing(
+    tmp_path, most, window, given
+):
+    seen = []
+
+    def mapper(key, value):
+        seen.append(value)
+        yield value, 1
+
+    lines = b"a\nb\nc\n"
+    probe = Run(tmp_path, functions(mapper), most, lines, careful=True, window=window)
+    told = survived(probe)
+    assert seen == given
+    offset = "abc".index(given[-1]) * 2 if given else 0
+    where = f"{probe.input}, offset {offset}, record {given[-1]!r}" if given else ""
+    assert told == {"records": 3, "raised": False, "where": where}
+
+
+@pytest.mark.parametrize(("most", "count"), [(0, 2), (9, 5)])
+def test_a_probe_in_which_the_mapper_raises_is_survived_and_says_so(tmp_path, most, count):
+    probe = Run(tmp_path, functions(split_words), most, careful=True, window=(0, 4))
+    told = survived(probe)
+    assert (told["records"], told["raised"]) == (count, True)
+
+
+def test_of_a_probe_the_last_record_stays_noted_to_the_end(tmp_path):
+    noted = []
+    job = functions(split_words, map_final=lambda: noted.append(read_note(str(probe.note))))
+    probe = Run(tmp_path, job, lines=b"a\nb\nc\n", careful=True, window=(0, 2))
+    survived(probe)
+    assert noted == [(2, f"{probe.input}, offset 2, record 'b'")]
+
+
+def test_a_probe_gives_a_batch_mapper_single_lines(tmp_path):
+    seen = []
+
+    @pytxmr.batch("lines")
+    def mapper(offset, lines):
+        seen.extend([lines])
+        yield pytxmr.columns(lines)
+
+    probe = Run(tmp_path, functions(mapper), 0, b"a\nb\nc\n", careful=True, window=(1, 3))
+    assert survived(probe)["records"] == 3
+    assert seen == [["b"], ["c"]]
+
+
+def test_a_probe_that_writes_a_part_leaves_none(tmp_path):
+    run = Run(tmp_path, functions(split_words), 0, b"a\nb\n", careful=True, window=(0, 1))
+    part = tmp_path / "part"
+    write = partial(map_to_part, run.job, whole(run.input), str(part), lambda done: None, run.bad)
+    with pytest.raises(AttemptFailed, match="outlived"):
+        run.bad.probe(write, str(part))
+    assert not part.exists()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\1\0\0", bytes(12)])
