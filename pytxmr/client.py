@@ -76,7 +76,7 @@ class JobOptions:
     inputs: tuple[str, ...]
     output: str
     names: dict[str, str] = field(default_factory=dict)
-    params: dict[str, str] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
     reducers: int | None = None
     split_bytes: int | None = None
     keep: bool = False

@@ -269,9 +269,9 @@ def _bound(job: Any, params: Mapping[str, Any], names: Mapping[str, str]) -> lis
         # A module that makes views may do so by its parameters, which are declared at its top.
         literal = loading.literal_params(code)
         given = {name: value for name, value in params.items() if name in literal}
-        begin_job(_values(literal, given))
+        begin_job(loading.convert_params(literal, given))
         module = loading.import_source(code, beside)
-    values = _values(loading.declared_params(module, code), params)
+    values = loading.convert_params(loading.declared_params(module, code), params)
     begin_job(values)
     loading.declare_values(module, code)
     stages = loading.stages(module, code, values)
@@ -311,18 +311,6 @@ def _code_of(job: Any, names: dict[str, str]) -> tuple[JobCode, ModuleType | Non
     except OSError as error:
         raise BadJob(f"cannot read the job module {path}: {error.strerror}") from error
     return JobCode(os.path.abspath(path), source, class_name or None, names), None
-
-
-def _values(declared: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The declared defaults with what is given on top; a str is converted as ``-D`` does."""
-    for name in given:
-        if name not in declared:
-            hint = nearest(name, declared)
-            raise BadJob(f"params: the job declares no such parameter: {name}{hint}")
-    texts = {name: value for name, value in given.items() if isinstance(value, str)}
-    return loading.convert_params(declared, texts) | {
-        name: value for name, value in given.items() if name not in texts
-    }
 
 
 # ---- the input

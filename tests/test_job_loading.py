@@ -749,6 +749,39 @@ def test_a_parameter_that_is_a_tuple_is_one_for_the_job_on_every_machine():
     assert pytxmr.params == {"columns": (1, 3), "names": ["y"]}
 
 
+@pytest.mark.parametrize(
+    ("default", "given", "found"),
+    [
+        (1, 7, 7),
+        (0.5, 2, 2.0),
+        ("x", 7, "7"),
+        (False, True, True),
+        (b"", b"\xff", b"\xff"),
+        ([], (1, "x"), [1, "x"]),
+        ((1,), [2, (3,)], (2, (3,))),
+        ({}, {"a": [1]}, {"a": [1]}),
+        (None, {"a": (1, b"x")}, {"a": (1, b"x")}),
+        (None, 7, 7),
+        (1, None, BadJob),
+        (1, True, BadJob),
+        (1, 1.5, BadJob),
+        (False, 1, BadJob),
+        ("x", ["x"], BadJob),
+        ([1], {1: 2}, BadJob),
+        ([1], [{1, 2}], BadJob),
+        (None, object(), BadJob),
+    ],
+)
+def test_a_program_gives_a_parameter_as_a_value_of_its_type(default, given, found):
+    if found is BadJob:
+        with pytest.raises(BadJob, match="^-D name=.*: not "):
+            convert_params({"name": default}, {"name": given})
+        return
+    value = convert_params({"name": default}, {"name": given})["name"]
+    assert value == found
+    assert type(value) is type(found)
+
+
 def test_a_parameter_that_is_not_declared_is_refused_with_the_nearest_there_is():
     with pytest.raises(BadJob) as caught:
         convert_params(DEFAULTS, {"cuont": "1"})

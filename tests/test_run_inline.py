@@ -312,7 +312,7 @@ def test_records_that_cannot_be_given_are_refused(records: Any, said: str) -> No
 
 
 def test_what_is_misspelt_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(BadJob, match="no such parameter: leest; did you mean least"):
+    with pytest.raises(BadJob, match="no such parameter; did you mean least"):
         run_inline(Words, ["a"], params={"leest": 2})
     with pytest.raises(BadJob, match="no maper; did you mean mapper"):
         run_inline(Words, ["a"], names={"maper": "words"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import re
 from collections.abc import Sequence
@@ -65,6 +66,10 @@ def definition(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     return name, value
+
+
+def _literal_items(text: str) -> list[tuple[str, object]]:
+    return list(ast.literal_eval(text).items())
 
 
 def _paths(text: str) -> list[str]:
@@ -289,6 +294,10 @@ def _add_names(parser: argparse.ArgumentParser) -> None:
         "-D", dest="params", metavar="NAME=VALUE", type=definition, action="append", default=[],
         help="set a parameter that the job declares",
     )  # fmt: skip
+    # Parameters with their types, from `pytxmr.run`: people type -D.
+    parser.add_argument(
+        "--values", dest="params", type=_literal_items, action="extend", help=argparse.SUPPRESS
+    )
     parser.add_argument(
         "--py-files", metavar="PATH,...", type=_paths, action="extend", default=[],
         help="modules (FILE.py), packages (DIR) and zips of both that the job imports; what lies "

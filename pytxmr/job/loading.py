@@ -139,7 +139,7 @@ def declared_params(module: ModuleType, code: JobCode) -> dict[str, Any]:
     if not isinstance(declared, dict):
         raise BadJob(f"{code.filename}: params is {type(declared).__name__}, not a dict")
     for name, default in declared.items():
-        if type(name) is not str or not _is_plain(default):
+        if type(name) is not str or not is_plain(default):
             raise BadJob(
                 f"{code.filename}: params: {name!r} is declared as {default!r:.100}; a parameter "
                 f"is None, bool, int, float, str or bytes, or a list, tuple or dict of these"
@@ -147,11 +147,12 @@ def declared_params(module: ModuleType, code: JobCode) -> dict[str, Any]:
     return dict(declared)
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
+    """Can a parameter be this?"""
     if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
+        return all(map(is_plain, value))
     if isinstance(value, dict):
-        return all(_is_plain(key) and _is_plain(found) for key, found in value.items())
+        return all(is_plain(key) and is_plain(found) for key, found in value.items())
     return value is None or type(value) in (bool, int, float, str, bytes)
 
 
@@ -215,16 +216,19 @@ def declare_values(module: ModuleType, code: JobCode) -> None:
     use_pickle(serializer == "pickle")
 
 
-def convert_params(declared: dict[str, Any], given: dict[str, str]) -> dict[str, Any]:
-    """The declared defaults with the given texts on top, each converted to its default's type;
-    lists, tuples and dicts are written as in Python. Raises `BadJob`."""
+def convert_params(declared: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The declared defaults with what is given on top. A text is converted to its default's type,
+    lists, tuples and dicts as Python writes them; another value has to be of it. Raises `BadJob`.
+    """
     values = dict(declared)
     for name, text in given.items():
         if name not in declared:
             raise BadJob(f"-D {name}: the job declares no such parameter{nearest(name, declared)}")
         kind = type(declared[name])
         try:
-            if kind is bool:
+            if not isinstance(text, str):
+                values[name] = _fitting(declared[name], text)
+            elif kind is bool:
                 values[name] = {"true": True, "1": True, "false": False, "0": False}[text.lower()]
             elif kind is bytes:
                 values[name] = text.encode()
@@ -238,10 +242,20 @@ def convert_params(declared: dict[str, Any], given: dict[str, str]) -> dict[str,
     return values
 
 
+def _fitting(default: Any, value: Any) -> Any:
+    """The value as its default's type has it, which is the same but for a little. Raises
+    `TypeError`."""
+    kind = type(value) if default is None else type(default)
+    alike = {float: (int,), str: (int, float), list: (tuple,), tuple: (list,)}.get(kind, ())
+    if type(value) not in (kind, *alike) or not is_plain(value):
+        raise TypeError(type(value))
+    return value if type(value) is kind else kind(value)
+
+
 def _literal(kind: type[Any], text: str) -> Any:
     """A list, tuple or dict as Python writes it. Raises `ValueError` or `SyntaxError`."""
     value = ast.literal_eval(text.strip())
-    if type(value) is not kind or not _is_plain(value):
+    if type(value) is not kind or not is_plain(value):
         raise ValueError(text)
     return value
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from pytxmr.errors import (
     PytxmrError,
     from_plain,
 )
-from pytxmr.job.loading import MODULE_PREFIX
+from pytxmr.job.loading import MODULE_PREFIX, is_plain
 from pytxmr.job.names import nearest
 from pytxmr.result import Result, with_notes
 
@@ -120,11 +121,21 @@ def _words(job: Any, input: Any, output: Any, options: dict[str, Any]) -> list[s
 
 
 def _definitions(params: Mapping[str, Any]) -> Iterator[str]:
+    values = {}
     for name, value in params.items():
-        if not isinstance(value, str | int | float):
-            kind = type(value).__name__
-            raise BadConfiguration(f"params: {name} is {kind}; it must be str, a number or bool")
-        yield f"-D{name}={value}"
+        if isinstance(value, str | os.PathLike):
+            yield f"-D{name}={os.fspath(value)}"
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield f"-D{name}={value}"  # which cannot be written as a literal
+        elif is_plain(value):
+            values[name] = value
+        else:
+            raise BadConfiguration(
+                f"params: {name} is {type(value).__name__}; a parameter is None, bool, int, float, "
+                f"str or bytes, or a list, tuple or dict of these"
+            )
+    if values:
+        yield f"--values={values!r}"
 
 
 def _name_of(job: Any) -> str:
