@@ -60,7 +60,26 @@ def test_what_is_not_known_is_refused(words, capsys):
     with pytest.raises(SystemExit) as caught:
         parse(build_parser(), words.split())
     assert caught.value.code == 2
-    assert "pytxmr: error: unrecognized arguments: " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"usage: pytxmr {words.split()[0]} " in said
+    assert f"pytxmr {words.split()[0]}: error: unrecognized arguments: " in said
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("run job.py a.txt --redusers 3", "; did you mean --reducers?"),
+        ("submit job.py a.txt --split_size=1MiB", "; did you mean --split-size?"),
+        ("logs Job001 --folow", "; did you mean --follow?"),
+        ("run job.py --zzz", "--zzz"),
+    ],
+)
+def test_an_option_that_is_misspelt_is_answered_with_the_nearest_of_its_command(
+    words, hint, capsys
+):
+    with pytest.raises(SystemExit):
+        parse(build_parser(), words.split())
+    assert capsys.readouterr().err.endswith(f"{hint}\n")
 
 
 def test_progress_of_a_step_says_which_it_is():

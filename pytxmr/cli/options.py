@@ -7,9 +7,11 @@ import ast
 import os
 import re
 from collections.abc import Sequence
+from typing import NoReturn
 
 from pytxmr import __version__
 from pytxmr.errors import BadConfiguration
+from pytxmr.job.names import nearest
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -180,10 +182,27 @@ def parse(
         not hasattr(options, "inputs")
         or any(word.startswith("-") and word != "-" for word in before)
     ):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        _refuse(_parser_of(parser, options), rest)
     if rest:
         options.inputs += [*before, *rest[len(before) + 1 :]]
     return options
+
+
+def parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The subcommands' parsers, by name, in their order."""
+    return next((dict(it.choices or {}) for it in parser._actions if it.dest == "command"), {})
+
+
+def _parser_of(
+    parser: argparse.ArgumentParser, options: argparse.Namespace
+) -> argparse.ArgumentParser:
+    return parsers(parser).get(options.command, parser)
+
+
+def _refuse(parser: argparse.ArgumentParser, words: Sequence[str]) -> NoReturn:
+    known = [option for action in parser._actions for option in action.option_strings]
+    hints = (nearest(word.partition("=")[0], known) for word in words if word[:2] == "--")
+    parser.error(f"unrecognized arguments: {' '.join(words)}{next(filter(None, hints), '')}")
 
 
 def _add_job(parser: argparse.ArgumentParser) -> None:

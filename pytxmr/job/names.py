@@ -9,7 +9,6 @@ Nor is anything at a name's end: ``reduced`` is a word.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable
 from os.path import commonprefix
 from typing import Any
@@ -32,6 +31,8 @@ _LONG = 9
 
 def nearest(name: str, known: Any) -> str:
     """``; did you mean X?`` for the closest known name, or nothing."""
+    import difflib  # for those alone who have misspelt something
+
     close = difflib.get_close_matches(name, [n for n in known if not n.startswith("_")], n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
