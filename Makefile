@@ -30,7 +30,7 @@ comma := ,
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test simulate lint format bench bench-micro clean FORCE
+.PHONY: help demo test simulate lint format docs bench bench-micro clean FORCE
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +65,9 @@ format: $(VENV)/.installed-lint ## put imports and code into the format that lin
 	$(BIN)/ruff format .
 
 # The benchmark makes virtual environments of its own, for pytxmr and for each peer, in build/bench.
+docs: $(VENV)/.installed ## write docs/reference.md anew, from docstrings and parsers
+	$(BIN)/python -P docs/make_reference.py
+
 bench: $(VENV)/.made-for ## measure pytxmr against its peers; ROWS=NAME,... (or list) RUNS=5
 	$(BIN)/python -m benchmarks $(if $(ROWS),--rows $(ROWS)) $(if $(RUNS),--runs $(RUNS)) $(ARGS)
 

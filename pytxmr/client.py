@@ -67,7 +67,10 @@ def _untold(status: dict[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """A job as the user names it. ``job``: ``FILE.py`` or ``FILE.py:CLASS``; sizes are bytes.
+    """A job as the user names it. ``job``: ``FILE.py`` or ``FILE.py:CLASS``; sizes are bytes,
+    ``task_timeout`` is in seconds. The others are what the options of ``pytxmr run`` say;
+    ``params`` are ``-D``, as text, ``names`` the roles that functions of other names play, as in
+    ``{"mapper": "other"}``, ``files`` and ``archives`` each ``PATH`` or ``PATH#NAME``.
 
     Without ``inputs``, ``output`` or ``reducers`` it is what the class declares that counts.
     """
@@ -86,7 +89,6 @@ class JobOptions:
     codec: str = "none"
     skip_bad_records: int = 0
     py_files: tuple[str, ...] = ()
-    #: Each ``PATH`` or ``PATH#NAME``.
     files: tuple[str, ...] = ()
     archives: tuple[str, ...] = ()
     compress: str = "none"
@@ -97,7 +99,12 @@ class JobOptions:
 
 
 def make_spec(options: JobOptions) -> JobSpec:
-    """`make_specs` of a job that has one step, as most have. Raises `BadJob` for others."""
+    """What `Client.submit` and `Client.run` take, of a job that has one step, as most have.
+
+    The job's module is imported, and paths become absolute. Raises `BadJob`, also for a job of
+    several steps, or `BadInput` for what only the client can see; the jobtracker sees whether the
+    input is there.
+    """
     spec, *others = make_specs(options)
     if others:
         raise BadJob(f"{options.job} has {spec.steps} steps: `pytxmr run` does them in turn")
@@ -401,7 +408,9 @@ class Client:
 
     @classmethod
     def connect(cls, reactor: Any, endpoint: str, secret: bytes) -> Deferred[Self]:
-        """Fires with a client that is logged in; fails as `connect` does."""
+        """Fires with a client that is logged in at the jobtracker behind an endpoint description,
+        as ``"tcp:127.0.0.1:9000"``; fails with `BadConfiguration` for a bad one, with `Refused`
+        for another secret, or with `Unreachable` within a deadline."""
 
         async def connected() -> Self:
             return cls(reactor, await connect(reactor, endpoint, secret), endpoint, secret)
@@ -413,7 +422,10 @@ class Client:
         return Deferred.fromCoroutine(self._patient.submit(spec))
 
     def status(self, job: str) -> Deferred[dict[str, Any]]:
-        """Fires with how far the job is, fails with `NotFound`."""
+        """Fires with how far the job is, fails with `NotFound`. It is a dict: ``phase``,
+        ``outcome`` (``""`` until the end, then ``"succeeded"``, ``"failed"`` or ``"killed"``),
+        ``maps`` and ``maps_done``, ``reduces`` and ``reduces_done``, ``running``, ``failures``,
+        ``counters``, ``seconds``, ``error`` and what else `pytxmr status` shows."""
         return Deferred.fromCoroutine(self._ask("status", job))
 
     def kill(self, job: str, reason: str = "by its client") -> Deferred[dict[str, Any]]:
@@ -434,7 +446,7 @@ class Client:
         return Deferred.fromCoroutine(submitted())
 
     def disconnect(self) -> None:
-        """Jobs go on."""
+        """Drop the connection. Jobs go on."""
         self._patient.disconnect()
 
     async def _result(self, job: str, progress: Progress) -> Result:

@@ -134,7 +134,7 @@ def build_parser(
     secret = commands.add_parser("secret", help="make a secret file for a cluster")
     secret.add_argument("file", metavar="FILE", help="where; it must not exist")
     token = commands.add_parser("token", help="the token that telnet wants from other machines")
-    token.add_argument("--secret-file", metavar="FILE", default=_environment("SECRET_FILE"))
+    _add_secret_option(token)
     return parser
 
 
@@ -348,6 +348,10 @@ def _add_cluster_options(
         "--jobtracker", metavar="ENDPOINT", default=_environment("JOBTRACKER"),
         help=f"{text}, as tcp:127.0.0.1:9000 (default: PYTXMR_JOBTRACKER)",
     )  # fmt: skip
+    _add_secret_option(parser)
+
+
+def _add_secret_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--secret-file", metavar="FILE", default=_environment("SECRET_FILE"),
         help="the cluster's secret (default: PYTXMR_SECRET_FILE)",

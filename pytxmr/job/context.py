@@ -32,7 +32,8 @@ def counter(name: str, n: int = 1) -> None:
 
 
 def status(text: str) -> None:
-    """Say in a few words what this attempt is doing; shown by ``pytxmr status``."""
+    """Say in a few words what this attempt is doing, 200 characters at the most; shown by
+    ``pytxmr status``. To call it is progress, for ``--task-timeout``."""
     _status[0] = str(text)[:200]
     for listener in _listeners:
         listener()

@@ -13,8 +13,12 @@ class MapReduce:
     """A job as a class: define ``map`` and ``reduce``, and ``combine`` if it helps.
 
     ``params`` of the class declares the parameters with their defaults; ``self.params`` has the
-    values of this run. ``combine``, ``partition``, ``read`` and ``write`` may be left undefined;
-    they are what ``combiner``, ``partitioner``, ``reader`` and ``writer`` are to the module form.
+    values of this run. ``combine(self, key, values)``, ``partition(self, key, partitions)``,
+    ``read(self, lines)`` and ``write(self, pairs)`` may be left undefined; they are what
+    ``combiner``, ``partitioner``, ``reader`` and ``writer`` are to the module form. ``input`` (a
+    path, or several), ``output`` (a directory) and ``reducers`` (a number) are what counts where
+    the command line names none; relative paths are those of whoever types it. ``codecs`` and
+    ``serializer`` say how values of one's own classes are carried.
 
     One instance is made per worker process; of a class with hooks (``map_init``, ``map_final``,
     ``reduce_init``, ``reduce_final``) one per attempt, so that what an attempt keeps in ``self``
@@ -22,8 +26,6 @@ class MapReduce:
     """
 
     params: dict[str, Any] = {}
-    #: Files, directories or globs, the output's directory, and the number of reducers, where the
-    #: command line does not name them. Relative paths are those of whoever types it.
     input: str | Sequence[str] = ()
     output: str = ""
     reducers: int | None = None

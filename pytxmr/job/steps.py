@@ -74,6 +74,7 @@ class Step:
 
     @property
     def shuffles(self) -> bool:
+        """Does it bring pairs together by key?"""
         return self.reducer is not None or self.combiner is not None
 
 

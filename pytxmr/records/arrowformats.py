@@ -87,7 +87,8 @@ class _Tables(Reader):
 
 
 class Parquet(_Tables):
-    """A row group belongs to the range of the file in which its first column begins."""
+    """Rows of Parquet files, as dicts. Row groups are what large files are split at: a map of one
+    piece reads those whose first column begins in it."""
 
     name = "readers.parquet"
 
@@ -126,11 +127,11 @@ def _begin(group: Any) -> int:
 
 
 class Arrow(_Tables):
-    """Files, not streams, of Arrow's IPC format, also known as Feather.
+    """Rows of files, not streams, of Arrow's IPC format, also known as Feather, as dicts. Batches
+    are what large files are split at."""
 
-    Where a batch lies is not told by the library. So the range that batch i of n belongs to is the
-    one that the i-th n-th of the file begins in: each to one, and to all ranges as many.
-    """
+    # Where a batch lies is not told by the library. So the range that batch i of n belongs to is
+    # the one that the i-th n-th of the file begins in: each to one, and to all ranges as many.
 
     name = "readers.arrow"
 

@@ -40,7 +40,14 @@ _MARK = "pytxmr_batch"
 def batch(form: Any = "lines") -> Any:
     """Mark a mapper or a reducer as one that takes many records at a time.
 
-    Used as ``@batch``, or ``@batch("buffer")``. Raises `ValueError` for an unknown form.
+    Used as ``@pytxmr.batch``, or with what a mapper gets: ``"lines"`` (offset, list of str),
+    ``"bytes"`` (offset, list of bytes) or ``"buffer"`` (offset, whole lines as one bytes object).
+    A reducer gets `Groups`. Both yield pairs, mappings or `columns`. Raises `ValueError` for an
+    unknown form. For example::
+
+        @pytxmr.batch("lines")
+        def mapper(offset, lines):
+            yield pytxmr.columns(" ".join(lines).split())
     """
     if callable(form):
         return batch()(form)

@@ -45,7 +45,8 @@ _BLOCK_PAIRS = 4096
 
 
 class PairWriter(Writer):
-    """Writes pairs as they are: tuples stay tuples, bytes bytes."""
+    """Pairs as they are, in a format of pytxmr's own: tuples stay tuples, bytes bytes. A job reads
+    them by ``readers.msgpack``, a program by iterating over the `Result`."""
 
     name = "writers.msgpack"
 
@@ -83,7 +84,8 @@ def _framed(payload: bytes, key_bytes: int, pairs: int) -> bytes:
 
 
 class PairReader(Reader):
-    """Reads what `PairWriter` has written: keys and values as they were yielded."""
+    """The output of a job whose writer was ``writers.msgpack``: keys and values as they were
+    yielded."""
 
     name = "readers.msgpack"
 

@@ -32,14 +32,15 @@ _BOM = "\ufeff"
 
 
 class Text(Reader):
-    """Lines as str, which is what a job without a reader gets: it is bound as none."""
+    """Lines as str, without their ends, which is what a job without a reader gets. Bytes that are
+    not UTF-8 come as lone surrogates; a mark of byte order at a file's beginning stays."""
 
     name = "readers.text"
     is_default = True
 
 
 class Lines(Reader):
-    """Lines as bytes, without their ends."""
+    """Lines as bytes, without their ends (LF, or CR LF)."""
 
     name = "readers.bytes"
 

@@ -12,7 +12,12 @@ from pytxmr.records.writers import encode, text, to_json
 
 
 class Text(Writer):
-    """``key<TAB>value`` lines, which is what a job without a writer puts out: bound as none."""
+    """A line ``key<TAB>value`` a pair, which is what a job without a writer puts out; None on
+    either side leaves out itself and the tab.
+
+    Text is written as it is, bytes as they are, lists, tuples, dicts and sets as JSON, anything
+    else as ``str`` shows it.
+    """
 
     name = "writers.text"
     is_default = True
