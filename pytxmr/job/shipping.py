@@ -108,7 +108,7 @@ class Beside(Mapping[str, tuple[str, bytes]]):
                 tree = ast.parse(source)
             except (SyntaxError, ValueError):
                 continue  # whoever imports it is told
-            for line, name, is_sure in _imports(tree, package):
+            for line, name, is_sure in imports_in(tree, package):
                 if not self._note(name) and is_sure and self._is_own(name):
                     raise BadJob(
                         f"{filename}, line {line}: there is no module {name}",
@@ -117,7 +117,7 @@ class Beside(Mapping[str, tuple[str, bytes]]):
             for path in self._found.keys() - seen:
                 seen.add(path)
                 if path.endswith(".py"):
-                    left.append((*self._found[path], _package_of(path)))
+                    left.append((*self._found[path], package_of(path)))
 
     def check_side_files(self, known: Iterable[str], source: bytes, filename: str) -> None:
         """Raises `BadJob` if the job's source, or what is found, asks for a side file by a name
@@ -166,11 +166,11 @@ def top_of(name: str) -> str:
     return name.partition(".")[0].partition("/")[0]
 
 
-def _package_of(path: str) -> str:
+def package_of(path: str) -> str:
     return path.rpartition("/")[0].replace("/", ".")
 
 
-def _imports(tree: ast.AST, package: str) -> Iterator[tuple[int, str, bool]]:
+def imports_in(tree: ast.AST, package: str) -> Iterator[tuple[int, str, bool]]:
     """The full names of all that may be modules, with the line; False with those that may as well
     be something else, or missing."""
     for node, is_guarded in _walk(tree):

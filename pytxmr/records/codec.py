@@ -48,6 +48,11 @@ def use_pickle(is_wanted: bool) -> None:
     _pickles[0] = is_wanted
 
 
+def pickles() -> bool:
+    """Is that so at present?"""
+    return _pickles[0]
+
+
 def pack_values(values: list[Any]) -> bytes:
     """`pack_column` for what is no key: it may be pickled."""
     if not _pickles[0] or set(map(type, values)) <= _SCALARS:

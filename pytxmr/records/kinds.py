@@ -174,6 +174,11 @@ def declare(codecs: Any) -> None:
                 )
 
 
+def declared() -> list[tuple[type, Carried]]:
+    """The classes that `declare` was told of, in its order."""
+    return list(_declared.items())
+
+
 def _declare(kind: type, to_plain: Callable[[Any], Any], from_plain: Callable[[Any], Any]) -> None:
     name = kind.__qualname__
     if name in _named:

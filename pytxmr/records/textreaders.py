@@ -173,14 +173,14 @@ class Csv(Reader):
     # ---- a row a line
 
     def _lines(self, part: FileRange, reading: Reading) -> Iterator[Block]:
-        names, begin = self._names_of(part)
+        names, begin = self.names_of(part)
         decode = self._decode(names)
         for block in _text_blocks(part, reading, decode):
             if block.places and block.places[0] < begin:
                 block.places, block.raw = block.places[1:], block.raw[1:]
             yield block
 
-    def _names_of(self, part: FileRange) -> tuple[tuple[str, ...] | None, int]:
+    def names_of(self, part: FileRange) -> tuple[tuple[str, ...] | None, int]:
         """The names of a file's columns, and from which offset on the records are."""
         if self.header is not True:
             return self.header or None, 0
