@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 #: A job's source travels in one string of a remote call, which is bounded.
 MOST_SOURCE_BYTES = 512 * 1024
 
+#: The directory, beside an output, in which results are kept for reuse.
+KEPT = ".pytxmr-kept"
+
 #: How long a jobtracker that is gone is waited for, and the pause before each try to reach it.
 PATIENCE_SECONDS = 60.0
 #: A jobtracker may look at very many files before it answers.
@@ -96,6 +99,9 @@ class JobOptions:
     from_: str = ""
     only: str = ""
     steps: str = ""
+    #: Whether results are kept, and those kept before are taken; where, if not beside the output.
+    reuse: bool = False
+    reuse_dir: str | None = None
 
 
 def make_spec(options: JobOptions) -> JobSpec:
@@ -176,7 +182,13 @@ def make_specs(options: JobOptions) -> list[JobSpec]:
         key_sample=sample,
         files=files,
         compress=options.compress,
+        reuse=_reuse_dir(options, output),
     )
+    if spec.reuse is not None:
+        from pytxmr.reuse import check_code  # few jobs want it
+
+        for of_step in [stage.functions for stage in stages] if stages else [(functions,)]:
+            check_code(code, of_step)
     if not stages:
         for option in ("from_", "only", "steps"):
             if getattr(options, option):
@@ -219,6 +231,17 @@ def load_job(options: JobOptions) -> Loaded:
     params = loading.convert_params(loading.declared_params(module, code), options.params)
     loading.begin_job(params)
     return Loaded(code, files, module, params, loading.stages(module, code, params))
+
+
+def _reuse_dir(options: JobOptions, output: str) -> str | None:
+    """Where results are kept: where every machine finds the output as well. Raises `BadInput`."""
+    if options.reuse_dir is None:
+        if not options.reuse:
+            return None
+        return os.path.join(os.path.dirname(output.rstrip(os.sep)), KEPT)
+    if is_remote(options.reuse_dir):
+        raise BadInput(f"--reuse-dir {options.reuse_dir}: it is a directory, not a URL")
+    return os.path.abspath(options.reuse_dir)
 
 
 def _or_declare(code: JobCode, name: str) -> str:

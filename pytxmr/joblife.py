@@ -26,7 +26,7 @@ from pytxmr.plan import events as ev
 from pytxmr.plan.jobstate import JobState, Phase
 from pytxmr.records.compressed import SUFFIX_OF
 from pytxmr.storage.output import OutputDirectory, Part
-from pytxmr.submission import Submission, manifest_of
+from pytxmr.submission import Submission, forget_unused, manifest_of
 
 _log = Logger()
 _Item = TypeVar("_Item")
@@ -132,6 +132,7 @@ class JobLife:
             "codec": self.spec.codec,
             "compress": self.spec.compress,
             "step": self.spec.step,
+            "reuse": self.spec.reuse,
             "files": [file.to_plain() for file in self.spec.files],
             "key": self._key,
         }
@@ -226,7 +227,9 @@ class JobLife:
         manifest = manifest_of(self.job, self.spec, order.counters)
         bad = [(str(attempt), str(attempt.task)) for attempt in order.bad]
         suffix = SUFFIX_OF[self.spec.compress]
-        return self._in_thread(self.output.commit, parts, manifest, bad, suffix).addCallbacks(
+        committed = self._in_thread(self.output.commit, parts, manifest, bad, suffix)
+        committed.addCallback(lambda _: self._in_thread(forget_unused, self.spec))
+        return committed.addCallbacks(
             lambda _: self._feed(ev.JobCommitted(self.job)),
             lambda failure: self._feed(ev.CommitFailed(self.job, _error(failure))),
         )

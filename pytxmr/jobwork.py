@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from pytxmr.attemptlogs import LOG_TAIL_BYTES, AttemptLogs
 from pytxmr.errors import PytxmrError, SpillDamaged, Stale, TooLarge, WorkerDied
 from pytxmr.failpoints import fail_point
-from pytxmr.model import AttemptId, InputSplit, JobCode, SideFile, take
+from pytxmr.model import AttemptId, InputSplit, JobCode, SideFile, side_digests, take
 from pytxmr.net.fetch import Fetcher
 from pytxmr.net.limits import Limits
 from pytxmr.net.remote import pack, sendable_error
@@ -96,6 +96,8 @@ class JobWork:
                 "codec": take(setup, "codec", str),
                 "compress": take(setup, "compress", str),
                 "step": take(setup, "step", (int, type(None))),
+                "reuse": (reuse := take(setup, "reuse", (str, type(None)))),
+                "side_digests": side_digests(self.files) if reuse else [],
             },
             limits,
         )

@@ -29,6 +29,9 @@ REDUCE = "reduce"
 BAD_RECORDS = "bad records"
 #: The counter of maps that ran again and put out something else than before.
 CHANGED_MAPS = "maps that put out something else when they ran again"
+#: The counters of tasks whose result was kept from before, see `reuse`.
+MAPS_REUSED = "maps reused"
+REDUCES_REUSED = "reduces reused"
 
 _JOB = re.compile(r"Job([0-9]{3,9})", re.ASCII)
 _TASK = re.compile(r"(Map|Reduce)([0-9]{3,9})", re.ASCII)
@@ -172,6 +175,11 @@ class SideFile:
         raise PeerBroke("a side file is not a name, bytes, whether it is an archive and a digest")
 
 
+def side_digests(files: tuple[SideFile, ...]) -> list[Any]:
+    """What tells files that travel with a job from others."""
+    return [[file.name, file.is_archive, file.digest] for file in files]
+
+
 def _modules(plain: dict[Any, Any]) -> dict[str, tuple[str, bytes]]:
     modules = {}
     for path, module in plain.items():
@@ -256,6 +264,8 @@ class JobSpec:
     replaces: tuple[str, ...] = ()
     #: For each of ``inputs``, which of the step's sources it belongs to; empty: all to the first.
     sources: tuple[int, ...] = ()
+    #: Where results of attempts are kept, and looked for; None: nowhere.
+    reuse: str | None = None
 
     def without_cargo(self) -> Self:
         """The same for one who only tells of the job."""
@@ -297,6 +307,7 @@ class JobSpec:
             steps=take(plain, "steps", int),
             replaces=tuple(take(plain, "replaces", list)),
             sources=tuple(take(plain, "sources", list)),
+            reuse=take(plain, "reuse", (str, type(None))),
         )
         if (
             not all(isinstance(path, str) for path in (*spec.inputs, *spec.replaces))
@@ -312,6 +323,7 @@ class JobSpec:
             or (spec.step is not None and not 1 <= spec.step <= spec.steps)
             or (spec.sources and len(spec.sources) != len(spec.inputs))
             or not all(type(source) is int and source >= 0 for source in spec.sources)
+            or (spec.reuse is not None and not spec.reuse.startswith("/"))
         ):
             raise PeerBroke("a field of the job is out of its range")
         return spec

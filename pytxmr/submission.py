@@ -10,8 +10,11 @@ from typing import Any, Self
 from pytxmr.model import InputSplit, JobSpec, job_id, take
 from pytxmr.plan.events import JobSubmitted
 from pytxmr.storage.inputs import (
+    MOST_FILES_PER_SPLIT,
+    REUSED_SPLIT_BYTES,
     CutWhereItMay,
     InputFile,
+    cut_at,
     cut_nowhere,
     even_split_bytes,
     list_inputs,
@@ -81,18 +84,36 @@ def plan_job(spec: JobSpec, output: OutputDirectory, workers: int) -> tuple[list
     for path, source in zip(spec.inputs, spec.sources or repeat(0), strict=False):
         sources.setdefault(source, []).extend(list_inputs([path]))
     total = sum(file.size_bytes for files in sources.values() for file in files)
-    split_bytes = spec.split_bytes or even_split_bytes(total, workers)
-    cut = CutWhereItMay()
+    if spec.reuse is None:
+        split_bytes = spec.split_bytes or even_split_bytes(total, workers)
+        cut, most_files = CutWhereItMay(), MOST_FILES_PER_SPLIT
+    else:
+        split_bytes = spec.split_bytes or REUSED_SPLIT_BYTES
+        cut, most_files = CutWhereItMay(cut_at(split_bytes)), 1
     splits = [
         replace(split, source=source) if source else split
         for source, files in sources.items()
-        for split in plan_splits(files, split_bytes, cut_nowhere if spec.whole_files else cut)
+        for split in plan_splits(
+            files, split_bytes, cut_nowhere if spec.whole_files else cut, most_files
+        )
     ]
+    if spec.reuse is not None:
+        from pytxmr.storage.kept import KeptResults  # few jobs want it
+
+        KeptResults(spec.reuse).make()
     for path in spec.replaces:
         earlier = OutputDirectory(path, "")
         earlier.discard(earlier.manifest().get("job", ""))
     output.reserve()
     return splits, cut.whole
+
+
+def forget_unused(spec: JobSpec) -> None:
+    """When a job has succeeded that keeps its results: remove those that no job uses any more."""
+    if spec.reuse is not None:
+        from pytxmr.storage.kept import KeptResults
+
+        KeptResults(spec.reuse).forget_unused()
 
 
 def manifest_of(job: str, spec: JobSpec, counters: dict[str, int]) -> dict[str, Any]:

@@ -105,6 +105,9 @@ def send(data: bytes) -> None:
 class Worker:
     """The job that this process has imported, and the attempts it runs."""
 
+    #: What knows the results that are kept, if the job wants that: see `reuse`.
+    _reuse: Any = None
+
     def __init__(self) -> None:
         self._job: dict[str, Any] = {}
         self._functions: JobFunctions | None = None
@@ -162,6 +165,7 @@ class Worker:
         _limit_data(job["data_bytes"])
         os.chdir(job["directory"])
         self._functions = functions = load_job(job)
+        self._reuse = load_reuse(job, functions)
         gc.freeze()
         return functions
 
@@ -169,26 +173,42 @@ class Worker:
         """Do what a task's message says."""
         if message["do"] == "map":
             fail_point("worker-map-started")
-            outcome = self._map(functions, message)
+            outcome = self._reused_or_mapped(functions, message)
             fail_point("worker-map-spilled")
             return outcome
         fail_point("worker-reduce-started")
         segments = [Segment(*segment) for segment in message["segments"]]
-        outcome = run_reduce(
-            functions,
-            segments,
-            message["output_path"],
-            message["scratch"],
-            self._progress,
-            self._watch,
-            self._job["compress"],
-        )
+        path = message["output_path"]
+
+        def reduce() -> Outcome:
+            scratch, compress = message["scratch"], self._job["compress"]
+            progress, watch = self._progress, self._watch
+            return run_reduce(functions, segments, path, scratch, progress, watch, compress)
+
+        if self._reuse is None:
+            outcome = reduce()
+        else:
+            outcome = self._reuse.reduce(reduce, segments, path, self._watch)
         fail_point("worker-reduce-written")
         return outcome
 
-    def _map(self, functions: JobFunctions, message: dict[str, Any]) -> Outcome:
+    def _reused_or_mapped(self, functions: JobFunctions, message: dict[str, Any]) -> Outcome:
         split = InputSplit.from_plain(message["split"])
         functions = functions.of(split)
+        # One that looks for the record that kills workers is to find it, not to have a result.
+        if self._reuse is None or (message.get("bad") or {}).get("window"):
+            return self._map(functions, split, message)
+        outcome: Outcome = self._reuse.map(
+            lambda: self._map(functions, split, message),
+            functions,
+            split,
+            message.get("output_path") or message["spill_path"],
+            message["partitions"],
+            self._watch,
+        )
+        return outcome
+
+    def _map(self, functions: JobFunctions, split: InputSplit, message: dict[str, Any]) -> Outcome:
         bad = _quarantine(message["bad"]) if message.get("bad") else None
         if bad is None or bad.window is None:
             return self._mapped(functions, split, message, bad)
@@ -264,12 +284,7 @@ class Worker:
 
 def load_job(job: dict[str, Any]) -> JobFunctions:
     """Import a job that a tracker has laid down. Raises `AttemptFailed`."""
-    with open(job["source_path"], "rb") as file:
-        shipped = {"source": file.read(), "modules": {}}
-    if job["modules_path"] is not None:
-        with open(job["modules_path"], "rb") as file:
-            shipped["modules"] = msgpack.unpackb(file.read())
-    code = JobCode.from_plain({**job["code"], **shipped})
+    code = _code_of(job)
     context.begin_side_files(job["side_files"])
     try:
         functions = load(code, job["params"], job.get("step"))
@@ -278,6 +293,24 @@ def load_job(job: dict[str, Any]) -> JobFunctions:
     if job["key_sample"] is not None:
         bind_sample(functions, unpack_column(job["key_sample"]))
     return functions
+
+
+def load_reuse(job: dict[str, Any], functions: JobFunctions) -> Any:
+    """The results that are kept for a job that `load_job` has imported; None if it wants none."""
+    if not job.get("reuse"):
+        return None
+    from pytxmr.reuse import reuse_of  # few jobs want it
+
+    return reuse_of(job, functions, _code_of(job))
+
+
+def _code_of(job: dict[str, Any]) -> JobCode:
+    with open(job["source_path"], "rb") as file:
+        shipped = {"source": file.read(), "modules": {}}
+    if job["modules_path"] is not None:
+        with open(job["modules_path"], "rb") as file:
+            shipped["modules"] = msgpack.unpackb(file.read())
+    return JobCode.from_plain({**job["code"], **shipped})
 
 
 def _limit_data(limit_bytes: int) -> None:

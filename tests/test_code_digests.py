@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import pytxmr
 from pytxmr.errors import BadJob
-from pytxmr.job import loading, pipeline
+from pytxmr.job import loading, operations
 from pytxmr.job.codedigest import CodeDigests
 from pytxmr.job.reach import EMIT_READS
 from pytxmr.model import JobCode
@@ -520,7 +520,7 @@ def test_what_is_said_of_the_shuffles_is_what_they_read() -> None:
             *(n for c in code.co_consts if hasattr(c, "co_names") for n in c.co_names),
         }
         assert fields.intersection(named) == set(reads), shuffle
-        assert issubclass(shuffle, pipeline.Shuffle)
+        assert issubclass(shuffle, operations.Shuffle)
 
 
 def test_the_steps_of_a_class_have_their_own_methods() -> None:

@@ -59,6 +59,7 @@ WITHOUT_TWISTED = (
         "writers",
         "job",
         "worker",
+        "reuse",
     ),
 )
 #: Parts that meet in `interfaces` alone: those of the jobtracker, and those of a tasktracker.

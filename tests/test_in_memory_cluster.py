@@ -54,6 +54,17 @@ def test_a_job_runs_on_several_trackers_and_its_result_is_read(tmp_path: Path) -
     assert result.seconds > 0.3  # virtual ones
 
 
+def test_results_are_kept_and_reused_as_on_any_cluster(tmp_path: Path) -> None:
+    with InMemoryCluster(trackers=2) as cluster:
+        reused = []
+        for name in ("one", "two"):
+            spec = spec_of(tmp_path, name, reducers=2, split_bytes=2, reuse=True)
+            result = cluster.result_of(cluster.client.run(spec))
+            assert dict(result) == {"a": "1", "b": "2", "c": "1"}
+            reused.append([result.totals[f"{task} reused"] for task in ("maps", "reduces")])
+    assert reused == [[0, 0], [4, 2]]
+
+
 def test_a_program_gets_the_client_and_a_reactor_whose_time_passes_at_once(tmp_path: Path) -> None:
     async def program(reactor: Any, client: Client) -> list[dict[str, str]]:
         await deferLater(reactor, 1800)

@@ -459,6 +459,8 @@ def _job_options(options: argparse.Namespace) -> JobOptions:
         from_=options.from_,
         only=options.only,
         steps=options.steps,
+        reuse=options.reuse,
+        reuse_dir=options.reuse_dir,
     )
 
 

@@ -287,6 +287,15 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
         "dies, and go on without them (default: the first fails the job)",
     )  # fmt: skip
     parser.add_argument(
+        "--reuse", action="store_true",
+        help="keep what maps and reduces put out, in .pytxmr-kept beside DIR, and run none again "
+        "that a kept run has done: by the same code and parameters, on the same bytes",
+    )  # fmt: skip
+    parser.add_argument(
+        "--reuse-dir", metavar="KEPT",
+        help="the same, but in this directory, which every machine of a cluster has to see",
+    )  # fmt: skip
+    parser.add_argument(
         "--keep", action="store_true",
         help="keep the spills for inspection, until `pytxmr destroy JOB`; when the job runs here, "
         "stay and serve them until Ctrl-C",

@@ -9,7 +9,7 @@ import time
 from typing import Any, Protocol, TextIO
 
 from pytxmr.errors import PytxmrError
-from pytxmr.model import BAD_RECORDS, CHANGED_MAPS, step_label
+from pytxmr.model import BAD_RECORDS, CHANGED_MAPS, MAPS_REUSED, REDUCES_REUSED, step_label
 
 _LINE_SECONDS = 10.0
 UNCUT = "large files cannot be cut, as they are compressed: one map each"
@@ -121,6 +121,8 @@ def show_status(status: dict[str, Any], stream: TextIO | None = None) -> None:
     out = stream or sys.stdout
     print(f"{status['job']} {status['outcome'] or status['phase']}  {status['name']}", file=out)
     print(f"  {_progress_text(status)}, {status['running']} running", file=out)
+    if MAPS_REUSED in status["counters"]:
+        print(f"  reused {reused_text([status])}", file=out)
     for text in status["doing"]:
         print(f"  {text}", file=out)
     if status["error"]:
@@ -152,6 +154,8 @@ def show_summary(status: dict[str, Any], stream: TextIO | None = None) -> None:
     phases = ("mapping", "committing") if direct else ("mapping", "reducing", "committing")
     times = [f"{name} {status['phase_seconds'].get(name, 0.0):.2f} s" for name in phases]
     print(f"  time      {', '.join(times)}", file=out)
+    if MAPS_REUSED in status["counters"]:
+        print(f"  reused    {reused_text([status])}", file=out)
     if status.get("uncut"):  # a jobtracker may know of jobs from before it was counted
         print(f"  note      {status['uncut']:>14,} {UNCUT}", file=out)
     if count(BAD_RECORDS):
@@ -164,6 +168,17 @@ def show_summary(status: dict[str, Any], stream: TextIO | None = None) -> None:
             print(f"  counter   {name.removeprefix('job: ')}: {value:,}", file=out)
     if status["outcome"] == "succeeded":
         print(f"  result    {status['output']}", file=out)
+
+
+def reused_text(statuses: list[dict[str, Any]]) -> str:
+    """Of how many tasks the results were kept from before, in all of the jobs."""
+    told = []
+    for name, what in ((MAPS_REUSED, "maps"), (REDUCES_REUSED, "reduces")):
+        every = sum(status[what] for status in statuses)
+        if every:
+            reused = sum(status["counters"].get(name, 0) for status in statuses)
+            told.append(f"{reused:,} of {every:,} {what}")
+    return ", ".join(told)
 
 
 def show_error(error: PytxmrError) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from pytxmr.cli.report import Face, map_only
-from pytxmr.model import BAD_RECORDS, CHANGED_MAPS
+from pytxmr.cli.report import Face, map_only, reused_text
+from pytxmr.model import BAD_RECORDS, CHANGED_MAPS, MAPS_REUSED
 from pytxmr.storage.output import BAD
 
 
@@ -43,6 +43,8 @@ def show_steps(whole: dict[str, Any]) -> None:
         cells = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         print(f"  {'  '.join(cells)}")
     counters = whole["counters"]
+    if MAPS_REUSED in counters:
+        print(f"  reused    {reused_text(steps)}")
     places = [os.path.join(status["output"], BAD) for status in steps]
     if counters.get(BAD_RECORDS):
         where = ", ".join(place for place in places if os.path.isdir(place))

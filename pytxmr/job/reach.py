@@ -25,7 +25,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from pytxmr.job import pipeline
+from pytxmr.job import operations
 from pytxmr.job.installed import installed_version
 from pytxmr.job.mapreduce import MapReduce
 from pytxmr.job.shipping import top_of
@@ -62,14 +62,14 @@ _ASIDE = frozenset((
     "__annotate_func__", "__annotations_cache__",
 ))  # fmt: skip
 #: Of a shuffle, the fields that its ``emit`` reads; of others, all are taken to be read.
-EMIT_READS: dict[type[pipeline.Shuffle], tuple[str, ...]] = {
-    pipeline.Count: (),
-    pipeline.Distinct: (),
-    pipeline.Top: ("key",),
-    pipeline.ReduceByKey: (),
-    pipeline.Group: ("sort_by",),
-    pipeline.Join: (),
-    pipeline.CoGroup: (),
+EMIT_READS: dict[type[operations.Shuffle], tuple[str, ...]] = {
+    operations.Count: (),
+    operations.Distinct: (),
+    operations.Top: ("key",),
+    operations.ReduceByKey: (),
+    operations.Group: ("sort_by",),
+    operations.Join: (),
+    operations.CoGroup: (),
 }
 _NAMED = (types.BuiltinFunctionType, types.WrapperDescriptorType, types.MethodDescriptorType)
 _DESCRIPTORS = (

@@ -32,6 +32,7 @@ from pytxmr.model import (
     Segment,
     TaskId,
     job_id,
+    side_digests,
     step_label,
 )
 from pytxmr.net.limits import DEFAULT_MEMORY_BYTES
@@ -43,7 +44,7 @@ from pytxmr.records.mapping import map_to_part, run_map
 from pytxmr.records.quarantine import Quarantine, UserCode, too_many
 from pytxmr.records.reducing import run_reduce
 from pytxmr.storage.output import OutputDirectory, Part
-from pytxmr.submission import manifest_of, plan_job
+from pytxmr.submission import forget_unused, manifest_of, plan_job
 from pytxmr.worker import buffer_bytes, done_message
 
 #: Called with a job's status, a dict as `client.Client.status` gives it.
@@ -97,6 +98,7 @@ def run(spec: JobSpec, told: Told = lambda status: None, number: int = 1) -> dic
         functions = loading.load(spec.code, spec.params, spec.step)
         if spec.key_sample is not None:
             bind_sample(functions, unpack_column(spec.key_sample))
+        reuse = _reuse_of(spec, functions) if spec.reuse else None
         splits, uncut = plan_job(spec, output, workers)
         attempts = Attempts(
             functions,
@@ -107,6 +109,7 @@ def run(spec: JobSpec, told: Told = lambda status: None, number: int = 1) -> dic
             spec.memory_bytes,
             spec.codec,
             spec.compress,
+            reuse,
         )
         try:
             return _run(job, spec, splits, uncut, attempts, output, told)
@@ -147,7 +150,17 @@ def _run(
     status.tell("committing", maps_done=len(splits), reduces_done=attempts.reducers)
     manifest = manifest_of(job, spec, attempts.counters)
     output.commit(parts, manifest, attempts.bad, SUFFIX_OF[spec.compress])
+    forget_unused(spec)
     return status.ended(attempts.counters)
+
+
+def _reuse_of(spec: JobSpec, functions: JobFunctions) -> Any:
+    from pytxmr.reuse import reuse_of  # few jobs want it
+
+    job = {name: getattr(spec, name) for name in ("reuse", "codec", "compress", "step", "params")}
+    job["memory_bytes"] = spec.memory_bytes or DEFAULT_MEMORY_BYTES
+    job["side_digests"] = side_digests(spec.files)
+    return reuse_of(job, functions, spec.code)
 
 
 class _Status:
@@ -218,6 +231,7 @@ class Attempts:
         memory_bytes: int | None = None,
         codec: str = "none",
         compress: str = "none",
+        reuse: Any = None,
     ) -> None:
         self.reducers = reducers
         self.counters: Counter[str] = Counter()
@@ -229,6 +243,7 @@ class Attempts:
         self._buffer_bytes = buffer_bytes(memory_bytes or DEFAULT_MEMORY_BYTES)
         self._codec = codec
         self._compress = compress
+        self._reuse = reuse
         self._segments: list[list[Segment]] = [[] for _ in range(reducers)]
         self._first_bad: dict[str, str] = {}
 
@@ -241,7 +256,7 @@ class Attempts:
         attempt = AttemptId(TaskId(MAP, index), 0)
         path = os.path.join(self._directory, str(attempt))
         with _explained(attempt, split):
-            outcome = self._map(attempt, split, path, progress)
+            outcome = self._mapped(attempt, split, path, progress)
             self._count(outcome)
             if outcome.first_bad:
                 self.bad.append((str(attempt), str(attempt.task)))
@@ -252,6 +267,21 @@ class Attempts:
             if part.length:
                 segments.append(Segment(path, part.offset, part.length))
         return Part(str(attempt), outcome.size_bytes, outcome.digest)
+
+    def _mapped(
+        self, attempt: AttemptId, split: InputSplit, path: str, progress: Callable[[float], None]
+    ) -> Outcome:
+        context.begin_attempt()
+        if self._reuse is None:
+            return self._map(attempt, split, path, progress)
+        outcome: Outcome = self._reuse.map(
+            lambda: self._map(attempt, split, path, progress),
+            self._functions.of(split),
+            split,
+            path if self.reducers else self._place(str(attempt)),
+            self.reducers,
+        )
+        return outcome
 
     def _map(
         self, attempt: AttemptId, split: InputSplit, path: str, progress: Callable[[float], None]
@@ -273,7 +303,6 @@ class Attempts:
                 bad,
             )
 
-        context.begin_attempt()
         if not self._skip_bad_records:
             return mapped(None)
         code = UserCode(_traceback, context.counters, context.restore_counters)
@@ -298,14 +327,16 @@ class Attempts:
         scratch = os.path.join(self._directory, f"{attempt}.scratch")
         context.begin_attempt()
         with _explained(attempt):
-            outcome = run_reduce(
-                self._functions,
-                self._segments[partition],
-                self._place(str(attempt)),
-                scratch,
-                lambda done: None,
-                compress=self._compress,
-            )
+            segments, path = self._segments[partition], self._place(str(attempt))
+
+            def reduce() -> Outcome:
+                compress = self._compress
+                return run_reduce(
+                    self._functions, segments, path, scratch, lambda done: None, compress=compress
+                )
+
+            reuse = self._reuse
+            outcome = reduce() if reuse is None else reuse.reduce(reduce, segments, path)
             self._count(outcome)
         return Part(str(attempt), outcome.size_bytes, outcome.digest)
 

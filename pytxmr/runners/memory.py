@@ -30,7 +30,7 @@ from pytxmr.simulation.machine import Machine
 from pytxmr.simulation.network import Network
 from pytxmr.simulation.pool import InProcess, SimulatedPool
 from pytxmr.tasktracker import TaskTracker, TrackerConfig
-from pytxmr.worker import load_job
+from pytxmr.worker import load_job, load_reuse
 
 _SECRET = b"5e" * 32
 _HOST = "10.0.0.1"
@@ -122,7 +122,9 @@ class InMemoryCluster:
 class _Worker(InProcess):
     def functions(self) -> JobFunctions:
         """Imported anew for each attempt, as it may have state."""
-        return load_job(self._job)
+        functions = load_job(self._job)
+        self._reuse = load_reuse(self._job, functions)
+        return functions
 
 
 class _Pool(SimulatedPool):

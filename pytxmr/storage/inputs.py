@@ -26,6 +26,9 @@ from pytxmr.records.remote import checked_url, is_remote, list_url
 SPLIT_BYTES = 48 << 20
 #: Evening out stops here: smaller tasks cost more than they spread.
 FEWEST_SPLIT_BYTES = 256 << 10
+#: Of a job whose results are kept to be used again: what a file's pieces are must not depend on
+#: what other files there are, or on who works on it; a change of a file costs a piece of it.
+REUSED_SPLIT_BYTES = 16 << 20
 #: More map tasks than this are refused: the split size is almost certainly a mistake.
 MOST_SPLITS = 100_000
 #: Small files share a split, up to so many: their names travel in one message.
@@ -198,6 +201,11 @@ def cut_evenly(file: InputFile, pieces: int) -> list[int]:
     return [file.size_bytes * piece // pieces for piece in range(pieces + 1)]
 
 
+def cut_at(split_bytes: int) -> Cut:
+    """Cut at the multiples of that: a file that grows keeps the pieces that it has."""
+    return lambda file, pieces: [*range(0, file.size_bytes, split_bytes), file.size_bytes]
+
+
 def cut_nowhere(file: InputFile, pieces: int) -> list[int]:
     return [0, file.size_bytes]
 
@@ -207,12 +215,14 @@ class CutWhereItMay:
     others nowhere. ``whole`` counts those that are large, and stay whole.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, places: Cut = cut_evenly) -> None:
+        """``places``: where to cut a file that may be cut anywhere."""
+        self._places = places
         self.whole = 0
 
     def __call__(self, file: InputFile, pieces: int) -> list[int]:
         """Raises `BadInput` if the file cannot be read, or is not what its name says."""
-        even = cut_evenly(file, pieces)
+        even = self._places(file, pieces)
         try:
             with open_stored(FileRange(file.path, 0, file.size_bytes)) as opened:
                 kind = format_of(file.path, opened.head(MAGIC_BYTES))
@@ -246,10 +256,13 @@ def _first_after(wanted: list[int], starts: Iterator[int]) -> Iterator[int]:
 
 
 def plan_splits(
-    files: Iterable[InputFile], split_bytes: int, cut: Cut = cut_evenly
+    files: Iterable[InputFile],
+    split_bytes: int,
+    cut: Cut = cut_evenly,
+    most_files: int = MOST_FILES_PER_SPLIT,
 ) -> list[InputSplit]:
     """Cut large files into even pieces of at most ``split_bytes``, or where ``cut`` says; let small
-    ones share a split.
+    ones, ``most_files`` at the most, share a split.
 
     Raises `BadInput` if that makes more than `MOST_SPLITS`.
     """
@@ -260,7 +273,7 @@ def plan_splits(
         if not file.size_bytes:
             continue
         pieces = -(-file.size_bytes // split_bytes)
-        full = small_bytes + file.size_bytes > split_bytes or len(small) == MOST_FILES_PER_SPLIT
+        full = small_bytes + file.size_bytes > split_bytes or len(small) == most_files
         if small and full:
             splits.append(InputSplit(tuple(small)))
             small, small_bytes = [], 0
