@@ -9,6 +9,7 @@ import lzma
 import os
 import random
 import socket
+import tracemalloc
 from collections import Counter
 
 import pytest
@@ -307,6 +308,26 @@ def test_what_is_found_is_not_opened_and_each_directory_is_listed_once(tree, mon
     assert calls["scandir"] < 3 * 8
     assert calls["open"] == 0
     assert calls["stat"] < 300 + 3 * 8
+
+
+def test_a_file_that_is_planned_takes_some_hundred_bytes(tree):
+    """So that 100,000 take less than a worker does: the plan, and what it is made of by turns."""
+    directory = tree()
+    (directory / "in").mkdir()
+    count = 2000
+    for number in range(count):
+        (directory / "in" / f"part-{number:09}.txt").write_bytes(b"x")
+    path = str(directory / "in")
+    list_inputs([path])  # imports and caches
+    tracemalloc.start()
+    try:
+        splits = plan_splits(list_inputs([path]), 1 << 20, CutWhereItMay())
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sum(len(split.ranges) for split in splits) == count
+    assert kept / count < 400
+    assert peak / count < 800
 
 
 COMPRESS = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
