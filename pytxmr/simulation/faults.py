@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from pytxmr.errors import Unreachable
+from pytxmr.errors import PytxmrError, Unreachable
 from pytxmr.simulation.network import LINE_END
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 #: When the last fault may begin, in virtual seconds. Undisturbed, most jobs are over in 4 to 16.
 LAST_BEGINS = (4.0, 8.0, 16.0)
+
+#: In one schedule of so many each of the rare faults comes.
+RARELY = 48
 
 _Undo = Callable[[], None] | None
 
@@ -61,6 +64,22 @@ def drawn(rng: Random, trackers: int) -> list[Fault]:
         for _ in range(count)
     ]
     return sorted(faults, key=lambda fault: fault.at)
+
+
+def rare(rng: Random, trackers: int) -> list[Fault]:
+    """One of those that take long, or are about one moment, in one of `RARELY` schedules."""
+    return [
+        Fault(
+            kind=kind,
+            at=round(rng.uniform(0.0, last), 3),
+            where=rng.randint(1, trackers),
+            other=rng.randint(0, trackers),
+            seconds=round(rng.uniform(5.0, most), 2),
+            number=rng.randrange(1 << 16),
+        )
+        for kind, last, most in (("trickle", 3.0, 150.0), ("power cut", 8.0, 20.0))
+        if rng.random() * RARELY < 1
+    ]
 
 
 # ---- machines
@@ -141,6 +160,17 @@ def _delay(world: World, site: Site, fault: Fault) -> _Undo:
         world.network.delay.pop(site.host, None)
 
     return on_time
+
+
+def _trickle(world: World, site: Site, fault: Fault) -> _Undo:
+    """The store of the site takes seconds over a byte, on each connection for as long as it lasts,
+    also beyond the fault's end."""
+    world.network.trickles[site.host] = (2.0, 5.0, 10.0)[fault.number % 3]
+
+    def flow() -> None:
+        world.network.trickles.pop(site.host, None)
+
+    return flow
 
 
 def _cut(world: World, site: Site, fault: Fault) -> _Undo:
@@ -238,6 +268,69 @@ def _fill_state(world: World, site: Site, fault: Fault) -> _Undo:
     return lambda: setattr(machine, "disk_bytes", None)
 
 
+def _power_cut(world: World, site: Site, fault: Fault) -> _Undo:
+    """The jobtracker's machine loses its power amid what is written to its state next."""
+    if world.sites[0].machine is None:
+        return None
+    world.power_cut = fault
+
+    def back() -> None:
+        world.power_cut = None
+        world.bring_back(world.sites[0], wipe=False)
+
+    return back
+
+
+def cut_power(world: World, number: int, write: Callable[[], None]) -> None:
+    """Write to the jobtracker's state, and lose the power amid that: of what was not synced, the
+    disk has what comes before some byte. That is the last transaction; or the whole journal, if
+    its end need not be synced before a transaction counts. Raises `PytxmrError`, as nobody lives to
+    be told anything.
+    """
+    site = world.sites[0]
+    state = site.service._state
+    database, journal = (
+        os.path.join(site.directory, f"jobtracker.sqlite{end}") for end in ("", "-wal")
+    )
+    before = _content(database), _content(journal)
+    write()
+    after = _content(database), _content(journal)
+    found = after[1]
+    if after[0] == before[0]:  # or else all of the journal was synced, and became a part of it
+        (synced,) = state._db.execute("PRAGMA synchronous").fetchone()
+        start = _first_difference(before[1], found) if synced >= _FULL else 0
+        cut = start + number * 31 % (len(found) - start + 1)
+        world.tell(f"of the journal, {start} bytes were synced, and {cut} of {len(found)} written")
+        found = found[:cut] + before[1][cut:] if synced >= _FULL else found[:cut]
+    world.crash(site, silent=True)
+    for path, data in ((database, after[0]), (journal, found)):
+        with open(path, "wb") as file:
+            file.write(data)
+    raise PytxmrError("the jobtracker cannot write its state: there is no power")
+
+
+#: SQLite's ``PRAGMA synchronous`` by which a transaction is on disk before it counts.
+_FULL = 2
+
+
+def _content(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return b""
+
+
+def _first_difference(one: bytes, other: bytes) -> int:
+    low, high = 0, min(len(one), len(other))
+    if one[:high] == other[:high]:
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if one[:middle] != other[:middle] else (middle, high)
+    return low
+
+
 # ---- workers
 
 
@@ -320,4 +413,9 @@ KINDS: dict[str, Callable[[World, Site, Fault], _Undo]] = {
     "reports twice": _reports("twice"),
     "reports again": _reports("again"),
     "shuffled facts": _reports("shuffled"),
+}
+#: Drawn apart; see `rare`.
+RARE: dict[str, Callable[[World, Site, Fault], _Undo]] = {
+    "trickle": _trickle,
+    "power cut": _power_cut,
 }

@@ -55,6 +55,9 @@ SHUFFLE_PORT = 8993
 #: In place of how many bytes pass before a flip: those up to the end of a line.
 LINE_END = -1
 
+#: Of a store that trickles: as many as the head of an answer, which is waited for less patiently.
+AT_ONCE_BYTES = 40
+
 _FIN = b"the end"
 _RST = b"a reset"
 _log = Logger()
@@ -73,6 +76,9 @@ class Network:
         #: By host, flips that wait for shuffle bytes that it sends: how many pass first (or
         #: `LINE_END`), and the mask, which is 0 once it was done.
         self.flips: dict[str, list[list[int]]] = {}
+        #: How many seconds the store of a host takes over a byte, on each connection that it has or
+        #: gets meanwhile, until that ends; the first `AT_ONCE_BYTES` come as ever.
+        self.trickles: dict[str, float] = {}
         self.told: Callable[[str], None] = lambda text: None
         #: Hosts that do not belong to the cluster. What is random about their connections is drawn
         #: apart, so that without them all others run as they do with them.
@@ -281,6 +287,8 @@ class End:
         self._flush_later = False
         self._closed = False
         self._cut_after: int | None = None
+        self._byte_seconds = 0.0
+        self._at_once = AT_ONCE_BYTES
         self._producer: Any = None
         self._streaming = False
         self._producer_paused = False
@@ -391,12 +399,21 @@ class End:
         self._flush_later = False
         if self.lost or self._closed:
             return
+        if self.shuffle and self.address.port == SHUFFLE_PORT and not self._byte_seconds:
+            self._byte_seconds = self.network.trickles.get(self.machine.host, 0.0)
         room = WINDOW_BYTES - self._unread
         if self._unsent and room > 0:
+            if self._byte_seconds:
+                room = min(room, max(1, self._at_once))
             data = bytes(self._unsent[:room])
             del self._unsent[:room]
             self._unread += len(data)
             self._send(data)
+            if self._byte_seconds:
+                self._at_once -= len(data)
+                self._flush_later = True
+                self.machine.callLater(self._byte_seconds, self._flush)
+                return
         if self._unsent or self.lost:
             return
         if self._producer is not None and (self._producer_paused or not self._streaming):

@@ -43,6 +43,7 @@ _LOSE_OUTPUTS = (
     "flip on disk",
     "truncate",
     "remove",
+    "trickle",
 )
 #: Faults that damage files.
 _DAMAGE = ("flip on disk", "truncate", "remove")

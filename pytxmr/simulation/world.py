@@ -13,7 +13,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from random import Random
 from typing import Any
@@ -71,17 +71,20 @@ class Scenario:
     killed_at: tuple[float | None, ...]
     #: From how many events on the log of a job is made compact.
     long_log: int
+    #: Where a store trickles, jobs go without backups: these would end most of them as well.
+    speculate: bool = True
 
     @classmethod
     def of(cls, seed: int) -> Scenario:
         rng, more = Random(f"scenario {seed}"), Random(f"more {seed}")
-        strange = Random(f"strange {seed}")
+        strange, rare = Random(f"strange {seed}"), Random(f"rare {seed}")
         trackers = rng.choice((1, 2, 2, 3, 3, 3, 4, 4, 5, 6, 9, 12))
         jobs = rng.choice((1, 1, 1, 1, 2, 2, 3))
         long_log = more.choice((5, 10, 20, 50, loggedplan.LONG_LOG))
         killed_at = tuple(
             round(more.uniform(0.0, 15.0), 3) if more.random() < 0.1 else None for _ in range(jobs)
         )
+        more_faults = faults_.rare(rare, trackers)
         return cls(
             seed,
             tuple(rng.randint(1, 3) for _ in range(trackers)),
@@ -89,9 +92,14 @@ class Scenario:
             tuple(round(rng.uniform(0.0, 3.0), 3) for _ in range(jobs)),
             rng.choice(((0.0005, 0.002), (0.001, 0.05))),
             rng.choice(((0.3, 2.0), (1.0, 5.0))),
-            (*faults_.drawn(rng, trackers), *strangers.drawn(strange, trackers)),
+            (
+                *faults_.drawn(rng, trackers),
+                *strangers.drawn(strange, trackers),
+                *more_faults,
+            ),
             killed_at,
             long_log,
+            speculate=all(fault.kind != "trickle" for fault in more_faults),
         )
 
 
@@ -154,13 +162,16 @@ class World:
         for number, kind in enumerate(scenario.jobs):
             output = os.path.join(directory, f"output-{number}")
             owner = f"{number:032x}"
-            self.submissions.append(Submission(kind, spec_of(kind, inputs, output), owner))
+            spec = replace(spec_of(kind, inputs, output), speculate=scenario.speculate)
+            self.submissions.append(Submission(kind, spec, owner))
         self.truths = [truth_of(kind, inputs) for kind in scenario.jobs]
         self.destroyed: list[str] = []
         self.begun: list[Fault] = []
         self.reports: dict[str, str] = {}
         #: After how many bytes of its answers the client's next connection is reset.
         self.cut_client_after: int | None = None
+        #: Amid the next change of the jobtracker's state its power goes.
+        self.power_cut: Fault | None = None
         self._undo: dict[int, Callable[[], None]] = {}
         self._last_fault = 0.0
         self._fault_ended = -1.0
@@ -285,7 +296,7 @@ class World:
         site = self.sites[fault.where]
         self.tell(f"FAULT {number} begins: {fault}")
         self.begun.append(fault)
-        undo = (faults_.KINDS | strangers.KINDS)[fault.kind](self, site, fault)
+        undo = (faults_.KINDS | strangers.KINDS | faults_.RARE)[fault.kind](self, site, fault)
         if undo is not None:
             self._undo[number] = undo
             self.clock.call_at(self.clock.now + fault.seconds, None, self._end, number)
@@ -396,8 +407,12 @@ class World:
         write = service._state._write
 
         def written(change: Callable[[], Any]) -> None:
+            cut, self.power_cut = self.power_cut, None
             with machine.disk():
-                write(change)
+                if cut is None:
+                    write(change)
+                else:
+                    faults_.cut_power(self, cut.number, lambda: write(change))
 
         service.cluster.handle, service.roster.report = handled, reported
         service._state._write = written
