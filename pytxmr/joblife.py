@@ -133,6 +133,7 @@ class JobLife:
             "compress": self.spec.compress,
             "step": self.spec.step,
             "reuse": self.spec.reuse,
+            "sides": list(self.spec.sides),
             "files": [file.to_plain() for file in self.spec.files],
             "key": self._key,
         }

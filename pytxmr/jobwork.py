@@ -98,6 +98,7 @@ class JobWork:
                 "step": take(setup, "step", (int, type(None))),
                 "reuse": (reuse := take(setup, "reuse", (str, type(None)))),
                 "side_digests": side_digests(self.files) if reuse else [],
+                "sides": take(setup, "sides", list),
             },
             limits,
         )

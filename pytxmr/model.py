@@ -214,6 +214,8 @@ class JobFunctions:
     by_part: bool = False
     #: Of a step that reads several sources: the functions of each.
     sources: tuple[JobFunctions, ...] = ()
+    #: What they look up in, a `records.lookup.Table` for each of the job's ``sides``.
+    tables: tuple[Any, ...] = ()
 
     def of(self, split: InputSplit) -> JobFunctions:
         """The functions for a split of the input."""
@@ -266,6 +268,8 @@ class JobSpec:
     sources: tuple[int, ...] = ()
     #: Where results of attempts are kept, and looked for; None: nowhere.
     reuse: str | None = None
+    #: Directories of which its functions read everything: what earlier steps have stored.
+    sides: tuple[str, ...] = ()
 
     def without_cargo(self) -> Self:
         """The same for one who only tells of the job."""
@@ -280,6 +284,7 @@ class JobSpec:
             "files": files,
             "sources": list(self.sources),
             "replaces": list(self.replaces),
+            "sides": list(self.sides),
         }
 
     @classmethod
@@ -308,6 +313,7 @@ class JobSpec:
             replaces=tuple(take(plain, "replaces", list)),
             sources=tuple(take(plain, "sources", list)),
             reuse=take(plain, "reuse", (str, type(None))),
+            sides=tuple(take(plain, "sides", list)),
         )
         if (
             not all(isinstance(path, str) for path in (*spec.inputs, *spec.replaces))
@@ -324,6 +330,7 @@ class JobSpec:
             or (spec.sources and len(spec.sources) != len(spec.inputs))
             or not all(type(source) is int and source >= 0 for source in spec.sources)
             or (spec.reuse is not None and not spec.reuse.startswith("/"))
+            or not all(isinstance(side, str) for side in spec.sides)
         ):
             raise PeerBroke("a field of the job is out of its range")
         return spec

@@ -80,6 +80,7 @@ def step_specs(
                 name=_name(spec, stage.number, len(stages)),
                 inputs=tuple(paths),
                 sources=tuple(sources),
+                sides=tuple(os.path.join(place, str(side)) for side in stage.sides),
                 output=spec.output if last else os.path.join(place, str(stage.number)),
                 reducers=reducers,
                 keep=spec.keep and reducers != 0,
@@ -165,8 +166,7 @@ def _check_places(
             )
         return
     ours = {stage.number for stage in running}
-    wanted = {source.of for stage in running for source in stage.sources}
-    for number in sorted(of for of in wanted if isinstance(of, int) and of not in ours):
+    for number in sorted(set().union(*[stage.needs for stage in running]) - ours):
         path = os.path.join(place, str(number))
         problem = _missing(path, _name(spec, number, len(stages)))
         if problem:
@@ -223,7 +223,7 @@ def _outdated(stages: list[Stage], running: list[Stage], place: str) -> list[str
     for a directory in the place of one that is no step's result."""
     numbers = {stage.number for stage in running}
     for stage in stages:
-        if any(source.of in numbers for source in stage.sources):
+        if stage.needs & numbers:
             numbers.add(stage.number)
     numbers.discard(stages[-1].number)
     paths = [os.path.join(place, str(number)) for number in sorted(numbers)]

@@ -24,6 +24,7 @@ from pytxmr.job.pipeline import Input
 from pytxmr.job.shipping import Beside
 from pytxmr.job.steps import Source, Stage
 from pytxmr.model import InputSplit, JobCode, JobFunctions
+from pytxmr.net.limits import DEFAULT_MEMORY_BYTES
 from pytxmr.records.attempt import bind_sample
 from pytxmr.records.batch import batch_form
 from pytxmr.records.formats import Reader
@@ -43,6 +44,7 @@ from pytxmr.storage.inputs import (
     plan_splits,
 )
 from pytxmr.storage.output import Part
+from pytxmr.worker import bind_sides
 
 Pair = tuple[Any, Any]
 
@@ -201,6 +203,7 @@ class _Run:
             each.append(functions if kept is None else _with(functions, writer=kept))
             files.append(list_inputs(paths))
         functions = replace(each[0], sources=tuple(each)) if len(each) > 1 else each[0]
+        bind_sides(functions, [*map(self._place, stage.sides)], DEFAULT_MEMORY_BYTES)
         splits = self._splits(each, files)
         if isinstance(functions.partitioner, RangePartitioner):
             sampled = (sample_keys(functions.of(split), split, _SAMPLE_KEYS) for split in splits)
@@ -279,7 +282,7 @@ def _bound(job: Any, params: Mapping[str, Any], names: Mapping[str, str]) -> lis
         return stages
     functions = loading.bind(module, code, values)
     reducers = None if functions.reducer else 0
-    return [Stage(1, (Source(Input(None, None, None)),), reducers, (functions,))]
+    return [Stage(1, (Source(Input(None, None, None)),), reducers, (functions,), ())]
 
 
 def _found(side_files: Mapping[str, str | os.PathLike[str]]) -> dict[str, str]:

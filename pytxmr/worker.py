@@ -20,13 +20,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 import msgpack
 
-from pytxmr.errors import AttemptFailed, BadJob, PytxmrError, to_plain
+from pytxmr.errors import AttemptFailed, BadInput, BadJob, PytxmrError, to_plain
 from pytxmr.failpoints import fail_point
 from pytxmr.job import context
 from pytxmr.job.loading import load, user_traceback
@@ -292,6 +292,7 @@ def load_job(job: dict[str, Any]) -> JobFunctions:
         raise AttemptFailed(error.message, final=True, **error.details) from error
     if job["key_sample"] is not None:
         bind_sample(functions, unpack_column(job["key_sample"]))
+    bind_sides(functions, job.get("sides", ()), job["memory_bytes"])
     return functions
 
 
@@ -311,6 +312,20 @@ def _code_of(job: dict[str, Any]) -> JobCode:
         with open(job["modules_path"], "rb") as file:
             shipped["modules"] = msgpack.unpackb(file.read())
     return JobCode.from_plain({**job["code"], **shipped})
+
+
+def bind_sides(functions: JobFunctions, sides: Sequence[str], memory_bytes: int) -> None:
+    """Say to a step's functions where what they look up in is. Raises `AttemptFailed`."""
+    if not sides:
+        return
+    from pytxmr.storage.inputs import list_inputs  # few jobs have any
+
+    for table, side in zip(functions.tables, sides, strict=True):
+        try:
+            files = [(file.path, file.size_bytes) for file in list_inputs([side])]
+        except BadInput as error:
+            raise AttemptFailed(error.message) from error
+        table.bind(files, memory_bytes // 2)
 
 
 def _limit_data(limit_bytes: int) -> None:

@@ -47,6 +47,7 @@ NAMES = [
     "term_vector",
     "tf_idf",
     "top_words",
+    "traffic",
     "url_frequency",
     "wordcount",
     "wordcount_batch",
@@ -67,7 +68,7 @@ RUN_SECONDS = 100
 
 
 def run(
-    tmp_path: Path, example: str, *inputs: Path, split_size: str, options=(), parts=REDUCERS
+    tmp_path: Path, example: str, *inputs: Path | str, split_size: str, options=(), parts=REDUCERS
 ) -> list[bytes]:
     """Run an example with three reducers; returns the bytes of its ``parts``, in order."""
     out = tmp_path / "out"
@@ -402,6 +403,16 @@ def test_sessions_end_where_a_host_was_silent(tmp_path, minutes, options):
     assert len(found) > len(times)
 
 
+def test_traffic_is_that_of_the_hosts_owners(tmp_path):
+    owners = dict(line.split("\t") for line in lines_of(DATA / "hosts.tsv"))
+    expected = Counter(owners.get(host, "unknown") for host, _, _ in requests())
+    inputs = [DATA / "access.log", f"hosts={DATA / 'hosts.tsv'}"]
+    found = pairs(run(tmp_path, "traffic", *inputs, split_size="512"))
+    assert {owner: int(count) for owner, count in found.items()} == expected
+    assert expected["harbour office"] == 14
+    assert expected["unknown"] > 0
+
+
 @pytest.mark.parametrize(
     ("n", "least", "options"),
     [(3, 10, []), (2, 100, ["-D", "n=2", "-D", "least=100"])],
@@ -523,7 +534,7 @@ def test_an_example_says_what_it_computes_and_how_to_run_it(name):
     for command in commands:
         assert command[0] == f"examples/{name}.py"
         end = command.index("out")
-        for path in [ROOT / name for name in command[1:end] if name != "--output"]:
+        for path in [ROOT / word.rpartition("=")[2] for word in command[1:end] if word[0] != "-"]:
             assert path.parent == DATA
             assert path.is_file()
 

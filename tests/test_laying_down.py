@@ -76,6 +76,7 @@ class Site:
             "memory_bytes": None,
             "codec": "none",
             "compress": "none",
+            "sides": [],
         }
         answered: list[Any] = []
         laid = self.tracker.init_job("Job001", setup)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -21,12 +23,13 @@ from hypothesis import strategies as st
 
 import pytxmr
 from pytxmr.errors import AttemptFailed, PeerBroke
-from pytxmr.job import pipeline
+from pytxmr.job import context, pipeline
 from pytxmr.job.operations import Input
 from pytxmr.job.pipeline import View
 from pytxmr.job.steps import Step, compile_views
 from pytxmr.model import FileRange, InputSplit, JobCode, JobSpec, Segment
 from pytxmr.records import folds
+from pytxmr.records.codec import one_nan
 from pytxmr.records.columns import Groups, WithoutParts
 from pytxmr.records.mapping import map_to_part, run_map
 from pytxmr.records.pairfile import PairReader, PairWriter
@@ -34,6 +37,7 @@ from pytxmr.records.readers import Reading
 from pytxmr.records.reducing import run_reduce
 from pytxmr.storage.output import OutputDirectory
 from pytxmr.submission import plan_job
+from pytxmr.worker import bind_sides
 
 REDUCERS = 2
 
@@ -43,6 +47,7 @@ def done(fraction: float) -> None:
 
 
 SPLIT_BYTES = 40
+MEMORY_BYTES = 2 << 20
 
 
 def run_stage(stage, directory: Path, inputs: dict[str | None, Path], last: bool) -> None:
@@ -52,6 +57,8 @@ def run_stage(stage, directory: Path, inputs: dict[str | None, Path], last: bool
     partitions = REDUCERS if stage.reducers is None else stage.reducers
     segments: list[list[Segment]] = [[] for _ in range(partitions)]
     maps = itertools.count()
+    sides = [str(directory / str(number)) for number in stage.sides]
+    bind_sides(stage.functions[0], sides, MEMORY_BYTES)
     for source, functions in zip(stage.sources, stage.functions, strict=True):
         if last and functions.writer is None:
             functions = replace(functions, writer=PairWriter())
@@ -68,7 +75,7 @@ def run_stage(stage, directory: Path, inputs: dict[str | None, Path], last: bool
                 if not partitions:
                     map_to_part(functions, split, str(place / f"part-{number:05}"), done)
                     continue
-                spill = str(place / f"spill{number}")
+                spill = str(place / f"_spill{number}")
                 outcome = run_map(functions, split, spill, partitions, 1 << 20, done)
                 for partition, part in enumerate(outcome.ranges):
                     segments[partition].append(Segment(spill, part.offset, part.length))
@@ -77,7 +84,7 @@ def run_stage(stage, directory: Path, inputs: dict[str | None, Path], last: bool
         functions = replace(functions, writer=PairWriter())
     for number, of_partition in enumerate(segments):
         part = str(place / f"part-{number:05}")
-        run_reduce(functions, of_partition, part, str(place / "scratch"), done)
+        run_reduce(functions, of_partition, part, str(place / "_scratch"), done)
 
 
 def pairs(directory: Path) -> list[Any]:
@@ -90,14 +97,16 @@ def pairs(directory: Path) -> list[Any]:
     ]
 
 
-def result(output: View, directory: Path, **inputs: list[str]) -> list[Any]:
+def result(
+    output: View, directory: Path, names: dict[View, str] | None = None, **inputs: list[str]
+) -> list[Any]:
     """The pairs that the job writes. ``main`` is the input without a name."""
     paths: dict[str | None, Path] = {}
     for name, lines in inputs.items():
         path = directory / f"{name}.txt"
         path.write_text("".join(f"{line}\n" for line in lines))
         paths[None if name == "main" else name] = path
-    stages = compile_views(output)
+    stages = compile_views(output, names=names)
     for stage in stages:
         run_stage(stage, directory, paths, stage is stages[-1])
     return pairs(directory / str(len(stages)))
@@ -112,7 +121,7 @@ def plainly(view: View, **inputs: list[str]) -> list[Any]:
     sides = [plainly(parent, **inputs) for parent in view.parents]
     items = sides[0]
     groups: dict[Any, tuple[list[Any], ...]] = {}
-    if name in ("ReduceByKey", "Group", "Join", "CoGroup"):
+    if name in ("ReduceByKey", "Group", "Join", "BroadcastJoin", "CoGroup"):
         for at, side in enumerate(sides):
             for key, value in side:
                 groups.setdefault(key, tuple([] for _ in sides))[at].append(value)
@@ -144,7 +153,7 @@ def plainly(view: View, **inputs: list[str]) -> list[Any]:
             return [(key, sorted(values, key=op.sort_by)) for key, (values,) in groups.items()]
         case "Group":
             return [(key, sorted(values)) for key, (values,) in groups.items()]
-        case "Join":
+        case "Join" | "BroadcastJoin":
             missing = {"inner": ([], []), "left": ([], [None]), "right": ([None], [])}
             mine, others = missing.get(op.how, ([None], [None]))
             return [
@@ -175,7 +184,7 @@ def views(draw, left: int = 5, wanted: str = ""):
         ways = ["flat_map", "filter", "distinct", "keys", "union", "input"]
     else:
         ways = ["count", "sum", "max", "map_values", "filter", "group", "sorted", "top", "join"]
-        ways += ["cogroup", "union", "function", "key_by", "twice"]
+        ways += ["cogroup", "union", "function", "key_by", "twice", "broadcast"]
     way = draw(st.sampled_from(ways))
     if kind == "text":
         if way == "keys":
@@ -218,9 +227,10 @@ def views(draw, left: int = 5, wanted: str = ""):
         case "twice":
             return view.join(view).map_values(lambda both: both[0] - both[1])
     other = draw(views(left - 3, "pairs"))
-    if way == "join":
-        how = draw(st.sampled_from(pipeline.HOWS))
-        joined = view.join(other, how)
+    if way in ("join", "broadcast"):
+        broadcast = way == "broadcast"
+        how = draw(st.sampled_from(pipeline.BROADCAST_HOWS if broadcast else pipeline.HOWS))
+        joined = view.join(other, how, broadcast=broadcast)
         return joined.map_values(lambda both: 2 * (both[0] or 0) - (both[1] or 0))
     return view.cogroup(other).map_values(lambda both: sum(both[0]) - 3 * sum(both[1]))
 
@@ -327,6 +337,124 @@ def test_a_join_holds_the_values_of_the_other_side_alone(tmp_path):
     for number, (_, both) in enumerate(reduce("key", values())):
         assert both == (str(number), "other")
         assert len(held) <= 2
+
+
+# ---- broadcast joins
+
+KEYS = st.sampled_from([None, True, 1, 2.5, math.nan, "a", b"a", (1, math.nan), (), ("a", 2)])
+PAIRS = st.lists(st.tuples(KEYS, st.none() | st.integers(0, 3)), max_size=8)
+
+
+@settings(max_examples=30, deadline=None)
+@given(PAIRS, PAIRS, st.sampled_from(pipeline.BROADCAST_HOWS), st.booleans(), st.booleans())
+def test_a_broadcast_join_gives_what_a_shuffle_join_gives(
+    tmp_path_factory, mine, others, how, mine_made, others_made
+):
+    def side(name, pairs, made):
+        view = pipeline.input(name).map(lambda line: pairs[int(line)])
+        return view.group(lambda key, values: [(key, value) for value in values]) if made else view
+
+    left, right = side("left", mine, mine_made), side("right", others, others_made)
+    lines = {"left": map(str, range(len(mine))), "right": map(str, range(len(others)))}
+    lines = {name: list(numbers) for name, numbers in lines.items()}
+    found = []
+    for broadcast in (False, True):
+        directory = tmp_path_factory.mktemp("job")
+        joined = left.join(right, how, broadcast=broadcast).map_values(str)
+        # Of keys that are equal, a shuffle hands on one.
+        found.append(
+            Counter((str(one_nan([key])), both) for key, both in result(joined, directory, **lines))
+        )
+        shutil.rmtree(directory)
+    same = {"[True]": "[1]"}
+    assert len({frozenset(_renamed(one, same).items()) for one in found}) == 1
+
+
+def _renamed(counts, same):
+    renamed = Counter()
+    for (key, both), times in counts.items():
+        renamed[same.get(key, key), both] += times
+    return renamed
+
+
+def test_a_broadcast_join_shuffles_nothing_and_reads_what_a_step_has_stored(tmp_path):
+    table = pipeline.input("table").key_by(len)
+    lines = pipeline.input()
+    assert steps_of(lines.key_by(len).join(table, broadcast=True)) == [
+        (["input('table')"], "Stored", []),
+        (["input()"], "Stored", []),
+    ]
+    counts = lines.map(len).count()
+    joined = counts.join(table.distinct(), broadcast=True).map(str)
+    assert steps_of(joined) == [
+        (["input('table')"], "Distinct", []),
+        (["input()"], "Count", ["join", "map"]),
+    ]
+    assert [stage.sides for stage in compile_views(joined)] == [(), (1,)]
+    itself = counts.join(counts, broadcast=True)
+    assert [stage.sides for stage in compile_views(itself)] == [(), (1,)]
+    assert result(itself, tmp_path, main=["a", "b"]) == [(1, (2, 2))]
+
+
+def test_a_table_that_is_too_large_is_named_with_its_size(tmp_path):
+    big = pipeline.input("big").map(lambda line: (line, "x" * 1000))
+    joined = pipeline.input().key_by(str).join(big, broadcast=True)
+    lines = [str(number) for number in range(2000)]
+    with pytest.raises(AttemptFailed) as caught:
+        result(joined, tmp_path, names={big: "big"}, main=["1"], big=lines)
+    needed, most = map(int, re.findall(r"([0-9]+) MiB", caught.value.message))
+    assert 2 <= needed <= 3
+    assert most == 1
+    assert "big is too large for join(broadcast=True)" in caught.value.message
+    assert caught.value.details["final"]
+
+
+def test_what_cannot_be_looked_up_in_is_named(tmp_path):
+    lines = pipeline.input()
+    paired = lines.key_by(str)
+    for number, (joined, message) in enumerate(
+        (
+            (paired.join(lines, broadcast=True), "takes pairs (key, value); it has 'ab'"),
+            (paired.join(lines.key_by(list), broadcast=True), "a list cannot be a key; it has (["),
+            (lines.join(paired, broadcast=True), "takes pairs (key, value), and got 'ab'"),
+            (
+                lines.key_by(list).join(paired, broadcast=True),
+                "a list, as in ['a', 'b'], cannot be a key",
+            ),
+        )
+    ):
+        place = tmp_path / str(number)
+        place.mkdir()
+        with pytest.raises(AttemptFailed) as caught:
+            result(joined, place, names=dict.fromkeys(joined.parents, "it"), main=["ab"])
+        assert "join(broadcast=True)" in caught.value.message
+        assert message in caught.value.message
+
+
+# ---- counters
+
+
+def test_what_several_steps_compute_is_counted_in_the_first(tmp_path):
+    context.begin_attempt()
+
+    def named(line):
+        pytxmr.counter("named")
+        yield line[0], line
+
+    def length(pair):
+        pytxmr.counter("length")
+        return len(pair[1])
+
+    def first(pair):
+        pytxmr.counter("first")
+        return pair[0]
+
+    pairs = pipeline.input().flat_map(named)
+    lengths, firsts = pairs.map(length), pairs.map(first)
+    output = lengths.count().join(lengths.key_by(int)).union(firsts.count())
+    found = Counter(result(output, tmp_path, main=["a", "bb", "b"]))
+    assert found == Counter([(1, (2, 1)), (1, (2, 1)), (2, (1, 2)), ("a", 1), ("b", 2)])
+    assert context.counters() == {"named": 3, "length": 3, "first": 3}
 
 
 def test_sorted_values_of_a_key_come_from_many_spills_and_batches_in_order(tmp_path):
@@ -449,6 +577,9 @@ def test_an_element_that_does_not_fit_is_named_with_its_record(tmp_path, view, m
             "it is one of inner, left, right, outer; did you mean outer?",
         ),
         (lambda v: v.join([1]), "join() takes another view, not a list"),
+        (lambda v: v.join(v, broadcast=1), "broadcast is True or False, not a int"),
+        (lambda v: v.join(v, "right", broadcast=True), "join(how='right', broadcast=True): each"),
+        (lambda v: v.join(v, "outer", broadcast=True), "leave out broadcast=True, or join from"),
         (lambda v: v.map(3), "map(): the function is a int, not a function"),
         (lambda v: v.map(pytxmr.batch(stops)), "takes one element or group, without @batch"),
         (lambda v: v.top(0), "it takes a number from 1 up"),
@@ -499,7 +630,7 @@ def test_splits_are_of_one_source_and_say_of_which(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"step": 0}, {"step": 2}, {"sources": (0,)}, {"sources": (0, -1)}]
+    "wrong", [{"step": 0}, {"step": 2}, {"sources": (0,)}, {"sources": (0, -1)}, {"sides": (1,)}]
 )
 def test_a_step_that_cannot_be_is_refused(wrong):
     spec = JobSpec("job", JobCode("job.py", b""), ("/a", "/b"), "/out", **wrong)

@@ -11,7 +11,7 @@ from pytxmr.client import JobOptions, load_job
 from pytxmr.job import loading
 from pytxmr.job.operations import Input, Shuffle, called
 from pytxmr.job.pipeline import View
-from pytxmr.job.steps import OUTPUT, Source, Stage, ViewStage, named_views, reachable
+from pytxmr.job.steps import OUTPUT, Flow, Source, Stage, ViewStage, named_views, reachable
 from pytxmr.model import JobFunctions
 from pytxmr.records.partition import stable_partition
 from pytxmr.records.remote import is_remote
@@ -27,7 +27,7 @@ def show_plan(options: JobOptions) -> None:
     if stages is None:
         functions = loading.bind(module, code, params)
         reducers = None if functions.reducer else 0
-        stages = [Stage(1, (Source(Input(None, None, None)),), reducers, (functions,))]
+        stages = [Stage(1, (Source(Input(None, None, None)),), reducers, (functions,), ())]
     names: dict[View, str] = {}
     if isinstance(stages[-1], ViewStage):
         names = _names(named_views(module))
@@ -86,7 +86,9 @@ def _view_stage(
         for flow in source.flows:
             if flow.ops:
                 side = f" = {_name(stage.shuffled.parents[flow.side], names)}" if several else ""
-                yield "maps", f"{_chain(flow.ops)}{side}"
+                yield "maps", f"{_chain(flow.ops)}{side}{_counted(flow, stage, stages)}"
+    for number in stage.sides:
+        yield "reads", f"all of {_stored(number, names, stages)}, in each worker"
     functions = stage.functions[0]
     if functions.reducer is not None:
         combiner = shuffle.combiner
@@ -118,9 +120,7 @@ def _shuffle(functions: JobFunctions, stage: Stage) -> Lines:
 
 def _read(source: Source, given: Given, names: dict[View, str], stages: list[Any]) -> str:
     if isinstance(source.of, int):
-        before = stages[source.of - 1]
-        name = _name(before.view, names) if isinstance(before, ViewStage) else "pairs"
-        return f"{name}, which step {source.of} has written"
+        return _stored(source.of, names, stages)
     paths = given[source.of.name] or [*absolute_names([source.of.pattern or ""])]
     files = list_inputs(paths)
     size = _size(sum(file.size_bytes for file in files))
@@ -129,6 +129,25 @@ def _read(source: Source, given: Given, names: dict[View, str], stages: list[Any
     count = f"{len(files):,} file{'s' if len(files) != 1 else ''}"
     first = paths[0] if is_remote(paths[0]) else os.path.relpath(paths[0])
     return f"{name}{first}{more}: {count}, {size}"
+
+
+def _stored(number: int, names: dict[View, str], stages: list[Any]) -> str:
+    step = stages[number - 1]
+    name = _name(step.view, names) if isinstance(step, ViewStage) else "pairs"
+    return f"{name}, which step {number} has written"
+
+
+def _counted(flow: Flow, stage: ViewStage, stages: list[Any]) -> str:
+    """Where the counters of operations are counted that earlier steps do as well."""
+    again = [op for op in flow.ops if op in stage.again and op.may_count]
+    if not again:
+        return ""
+    first = next(
+        other.number
+        for other in stages
+        if any(again[-1] in flow.ops for source in other.sources for flow in source.flows)
+    )
+    return f"; {_chain(again)} counts in step {first}"
 
 
 def _chain(ops: Iterable[object]) -> str:
@@ -145,11 +164,7 @@ def _written(
     if last:
         writer = f", by {called(functions.writer)}" if functions.writer else ", as text"
         return f"{name}, the result{writer}"
-    users = [
-        str(other.number)
-        for other in stages
-        if any(source.of == stage.number for source in other.sources)
-    ]
+    users = [str(other.number) for other in stages if stage.number in other.needs]
     return f"{name}, for step{'s' if len(users) > 1 else ''} {' and '.join(users)}"
 
 

@@ -12,6 +12,8 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import repeat
+from operator import itemgetter
+from types import BuiltinFunctionType, MethodDescriptorType
 from typing import Any
 
 from pytxmr.records import folds
@@ -19,10 +21,13 @@ from pytxmr.records.codec import pack_column, unpack_column
 from pytxmr.records.columns import Groups
 from pytxmr.records.folds import Fold
 from pytxmr.records.formats import Reader, Writer
+from pytxmr.records.lookup import Table
 
 Function = Callable[..., Any]
 Pair = tuple[Any, Any]
 
+#: What is written in C, such as `len` and `str.split`, knows of no counters.
+_C_FUNCTIONS = (BuiltinFunctionType, MethodDescriptorType, itemgetter)
 _NOTHING = "got None, not something to iterate over; does it lack a yield?"
 
 
@@ -48,6 +53,11 @@ class Narrow:
 
     #: Are the elements pairs? None: if they were before.
     paired: bool | None = False
+
+    @property
+    def may_count(self) -> bool:
+        """Does it call a function of the user's, which may have counters?"""
+        return not isinstance(getattr(self, "function", len), _C_FUNCTIONS)
 
     def run(self, items: Iterable[Any]) -> Iterator[Any]:
         raise NotImplementedError
@@ -153,6 +163,29 @@ class Part(Narrow):
 
     def __str__(self) -> str:
         return "values()" if self.at else "keys()"
+
+
+@dataclass(frozen=True, eq=False)
+class BroadcastJoin(Narrow):
+    """Of two views, the second is stored, and looked up in for each element of the first."""
+
+    how: str
+    table: Table
+    paired = True
+
+    def run(self, items: Iterable[Any]) -> Iterator[Any]:
+        found, outer = self.table.get, self.how == "left"
+        for key, value in pairs(items, self):
+            others = found(key)
+            if others:
+                for other in others:
+                    yield key, (value, other)
+            elif outer:
+                yield key, (value, None)
+
+    def __str__(self) -> str:
+        how = "" if self.how == "inner" else f"how={self.how!r}, "
+        return f"join({how}broadcast=True)"
 
 
 @dataclass(frozen=True, eq=False)

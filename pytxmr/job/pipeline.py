@@ -20,11 +20,13 @@ element may come again when a machine fails.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from operator import itemgetter
 from typing import Any, NoReturn
 
 from pytxmr.job.names import nearest
 from pytxmr.job.operations import (
+    BroadcastJoin,
     CoGroup,
     Count,
     Distinct,
@@ -49,8 +51,10 @@ from pytxmr.job.operations import (
 )
 from pytxmr.records.batch import batch_form
 from pytxmr.records.folds import Fold
+from pytxmr.records.lookup import Table
 
 HOWS = ("inner", "left", "right", "outer")
+BROADCAST_HOWS = ("inner", "left")
 
 
 def input(  # noqa: A001  (it is called pipeline.input)
@@ -173,15 +177,25 @@ class View:
             raise TypeError("group() takes a combiner with a reducer, and without sort_by")
         return View((self,), Group(reducer, combiner, sort_by))
 
-    def join(self, other: View, how: str = "inner") -> View:
+    def join(self, other: View, how: str = "inner", *, broadcast: bool = False) -> View:
         """Of pairs: ``(key, (mine, other's))`` for each two with that key; where a left, right or
         outer join has none on one side, None.
 
-        What is held in memory is the other view's values of one key.
+        What is held in memory is the other view's values of one key; with ``broadcast`` all of it,
+        in each worker, and this view is not shuffled: for inner and left joins with a small view.
         """
         if how not in HOWS:
             raise ValueError(f"join(how={how!r}): it is one of {', '.join(HOWS)}{_near(how)}")
-        return View((self, *_views((other,), "join")), Join(how))
+        if not isinstance(broadcast, bool):
+            raise TypeError(f"join(): broadcast is True or False, not {kind_of(broadcast)}")
+        if broadcast and how not in BROADCAST_HOWS:
+            raise ValueError(
+                f"join(how={how!r}, broadcast=True): each worker sees a part of this view alone, "
+                f"and cannot know which of the other view's keys no part has; leave out "
+                f"broadcast=True, or join from the other view"
+            )
+        parents = (self, *_views((other,), "join"))
+        return View(parents, BroadcastJoin(how, other._table) if broadcast else Join(how))
 
     def cogroup(self, *others: View) -> View:
         """Of pairs: ``(key, (list of my values, list of the next view's, ...))`` for each key that
@@ -189,6 +203,11 @@ class View:
         return View((self, *_views(others, "cogroup")), CoGroup(1 + len(others)))
 
     # ----
+
+    @cached_property
+    def _table(self) -> Table:
+        """What looks up in it looks up in: one, however many do."""
+        return Table()
 
     def _paired(self) -> bool:
         """Is it known that the elements are pairs?"""

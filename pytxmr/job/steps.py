@@ -3,7 +3,9 @@
 Every shuffle is a step. What is narrow costs none: maps and filters run in the mapper before a
 shuffle, and those behind it in its reducer, up to where a view is used twice or shuffled again.
 What the last of them gives is what the step stores, so it is computed once. What is made of an
-input by narrow operations alone is not stored: each step that uses it reads the input.
+input by narrow operations alone is not stored: each step that uses it reads the input, and the
+first of them counts what it counts. To store it was the other way; where lines become words that
+took twice the time, and nowhere less. What a broadcast join looks up in is always stored.
 
 The graph is compiled anew wherever the module was imported, and is the same there: client and
 workers name a step by its number.
@@ -11,13 +13,14 @@ workers name a step by its number.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, takewhile
 from types import ModuleType
 from typing import Any
 
 from pytxmr.errors import BadJob
+from pytxmr.job.context import uncounted
 from pytxmr.job.loading import (
     HOOKS,
     checked_hook,
@@ -30,11 +33,20 @@ from pytxmr.job.loading import (
     user_traceback,
 )
 from pytxmr.job.names import nearest
-from pytxmr.job.operations import Function, Input, Narrow, Shuffle, Stored, Union
+from pytxmr.job.operations import (
+    BroadcastJoin,
+    Function,
+    Input,
+    Narrow,
+    Shuffle,
+    Stored,
+    Union,
+)
 from pytxmr.job.pipeline import View
 from pytxmr.model import JobCode, JobFunctions
 from pytxmr.records.batch import batch_form
 from pytxmr.records.folds import Fold, identity
+from pytxmr.records.lookup import Table
 from pytxmr.records.pairfile import PairReader, StepWriter
 from pytxmr.records.partition import RangePartitioner, stable_partition
 
@@ -97,22 +109,33 @@ class Source:
 @dataclass(frozen=True)
 class Stage:
     """One MapReduce step; ``number`` counts from 1. ``functions`` has those of each source;
-    ``reducers`` is None for as many as is said, and 0 for none."""
+    ``reducers`` is None for as many as is said, and 0 for none. ``sides`` are the steps of whose
+    results tasks read everything, as ``tables`` of the first functions."""
 
     number: int
     sources: tuple[Source, ...]
     reducers: int | None
     functions: tuple[JobFunctions, ...]
+    sides: tuple[int, ...]
+
+    @property
+    def needs(self) -> set[int]:
+        """The steps of which it reads what they have stored."""
+        return {source.of for source in self.sources if isinstance(source.of, int)}.union(
+            self.sides
+        )
 
 
 @dataclass(frozen=True)
 class ViewStage(Stage):
     """``shuffled`` is made by the shuffle, and ``view``, which is stored, by ``after`` in its
-    reducer, or in the mapper if there is none."""
+    reducer, or in the mapper if there is none. ``again`` are operations that an earlier step does
+    as well: what they count was counted there."""
 
     shuffled: View
     after: tuple[Narrow, ...]
     view: View
+    again: frozenset[Narrow]
 
 
 # ---- what a job's module says
@@ -141,7 +164,8 @@ def stages_of(module: ModuleType, code: JobCode, params: dict[str, Any]) -> list
         if isinstance(view.op, Input):
             usable(view.op.reader, "reader", code.filename)
     own = {role: usable(function_for(module, code, role), role, code.filename) for role in _ROLES}
-    return compile_views(found, own["reader"], own["writer"])
+    names = {view: name for name, view in views.items()}
+    return compile_views(found, own["reader"], own["writer"], names)
 
 
 def named_views(module: ModuleType) -> dict[str, View]:
@@ -153,35 +177,159 @@ def named_views(module: ModuleType) -> dict[str, View]:
 
 
 def compile_views(
-    output: View, reader: Function | None = None, writer: Function | None = None
+    output: View,
+    reader: Function | None = None,
+    writer: Function | None = None,
+    names: Mapping[View, str] | None = None,
 ) -> list[ViewStage]:
     """The steps of a view, in an order in which they can be run. ``reader`` is for inputs without
-    one of their own, ``writer`` for the last step."""
-    views = reachable(output)
-    users: dict[View, list[View]] = {view: [] for view in views}
-    for view in views:
-        for parent in view.parents:
-            users[parent].append(view)
-    shuffles = [view for view in views if isinstance(view.op, Shuffle)]
-    made: dict[View, int] = {}
-    pairs: set[int] = set()
-    ends: list[tuple[View, tuple[Narrow, ...], View]] = []
-    for shuffled in shuffles:
-        after: tuple[Narrow, ...] = ()
-        end = shuffled
-        while len(users[end]) == 1 and isinstance(op := users[end][0].op, Narrow):
-            after += (op,)
-            end = users[end][0]
-        ends.append((shuffled, after, end))
-        made[end] = len(ends)
+    one of their own, ``writer`` for the last step; messages name views by ``names``."""
+    return _Graph(output, names or {}).stages(reader, writer)
+
+
+class _Graph:
+    """Which step makes what of the views that ``output`` needs."""
+
+    def __init__(self, output: View, names: Mapping[View, str]) -> None:
+        self._names = names
+        views = reachable(output)
+        users: dict[View, list[View]] = {view: [] for view in views}
+        for view in views:
+            for parent in view.parents:
+                users[parent].append(view)
+        #: The views that are looked up in, by how.
+        self._looked_up = {
+            view.op.table: view.parents[1] for view in views if isinstance(view.op, BroadcastJoin)
+        }
+        looked_up = set(self._looked_up.values())
+        #: Of each step: its shuffle, what its reducer does after that, what it stores.
+        self._ends: list[tuple[View, tuple[Narrow, ...], View]] = []
+        #: The numbers of the steps that store views, and of those that store pairs as they are.
+        self._made: dict[View, int] = {}
+        self._pairs: set[int] = set()
+        #: The operations of steps that were made already: they count there.
+        self._counted: set[Narrow] = set()
+        for view in views:
+            if isinstance(view.op, Shuffle):
+                self._store(view, *_behind(view, users))
+            elif (view in looked_up or view is output) and view not in self._made:
+                self._store(View((view,), Stored()), (), view)
+
+    def _store(self, shuffled: View, after: tuple[Narrow, ...], end: View) -> None:
+        self._ends.append((shuffled, after, end))
+        self._made[end] = len(self._ends)
         if _hands_on_pairs(shuffled.op, after):
-            pairs.add(len(ends))
-    if output not in made:
-        ends.append((View((output,), Stored()), (), output))
-    return [
-        _stage(number, shuffled, after, end, made, pairs, (reader, writer), number == len(ends))
-        for number, (shuffled, after, end) in enumerate(ends, 1)
-    ]
+            self._pairs.add(len(self._ends))
+
+    def stages(self, reader: Function | None, writer: Function | None) -> list[ViewStage]:
+        return [
+            self._stage(number, *end, (reader, writer), number == len(self._ends))
+            for number, end in enumerate(self._ends, 1)
+        ]
+
+    def _stage(
+        self,
+        number: int,
+        shuffled: View,
+        after: tuple[Narrow, ...],
+        view: View,
+        own: tuple[Function | None, Function | None],
+        last: bool,
+    ) -> ViewStage:
+        shuffle = shuffled.op
+        assert isinstance(shuffle, Shuffle)
+        flows: dict[View | int, list[Flow]] = {}
+        for side, parent in enumerate(shuffled.parents):
+            for origin, ops in self._origins(parent, number):
+                # What has no reducer is all done by its mapper.
+                ops += () if shuffle.reducers != 0 else after
+                flows.setdefault(origin, []).append(Flow(side, ops))
+        done = [flow.ops for of_it in flows.values() for flow in of_it]
+        tables = _tables([*done, after])
+        again = self._counted.intersection(chain.from_iterable(done))
+        reader, writer = own
+        sources = []
+        functions = []
+        for origin, of_it in flows.items():
+            op = origin.op if isinstance(origin, View) else origin
+            assert isinstance(op, Input | int)
+            sources.append(Source(op, tuple(of_it)))
+            functions.append(
+                JobFunctions(
+                    mapper=_mapper(_emit(shuffle, last), of_it, op in self._pairs, again),
+                    reducer=_reducer(shuffle, after, last),
+                    combiner=shuffle.combiner,
+                    partitioner=_by_first if shuffle.by_part else stable_partition,
+                    reader=PairReader() if isinstance(op, int) else op.reader or reader,
+                    writer=writer if last else StepWriter(),
+                    by_part=shuffle.by_part,
+                    map_init=_loading(_tables(flow.ops for flow in of_it)),
+                    reduce_init=_loading(_tables([after])) if shuffle.reducers != 0 else None,
+                    tables=tuple(tables),
+                )
+            )
+        self._counted.update(*done)
+        return ViewStage(
+            number,
+            tuple(sources),
+            shuffle.reducers,
+            tuple(functions),
+            tuple(map(self._side, tables)),
+            shuffled,
+            after,
+            view,
+            frozenset(again),
+        )
+
+    def _side(self, table: Table) -> int:
+        """The step that has stored it."""
+        view = self._looked_up[table]
+        number = self._made[view]
+        table.name(self._names.get(view, "the view in the parentheses"), number in self._pairs)
+        return number
+
+    def _origins(self, view: View, number: int) -> Iterator[tuple[View | int, tuple[Narrow, ...]]]:
+        """Where the step of that number reads a view's elements, and what is done on the way."""
+        if self._made.get(view, number) != number:
+            yield self._made[view], ()
+        elif isinstance(view.op, Input):
+            yield view, ()
+        else:
+            assert isinstance(view.op, Narrow | Union)
+            more = (view.op,) if isinstance(view.op, Narrow) else ()
+            for parent in view.parents[:1] if more else view.parents:
+                for origin, ops in self._origins(parent, number):
+                    yield origin, ops + more
+
+
+def _behind(view: View, users: dict[View, list[View]]) -> tuple[tuple[Narrow, ...], View]:
+    """What is made of a view alone, by narrow operations: these, and the last view of them."""
+    ops: tuple[Narrow, ...] = ()
+    while len(users[view]) == 1:
+        (user,) = users[view]
+        if not isinstance(user.op, Narrow) or user.parents[0] is not view:
+            break
+        ops += (user.op,)
+        view = user
+    return ops, view
+
+
+def _tables(flows: Iterable[tuple[Narrow, ...]]) -> list[Table]:
+    """What is looked up in on the way."""
+    ops = chain.from_iterable(flows)
+    return [*dict.fromkeys(op.table for op in ops if isinstance(op, BroadcastJoin))]
+
+
+def _loading(tables: list[Table]) -> Function | None:
+    """The hook that has them in memory."""
+    if not tables:
+        return None
+
+    def load() -> None:
+        for table in tables:
+            table.load()
+
+    return load
 
 
 def reachable(output: View) -> list[View]:
@@ -196,63 +344,11 @@ def reachable(output: View) -> list[View]:
             found[view] = None
         else:
             waiting.append((view, True))
-            waiting += [(parent, False) for parent in reversed(view.parents)]
+            # What is looked up in comes first: the step that does so may be that of the other.
+            in_turn = isinstance(view.op, BroadcastJoin)
+            parents = view.parents if in_turn else reversed(view.parents)
+            waiting += [(parent, False) for parent in parents]
     return list(found)
-
-
-def _stage(
-    number: int,
-    shuffled: View,
-    after: tuple[Narrow, ...],
-    view: View,
-    made: dict[View, int],
-    pairs: set[int],
-    own: tuple[Function | None, Function | None],
-    last: bool,
-) -> ViewStage:
-    shuffle = shuffled.op
-    assert isinstance(shuffle, Shuffle)
-    flows: dict[View | int, list[Flow]] = {}
-    for side, parent in enumerate(shuffled.parents):
-        for origin, ops in _origins(parent, made):
-            # What has no reducer is all done by its mapper.
-            ops += () if shuffle.reducers != 0 else after
-            flows.setdefault(origin, []).append(Flow(side, ops))
-    reader, writer = own
-    sources = []
-    functions = []
-    for origin, of_it in flows.items():
-        op = origin.op if isinstance(origin, View) else origin
-        assert isinstance(op, Input | int)
-        sources.append(Source(op, tuple(of_it)))
-        functions.append(
-            JobFunctions(
-                mapper=_mapper(_emit(shuffle, last), of_it, op in pairs),
-                reducer=_reducer(shuffle, after, last),
-                combiner=shuffle.combiner,
-                partitioner=_by_first if shuffle.by_part else stable_partition,
-                reader=PairReader() if isinstance(op, int) else op.reader or reader,
-                writer=writer if last else StepWriter(),
-                by_part=shuffle.by_part,
-            )
-        )
-    return ViewStage(
-        number, tuple(sources), shuffle.reducers, tuple(functions), shuffled, after, view
-    )
-
-
-def _origins(view: View, made: dict[View, int]) -> Iterator[tuple[View | int, tuple[Narrow, ...]]]:
-    """Where a view's elements are read, and what is done on the way."""
-    if view in made:
-        yield made[view], ()
-    elif isinstance(view.op, Input):
-        yield view, ()
-    else:
-        assert isinstance(view.op, Narrow | Union)
-        more = (view.op,) if isinstance(view.op, Narrow) else ()
-        for parent in view.parents:
-            for origin, ops in _origins(parent, made):
-                yield origin, ops + more
 
 
 def _hands_on_pairs(shuffle: Any, after: tuple[Narrow, ...]) -> bool:
@@ -270,36 +366,37 @@ def _emit(shuffle: Shuffle, last: bool) -> _Emit:
     return shuffle.emit
 
 
-def _mapper(emit: _Emit, flows: list[Flow], takes_pairs: bool) -> Function:
+def _mapper(emit: _Emit, flows: list[Flow], takes_pairs: bool, counted: Set[Narrow]) -> Function:
+    """``counted``: what has counted in an earlier step what there was to count."""
     if len(flows) == 1:  # said here again: it is called for each record
-        side, run = flows[0].side, _fused(flows[0].ops)
+        side, run = flows[0].side, _fused(flows[0].ops, counted)
         if takes_pairs:
             return lambda key, value: emit(side, key, run(((key, value),)))
         return lambda key, value: emit(side, key, run((value,)))
-    emitted = _branches(emit, [(flow.side, flow.ops) for flow in flows])
+    emitted = _branches(emit, [(flow.side, flow.ops) for flow in flows], counted)
     if takes_pairs:
         return lambda key, value: emitted(key, ((key, value),))
     return lambda key, value: emitted(key, (value,))
 
 
 def _branches(
-    emit: _Emit, flows: list[tuple[int, tuple[Narrow, ...]]]
+    emit: _Emit, flows: list[tuple[int, tuple[Narrow, ...]]], counted: Set[Narrow]
 ) -> Callable[[Any, Iterable[Any]], Iterable[Any]]:
     """All that is emitted for some elements. What flows begin with in common is done once."""
     if len(flows) == 1:
         ((side, ops),) = flows
-        run = _fused(ops)
+        run = _fused(ops, counted)
         return lambda key, items: emit(side, key, run(items))
     first = flows[0][1]
     same = 0
     while all(ops[same : same + 1] == first[same : same + 1] != () for _, ops in flows):
         same += 1
-    run = _fused(first[:same])
+    run = _fused(first[:same], counted)
     by_next: dict[Any, list[tuple[int, tuple[Narrow, ...]]]] = {}
     for at, (side, ops) in enumerate(flows):
         # A flow that ends here has nothing more in common with others.
         by_next.setdefault(ops[same] if same < len(ops) else at, []).append((side, ops[same:]))
-    branches = [_branches(emit, some) for some in by_next.values()]
+    branches = [_branches(emit, some, counted) for some in by_next.values()]
 
     def emitted(key: Any, items: Iterable[Any]) -> Iterable[Any]:
         items = list(run(items))
@@ -308,15 +405,22 @@ def _branches(
     return emitted
 
 
-def _fused(ops: tuple[Narrow, ...]) -> Callable[[Iterable[Any]], Iterable[Any]]:
+def _fused(
+    ops: tuple[Narrow, ...], counted: Set[Narrow] = frozenset()
+) -> Callable[[Iterable[Any]], Iterable[Any]]:
+    # What leads to a view that an earlier step has made as well was done there, all of it.
+    again = len(list(takewhile(counted.__contains__, ops)))
+    if any(op.may_count for op in ops[:again]):
+        first, then = uncounted(_fused(ops[:again])), _fused(ops[again:])
+        return lambda items: then(first(items))
     if not ops:
         return lambda items: items
-    first, *rest = (op.run for op in ops)
+    head, *rest = (op.run for op in ops)
     if not rest:
-        return first
+        return head
 
     def run(items: Iterable[Any]) -> Iterable[Any]:
-        items = first(items)
+        items = head(items)
         for step in rest:
             items = step(items)
         return items
@@ -406,7 +510,8 @@ def _of_class(cls: type[Any], code: JobCode, params: dict[str, Any]) -> list[Sta
             renew=_renew(cls, code, params, number) if any(hooks.values()) else None,
         )
         of: Input | int = Input(None, None, None) if first else number - 1
-        stages.append(Stage(number, (Source(of),), None if step.shuffles else 0, (functions,)))
+        reducers = None if step.shuffles else 0
+        stages.append(Stage(number, (Source(of),), reducers, (functions,), ()))
     return stages
 
 

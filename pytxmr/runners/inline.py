@@ -45,7 +45,7 @@ from pytxmr.records.quarantine import Quarantine, UserCode, too_many
 from pytxmr.records.reducing import run_reduce
 from pytxmr.storage.output import OutputDirectory, Part
 from pytxmr.submission import forget_unused, manifest_of, plan_job
-from pytxmr.worker import buffer_bytes, done_message
+from pytxmr.worker import bind_sides, buffer_bytes, done_message
 
 #: Called with a job's status, a dict as `client.Client.status` gives it.
 Told = Callable[[dict[str, Any]], object]
@@ -98,6 +98,7 @@ def run(spec: JobSpec, told: Told = lambda status: None, number: int = 1) -> dic
         functions = loading.load(spec.code, spec.params, spec.step)
         if spec.key_sample is not None:
             bind_sample(functions, unpack_column(spec.key_sample))
+        bind_sides(functions, spec.sides, spec.memory_bytes or DEFAULT_MEMORY_BYTES)
         reuse = _reuse_of(spec, functions) if spec.reuse else None
         splits, uncut = plan_job(spec, output, workers)
         attempts = Attempts(

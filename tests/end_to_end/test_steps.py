@@ -614,3 +614,93 @@ def test_a_view_of_one_step_is_submitted_as_any_job(site: Site, cluster: Cluster
     assert done.status == 0, done.err
     assert site.pytxmr("wait", done.out.strip()).status == 0
     assert lines(site) == ["a\t3", "b\t1", "bb\t2", "ccc\t1"]
+
+
+#: A join with a small view in a mapper, and one in a reducer.
+LOOKING_UP = """\
+import pytxmr
+from pytxmr import pipeline
+
+def named(line):
+    pytxmr.counter("lengths")
+    length, name = line.split()
+    return int(length), name
+
+names = pipeline.input("names").map(named)
+words = pipeline.input().flat_map(str.split).key_by(len)
+named = words.join(names, how="left", broadcast=True)
+output = named.values().map(lambda both: len(both[0])).count().join(names, broadcast=True)
+"""
+
+
+@pytest.mark.parametrize("runner", ["local", "inline"])
+def test_a_small_view_is_looked_up_in_by_mappers_and_reducers(site: Site, runner: str) -> None:
+    site.write("in.txt", TEXT)
+    site.write("names.txt", NAMES)
+    job = site.write("job.py", LOOKING_UP)
+    before = site.listing()
+    words = ["names=names.txt", "--output", "out", "--reducers", 2]
+    done = site.pytxmr("run", job, "in.txt", *words, "--runner", runner)
+    assert done.status == 0, done.err
+    assert lines(site) == ['1\t[4, "one"]', '2\t[2, "two"]']
+    assert re.search(r"^  counter +lengths: 2$", done.out, re.M)
+    assert not any(path.startswith("out.steps") for path in site.listing() - before)
+
+
+def test_the_plan_shows_what_is_looked_up_in_and_where_counters_count(site: Site) -> None:
+    site.write("in.txt", TEXT)
+    site.write("names.txt", NAMES)
+    job = site.write(
+        "job.py",
+        """\
+from pytxmr import pipeline
+
+def pair(line):
+    return len(line), line
+
+names = pipeline.input("names").key_by(len)
+pairs = pipeline.input().map(pair)
+found = pairs.join(names, broadcast=True).map_values(str)
+output = pairs.keys().count().join(found)
+""",
+    )
+    planned = site.pytxmr("plan", job, "in.txt", "names=names.txt")
+    assert planned.status == 0, planned.err
+    assert planned.out.partition("\n\n")[2] == (
+        "step 1 of 3\n"
+        "  reads     in.txt: 1 file, 18 bytes\n"
+        "  maps      map(pair) → keys()\n"
+        "  shuffles  by element; folds.count beside the mapper\n"
+        "  reduces   count()\n"
+        "  writes    pairs.keys().count(), for step 3\n"
+        "step 2 of 3\n"
+        "  reads     names=names.txt: 1 file, 12 bytes\n"
+        "  maps      key_by(len)\n"
+        "  writes    names, for step 3\n"
+        "step 3 of 3\n"
+        "  reads     pairs.keys().count(), which step 1 has written\n"
+        "  reads     in.txt: 1 file, 18 bytes\n"
+        "  maps      map(pair) → join(broadcast=True) → map_values(str) = found; "
+        "map(pair) counts in step 1\n"
+        "  reads     all of names, which step 2 has written, in each worker\n"
+        "  shuffles  by key\n"
+        "  reduces   join()\n"
+        "  writes    output, the result, as text\n"
+    )
+
+
+def test_a_view_that_is_too_large_to_be_looked_up_in_fails_the_job(site: Site) -> None:
+    site.write("in.txt", "1 a\n")
+    site.write("names.txt", "".join(f"{n} {n:090}\n" for n in range(20_000)))
+    job = site.write("job.py", LOOKING_UP)
+    before = site.listing()
+    done = site.run(job, "in.txt", "names=names.txt", "--memory", "4MiB")
+    assert done.status == 1
+    assert re.search(
+        r"step 2 of 2: Job002: Map001 failed once: names is too large for join\(broadcast=True\): "
+        r"it needs about \d MiB in each worker, and may take 2 MiB, half of "
+        r"--memory; give more, or leave out broadcast=True",
+        done.err,
+    ), done.err
+    assert "Traceback" not in done.err
+    assert site.listing() == before
