@@ -8,7 +8,7 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -23,18 +23,16 @@ from pytxmr.errors import BadConfiguration, BadInput, BadJob, PytxmrError, Unrea
 from pytxmr.job import loading
 from pytxmr.job.context import begin_side_files
 from pytxmr.job.shipping import Beside, read_py_files
-from pytxmr.model import FileRange, InputSplit, JobCode, JobFunctions, JobSpec, SideFile
+from pytxmr.model import JobCode, JobSpec, SideFile
 from pytxmr.net.login import log_in
 from pytxmr.net.remote import CALL_SECONDS, Peer, answering
 from pytxmr.records import kinds
-from pytxmr.records.codec import pack_column, use_pickle
+from pytxmr.records.codec import use_pickle
 from pytxmr.records.compression import CODECS, missing
 from pytxmr.records.formats import Reader, Writer
-from pytxmr.records.mapping import sample_keys
-from pytxmr.records.order import sort_key
 from pytxmr.records.partition import RangePartitioner
 from pytxmr.records.remote import is_remote
-from pytxmr.storage.inputs import InputFile, absolute_names, list_inputs
+from pytxmr.storage.inputs import absolute_names
 
 if TYPE_CHECKING:
     from pytxmr.result import Result
@@ -54,9 +52,6 @@ RETRY_SECONDS = 0.25
 #: How often a job's status is asked for while it is waited for.
 _WAIT_SECONDS = 0.5
 
-_SAMPLE_PLACES = 64
-_SAMPLE_BYTES = 16 * 1024
-_SAMPLE_KEYS = 2000
 
 #: Called with a job's status.
 Progress = Callable[[dict[str, Any]], object]
@@ -161,9 +156,6 @@ def make_specs(options: JobOptions) -> list[JobSpec]:
         reducers = 0
     if options.keep and reducers == 0 and not stages:
         raise BadJob("--keep: a job without a reducer has no spills; its parts are its output")
-    sample = None
-    if reducers != 0 and isinstance(functions.partitioner, RangePartitioner):
-        sample = _sample(functions, list_inputs(inputs))
     spec = JobSpec(
         name=os.path.basename(options.job),
         code=code,
@@ -179,7 +171,6 @@ def make_specs(options: JobOptions) -> list[JobSpec]:
         codec=options.codec,
         skip_bad_records=options.skip_bad_records,
         whole_files=isinstance(functions.reader, Reader) and functions.reader.whole_files,
-        key_sample=sample,
         files=files,
         compress=options.compress,
         reuse=_reuse_dir(options, output),
@@ -193,10 +184,16 @@ def make_specs(options: JobOptions) -> list[JobSpec]:
         for option in ("from_", "only", "steps"):
             if getattr(options, option):
                 raise BadJob(f"--{option.rstrip('_')}: {options.job} has one step")
-        return [spec]
-    from pytxmr.steps import step_specs
+        if reducers != 0 and isinstance(functions.partitioner, RangePartitioner):
+            from pytxmr.sampling import with_sample
 
-    return step_specs(stages, spec, names, options, module)
+            spec = with_sample(spec, functions)
+        return [spec]
+    from pytxmr.steps import ready, step_specs
+
+    specs = step_specs(stages, spec, names, options, module)
+    # Of several steps, each is made ready when those before it have ended.
+    return [ready(specs[0])] if len(stages) == 1 else specs
 
 
 class Loaded(NamedTuple):
@@ -293,28 +290,6 @@ _UNPACKED: list[str] = []
 def _remove_unpacked() -> None:
     while _UNPACKED:
         shutil.rmtree(_UNPACKED.pop(), ignore_errors=True)
-
-
-def _sample(functions: JobFunctions, files: Iterable[InputFile]) -> bytes:
-    """The sorted keys of the lines at evenly spaced places of the input, packed."""
-    whole = [file for file in files if file.size_bytes]
-    total = sum(file.size_bytes for file in whole)
-    keys: list[Any] = []
-    step = max(1, total // _SAMPLE_PLACES)
-    at = 0
-    for file in whole:
-        for start in range(-at % step, file.size_bytes, step):
-            end = min(file.size_bytes, start + min(step, _SAMPLE_BYTES))
-            split = InputSplit((FileRange(file.path, start, end),))
-            keys += sample_keys(functions, split, _SAMPLE_KEYS)
-        at += file.size_bytes
-    keys.sort(key=sort_key)
-    while True:
-        keys = keys[:: len(keys) // _SAMPLE_KEYS + 1]
-        packed = pack_column(keys)
-        if len(packed) <= MOST_SOURCE_BYTES or len(keys) < 2:
-            return packed
-        keys = keys[::2]
 
 
 class _Client(pb.Referenceable):

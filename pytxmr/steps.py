@@ -26,7 +26,9 @@ from pytxmr.job.names import nearest
 from pytxmr.job.operations import Input
 from pytxmr.job.steps import Stage, ViewStage, named_views
 from pytxmr.model import JobSpec
+from pytxmr.records.codec import pack_column
 from pytxmr.records.formats import Reader
+from pytxmr.records.partition import RangePartitioner
 from pytxmr.storage.inputs import absolute_names, list_inputs
 from pytxmr.storage.output import BAD, OutputDirectory
 from pytxmr.submission import params_digest
@@ -74,12 +76,14 @@ def step_specs(
         last = stage is stages[-1]
         reducers = spec.reducers if stage.reducers is None else stage.reducers
         readers = [functions.reader for functions in stage.functions]
+        ranges = isinstance(stage.functions[0].partitioner, RangePartitioner)
         specs.append(
             replace(
                 spec,
                 name=_name(spec, stage.number, len(stages)),
                 inputs=tuple(paths),
                 sources=tuple(sources),
+                key_sample=_NONE_YET if ranges and reducers != 1 else None,
                 sides=tuple(os.path.join(place, str(side)) for side in stage.sides),
                 output=spec.output if last else os.path.join(place, str(stage.number)),
                 reducers=reducers,
@@ -96,6 +100,19 @@ def step_specs(
         list_inputs(set(later.inputs).difference(one.output for one in specs))
     specs[0] = replace(specs[0], replaces=tuple(_outdated(stages, running, place)))
     return specs
+
+
+#: The place of a sample that is to be taken of what earlier steps store.
+_NONE_YET = pack_column([])
+
+
+def ready(spec: JobSpec) -> JobSpec:
+    """A step's job as it can be submitted, when the steps before it have ended."""
+    if spec.key_sample is None or spec.step is None:
+        return spec
+    from pytxmr.sampling import sampled_anew
+
+    return sampled_anew(spec)
 
 
 def _name(spec: JobSpec, number: int, steps: int) -> str:

@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 DATA = EXAMPLES / "data"
 NAMES = [
+    "by_frequency",
     "grep",
     "harbour",
     "inverted_index",
@@ -363,6 +364,16 @@ def test_top_words_are_those_of_a_counter(tmp_path):
     parts = run(tmp_path, "top_words", book, split_size="512KiB", parts=1)
     found = [line.split("\t") for line in parts[0].decode().splitlines()]
     assert [(word, int(count)) for word, count in found] == counted.most_common(10)
+
+
+def test_by_frequency_orders_all_words_over_all_parts(tmp_path):
+    book = DATA / "warandpeace.txt"
+    counted = Counter(book.read_text("ascii").lower().split())
+    parts = run(tmp_path, "by_frequency", book, split_size="512KiB")
+    found = [line.split("\t") for line in text_lines(parts)]
+    expected = sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))
+    assert [(word, int(count)) for word, count in found] == expected
+    assert max(part.count(b"\n") for part in parts) < 1.3 * len(expected) / REDUCERS
 
 
 def requests() -> list[tuple[str, datetime, str]]:

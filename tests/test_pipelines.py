@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pytxmr
+from pytxmr.client import JobOptions, make_specs
 from pytxmr.errors import AttemptFailed, PeerBroke
 from pytxmr.job import context, pipeline
 from pytxmr.job.operations import Input
@@ -29,12 +30,16 @@ from pytxmr.job.pipeline import View
 from pytxmr.job.steps import Step, compile_views
 from pytxmr.model import FileRange, InputSplit, JobCode, JobSpec, Segment
 from pytxmr.records import folds
-from pytxmr.records.codec import one_nan
+from pytxmr.records.attempt import bind_sample
+from pytxmr.records.codec import one_nan, pack_column, unpack_column
 from pytxmr.records.columns import Groups, WithoutParts
 from pytxmr.records.mapping import map_to_part, run_map
+from pytxmr.records.order import sort_key
 from pytxmr.records.pairfile import PairReader, PairWriter
+from pytxmr.records.partition import RangePartitioner
 from pytxmr.records.readers import Reading
 from pytxmr.records.reducing import run_reduce
+from pytxmr.sampling import with_sample
 from pytxmr.storage.output import OutputDirectory
 from pytxmr.submission import plan_job
 from pytxmr.worker import bind_sides
@@ -50,7 +55,9 @@ SPLIT_BYTES = 40
 MEMORY_BYTES = 2 << 20
 
 
-def run_stage(stage, directory: Path, inputs: dict[str | None, Path], last: bool) -> None:
+def run_stage(
+    stage, directory: Path, inputs: dict[str | None, Path], last: bool, split_bytes: int
+) -> None:
     """Run a step as workers do; its parts are in ``directory/NUMBER``."""
     place = directory / str(stage.number)
     place.mkdir()
@@ -59,23 +66,32 @@ def run_stage(stage, directory: Path, inputs: dict[str | None, Path], last: bool
     maps = itertools.count()
     sides = [str(directory / str(number)) for number in stage.sides]
     bind_sides(stage.functions[0], sides, MEMORY_BYTES)
-    for source, functions in zip(stage.sources, stage.functions, strict=True):
+    read = [
+        (at, str(path))
+        for at, source in enumerate(stage.sources)
+        for path in (
+            [inputs[source.of.name]]
+            if isinstance(source.of, Input)
+            else sorted((directory / str(source.of)).glob("part-*"))
+        )
+    ]
+    functions = replace(stage.functions[0], sources=stage.functions)
+    if isinstance(functions.partitioner, RangePartitioner):
+        sources, paths = zip(*read, strict=True) if read else ((), ())
+        spec = JobSpec("job", JobCode("job.py", b""), paths, "/out", sources=sources)
+        bind_sample(functions, unpack_column(with_sample(spec, functions).key_sample))
+    for number, functions in enumerate(stage.functions):
         if last and functions.writer is None:
             functions = replace(functions, writer=PairWriter())
-        stored_here = directory / str(source.of)
-        if isinstance(source.of, Input):
-            files = [inputs[source.of.name]]
-        else:
-            files = sorted(stored_here.glob("part-*"))
-        for path in files:
-            size = path.stat().st_size
-            for start in range(0, size, SPLIT_BYTES):
-                split = InputSplit((FileRange(str(path), start, min(size, start + SPLIT_BYTES)),))
-                number = next(maps)
+        for path in (path for at, path in read if at == number):
+            size = os.path.getsize(path)
+            for start in range(0, size, split_bytes):
+                split = InputSplit((FileRange(path, start, min(size, start + split_bytes)),))
+                task = next(maps)
                 if not partitions:
-                    map_to_part(functions, split, str(place / f"part-{number:05}"), done)
+                    map_to_part(functions, split, str(place / f"part-{task:05}"), done)
                     continue
-                spill = str(place / f"_spill{number}")
+                spill = str(place / f"_spill{task}")
                 outcome = run_map(functions, split, spill, partitions, 1 << 20, done)
                 for partition, part in enumerate(outcome.ranges):
                     segments[partition].append(Segment(spill, part.offset, part.length))
@@ -87,18 +103,22 @@ def run_stage(stage, directory: Path, inputs: dict[str | None, Path], last: bool
         run_reduce(functions, of_partition, part, str(place / "_scratch"), done)
 
 
+def pairs_of(part: Path) -> list[Any]:
+    blocks = PairReader().blocks(FileRange(str(part), 0, part.stat().st_size), Reading())
+    return [pair for block in blocks for pair in block.raw]
+
+
 def pairs(directory: Path) -> list[Any]:
     """What the parts of a step have, in order."""
-    return [
-        pair
-        for part in sorted(directory.glob("part-*"))
-        for block in PairReader().blocks(FileRange(str(part), 0, part.stat().st_size), Reading())
-        for pair in block.raw
-    ]
+    return [pair for part in sorted(directory.glob("part-*")) for pair in pairs_of(part)]
 
 
 def result(
-    output: View, directory: Path, names: dict[View, str] | None = None, **inputs: list[str]
+    output: View,
+    directory: Path,
+    names: dict[View, str] | None = None,
+    split_bytes: int = SPLIT_BYTES,
+    **inputs: list[str],
 ) -> list[Any]:
     """The pairs that the job writes. ``main`` is the input without a name."""
     paths: dict[str | None, Path] = {}
@@ -108,7 +128,7 @@ def result(
         paths[None if name == "main" else name] = path
     stages = compile_views(output, names=names)
     for stage in stages:
-        run_stage(stage, directory, paths, stage is stages[-1])
+        run_stage(stage, directory, paths, stage is stages[-1], split_bytes)
     return pairs(directory / str(len(stages)))
 
 
@@ -144,6 +164,8 @@ def plainly(view: View, **inputs: list[str]) -> list[Any]:
             return list(Counter(items).items())
         case "Distinct":
             return list(dict.fromkeys(items))
+        case "Sort":
+            return sorted(items, key=op.function, reverse=op.reverse)
         case "Top":
             ranked = sorted(items, key=lambda item: (item[1], item), reverse=True)
             return ranked[: op.n]
@@ -184,7 +206,7 @@ def views(draw, left: int = 5, wanted: str = ""):
         ways = ["flat_map", "filter", "distinct", "keys", "union", "input"]
     else:
         ways = ["count", "sum", "max", "map_values", "filter", "group", "sorted", "top", "join"]
-        ways += ["cogroup", "union", "function", "key_by", "twice", "broadcast"]
+        ways += ["cogroup", "union", "function", "key_by", "twice", "broadcast", "sort"]
     way = draw(st.sampled_from(ways))
     if kind == "text":
         if way == "keys":
@@ -220,6 +242,8 @@ def views(draw, left: int = 5, wanted: str = ""):
             return view.group().map_values(len)
         case "sorted":
             return view.group(sort_by=lambda n: -n).map(lambda pair: (pair[0], pair[1][0]))
+        case "sort":
+            return view.sort_by(itemgetter(1), reverse=draw(st.booleans()))
         case "top":
             return view.top(3, by=lambda pair: pair[1])
         case "union":
@@ -431,6 +455,65 @@ def test_what_cannot_be_looked_up_in_is_named(tmp_path):
         assert message in caught.value.message
 
 
+# ---- sorting
+
+SORTED = st.recursive(
+    KEYS | st.floats() | st.text("a\0\xff\U0001f600\ud800", max_size=3) | st.binary(max_size=3),
+    lambda keys: st.tuples(keys) | st.tuples(keys, keys),
+    max_leaves=3,
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(SORTED, max_size=12), st.booleans(), st.booleans())
+def test_a_view_is_sorted_over_all_parts_and_equal_ones_stay_in_order(
+    tmp_path_factory, keys, reverse, made
+):
+    directory = tmp_path_factory.mktemp("job")
+    view = pipeline.input().map(lambda line: (int(line), keys[int(line)]))
+    if made:  # what a step stores is in the order of its keys, part by part
+        view = view.stored()
+    ordered = view.sort_by(itemgetter(1), reverse=reverse).map(itemgetter(0))
+    found = [n for n, _ in result(ordered, directory, main=list(map(str, range(len(keys)))))]
+    expected = sorted(range(len(keys)), key=lambda n: sort_key(keys[n]), reverse=reverse)
+    assert found == expected
+    shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize("numbers", ["in order", "shuffled", "all the same", "few"])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_each_part_of_a_sorted_view_gets_about_as_much(tmp_path, numbers, reverse):
+    lines = {
+        "in order": range(20_000),
+        "shuffled": random.Random(7).sample(range(20_000), 20_000),
+        "all the same": [5] * 1000,
+        "few": [1, 2] * 500,
+    }[numbers]
+    made = pipeline.input().map(int).stored().map(lambda n: n)
+    output = made.sort_by(lambda n: n, reverse=reverse)
+    lines = list(map(str, lines))
+    found = result(output, tmp_path, split_bytes=1 << 20, main=lines)
+    assert [n for n, _ in found] == sorted(map(int, lines), reverse=reverse)
+    sizes = [len(pairs_of(part)) for part in sorted((tmp_path / "2").glob("part-*"))]
+    assert len(sizes) == REDUCERS
+    assert max(sizes) <= (1.1 * len(lines) / REDUCERS if numbers != "all the same" else 1000)
+
+
+def test_a_sorted_view_is_sampled_for_several_parts_when_the_steps_before_have_ended(tmp_path):
+    (tmp_path / "in.txt").write_text("a\n")
+    job = tmp_path / "job.py"
+    source = "from pytxmr import pipeline\noutput = pipeline.input(){}.sort_by(len)\n"
+    options = JobOptions(str(job), (str(tmp_path / "in.txt"),), str(tmp_path / "out"))
+    for reducers, sampled in ((None, True), (2, True), (1, False)):
+        job.write_text(source.format(".count()"))
+        first, second = make_specs(replace(options, reducers=reducers))
+        assert first.key_sample is None
+        assert second.key_sample == (pack_column([]) if sampled else None)
+        job.write_text(source.format(""))
+        (only,) = make_specs(replace(options, reducers=reducers))
+        assert only.key_sample == (pack_column([1]) if sampled else None)
+
+
 # ---- counters
 
 
@@ -560,6 +643,8 @@ def test_a_function_that_raises_stop_iteration_does_not_end_the_elements_unnotic
         (lambda lines: lines.flat_map(lambda line: None), "got None, not something to iterate"),
         (lambda lines: lines.map(list).distinct(), "a list cannot be a key"),
         (lambda lines: lines.top(1, by=lambda line: object()), "a object cannot be compared"),
+        (lambda lines: lines.sort_by(list), "a list cannot be a key"),
+        (lambda lines: lines.sort_by(list, reverse=True), "a list cannot be a key"),
     ],
 )
 def test_an_element_that_does_not_fit_is_named_with_its_record(tmp_path, view, message):
@@ -583,6 +668,8 @@ def test_an_element_that_does_not_fit_is_named_with_its_record(tmp_path, view, m
         (lambda v: v.map(3), "map(): the function is a int, not a function"),
         (lambda v: v.map(pytxmr.batch(stops)), "takes one element or group, without @batch"),
         (lambda v: v.top(0), "it takes a number from 1 up"),
+        (lambda v: v.sort_by("n"), "sort_by(): the function is a str, not a function"),
+        (lambda v: v.sort_by(len, reverse=1), "sort_by(): reverse is True or False, not a int"),
         (lambda v: v.sample(2), "the fraction is a number from 0 to 1"),
         (lambda v: v.group(folds.sum), "say reduce_by_key(folds.sum)"),
         (lambda v: v.group(combiner=len), "takes a combiner with a reducer"),

@@ -22,6 +22,7 @@ from pytxmr.records.columns import Groups
 from pytxmr.records.folds import Fold
 from pytxmr.records.formats import Reader, Writer
 from pytxmr.records.lookup import Table
+from pytxmr.records.order import descending
 
 Function = Callable[..., Any]
 Pair = tuple[Any, Any]
@@ -203,6 +204,7 @@ class Shuffle:
     ``combiner`` is what a job's combiner is; of a fold, ``reduce`` gets partials. ``result`` is a
     fold that does as the combiner and ``reduce`` do, if there is one. ``by_part``: the keys are
     ``(key, part)``, and ``reduce`` gets the values of each key in the order of the parts.
+    ``by_range``: each reducer gets a range of keys.
     """
 
     paired: bool | None = False
@@ -210,6 +212,7 @@ class Shuffle:
     combiner: Function | None = None
     result: Fold | None = None
     by_part = False
+    by_range = False
 
     def emit(self, side: int, offset: Any, items: Iterable[Any]) -> Iterator[Pair]:
         raise NotImplementedError
@@ -298,6 +301,35 @@ class Top(Shuffle):
     def __str__(self) -> str:
         by = f", by={called(self.given)}" if self.given else ""
         return f"top({self.n}{by})"
+
+
+@dataclass(frozen=True, eq=False)
+class Sort(Shuffle):
+    """Each reducer has a range of keys, by a sample, and hands on what comes in order."""
+
+    function: Function
+    reverse: bool
+    paired = None
+    by_range = True
+
+    def emit(self, side: int, offset: Any, items: Iterable[Any]) -> Iterator[Pair]:
+        function = self.function
+        if self.reverse:
+            for item in items:
+                yield descending(function(item)), item
+        else:
+            for item in items:
+                yield function(item), item
+
+    def reduce(self, key: Any, values: Iterator[Any]) -> Iterable[Any]:
+        return values
+
+    @property
+    def by(self) -> str:
+        return f"{called(self.function)}{', largest first' if self.reverse else ''}, in ranges"
+
+    def __str__(self) -> str:
+        return f"sort_by({called(self.function)}{', reverse=True' if self.reverse else ''})"
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,6 +44,7 @@ from pytxmr.job.operations import (
     ReduceByKey,
     Sample,
     Shuffle,
+    Sort,
     Stored,
     Top,
     Union,
@@ -149,6 +150,14 @@ class View:
         if by is not None:
             _callable(by, "top", "by")
         return View((self,), Top(n, by, by or (itemgetter(1) if self._paired() else None)))
+
+    def sort_by(self, function: Function, *, reverse: bool = False) -> View:
+        """The elements in the order of ``function(element)``, which is what a key can be, over all
+        parts of the output, one after the other; with ``reverse`` largest first. Elements for which
+        it is the same stay in the order of their view."""
+        if not isinstance(reverse, bool):
+            raise TypeError(f"sort_by(): reverse is True or False, not {kind_of(reverse)}")
+        return View((self,), Sort(_callable(function, "sort_by"), reverse))
 
     def reduce_by_key(self, function: Function) -> View:
         """Of pairs: each key once, and its values folded into one: by a fold such as `folds.sum`,

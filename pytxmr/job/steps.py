@@ -247,6 +247,9 @@ class _Graph:
         done = [flow.ops for of_it in flows.values() for flow in of_it]
         tables = _tables([*done, after])
         again = self._counted.intersection(chain.from_iterable(done))
+        partitioner: Any = _by_first if shuffle.by_part else stable_partition
+        if shuffle.by_range:
+            partitioner = RangePartitioner()  # one for all sources, as it is bound once
         reader, writer = own
         sources = []
         functions = []
@@ -259,7 +262,7 @@ class _Graph:
                     mapper=_mapper(_emit(shuffle, last), of_it, op in self._pairs, again),
                     reducer=_reducer(shuffle, after, last),
                     combiner=shuffle.combiner,
-                    partitioner=_by_first if shuffle.by_part else stable_partition,
+                    partitioner=partitioner,
                     reader=PairReader() if isinstance(op, int) else op.reader or reader,
                     writer=writer if last else StepWriter(),
                     by_part=shuffle.by_part,

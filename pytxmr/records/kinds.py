@@ -266,6 +266,27 @@ def sort_key(key: Any) -> tuple[Any, ...]:
     return (_RANKS[_key_kind(key) or ""], key)
 
 
+def descending(key: Any) -> tuple[Any, ...]:
+    """See `order.descending`."""
+    kind = _key_kind(key)
+    if kind is None:
+        raise TypeError(f"a {type(key).__qualname__} cannot be a key: {key_problem(key)}")
+    return (-_RANKS[kind], -_number(kind, key))
+
+
+def _number(kind: str, key: Any) -> int:
+    """A number by which keys of this kind compare as they do themselves."""
+    if kind == "UUID":
+        return int(key)
+    if kind == "date":
+        return int(key.toordinal())
+    if kind == "time":
+        key = timedelta(0, key.second, key.microsecond, 0, key.minute, key.hour)
+    elif kind != "timedelta":
+        key -= _EPOCH if kind == "aware" else _EPOCH.replace(tzinfo=None)
+    return int(key // _MICROSECOND)
+
+
 def canonical(key: Any) -> bytes:
     """Equal for keys that are equal."""
     kind = type(key)

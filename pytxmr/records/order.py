@@ -55,6 +55,27 @@ def sort_key(key: Any) -> tuple[Any, ...]:
     return (rank,) if rank == 0 else (rank, key)
 
 
+def descending(key: Any) -> tuple[Any, ...]:
+    """A key that comes before another's where ``key`` comes behind the other. Raises `TypeError`
+    for what cannot be a key."""
+    rank = _RANK.get(type(key))
+    if rank is None:
+        return more.descending(key)
+    if rank == 1:
+        return (-1, -1, 0) if key != key else (-1, 0, -key)
+    if rank == 4:
+        # What a longer one has in this place is a tuple that begins with no number above 0.
+        return (-4, *map(descending, key), (1,))
+    if rank == 0:
+        return (0,)
+    # As bytes, str have the same order.
+    octets = key if rank == 3 else key.encode("utf-8", "surrogatepass")
+    return (-rank, octets.translate(_COMPLEMENT).replace(b"\xff", b"\xff\x00") + b"\xff\xff")
+
+
+_COMPLEMENT = bytes(range(255, -1, -1))
+
+
 def key_function(kinds: set[Kind]) -> Callable[[Any], Any] | None:
     """The ``key=`` with which blocks of these kinds sort together; None for the built-in order."""
     return None if len(kinds) == 1 and None not in kinds else sort_key

@@ -25,6 +25,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -109,7 +110,7 @@ class PairReader(Reader):
             if not pairs:
                 return
             begin, at = at, at + _HEADER.size + size
-            if begin < file.start:
+            if begin < file.start or not self._wants(begin, at):
                 file.seek(at)
                 continue
             payload = read_fully(file, size)
@@ -128,6 +129,10 @@ class PairReader(Reader):
         if at == file.end and not file.read(1):
             raise self._damaged(part, at, "the file is cut short")
 
+    def _wants(self, begin: int, end: int) -> bool:
+        """Whether to decode the block from one place of the file to another."""
+        return True
+
     def _damaged(self, part: FileRange, offset: int, reason: str) -> AttemptFailed:
         return AttemptFailed(
             f"{self.name} cannot read {part.path}: {reason}",
@@ -135,6 +140,27 @@ class PairReader(Reader):
             traceback="",
             final=True,
         )
+
+
+@dataclass(frozen=True)
+class SamplingReader(PairReader):
+    """Some pairs, evenly spread over files of which ``before`` is the size of those before this:
+    of each block that a multiple of ``every`` bytes falls into, ``most``."""
+
+    before: int
+    every: int
+    most: int
+
+    def blocks(self, part: FileRange, reading: Reading) -> Iterator[Block]:
+        from random import Random
+
+        for block in super().blocks(part, reading):
+            # Not every so many: what comes in turns would be of one kind.
+            drawn = Random(block.places[0]).sample(block.raw, min(self.most, len(block.raw)))
+            yield replace(block, places=block.places[: len(drawn)], raw=drawn)
+
+    def _wants(self, begin: int, end: int) -> bool:
+        return (self.before + begin - 1) // self.every < (self.before + end - 1) // self.every
 
 
 def pairs_in(path: str) -> Iterator[Pair] | None:

@@ -7,6 +7,7 @@ canonical form is stable, and fast enough to be called once per distinct key of 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from itertools import groupby
 from typing import Any
 from zlib import crc32
 
@@ -79,8 +80,25 @@ class RangePartitioner:
     def _bounds(self, partitions: int) -> list[Any]:
         bounds = self._boundaries.get(partitions)
         if bounds is None:
-            sample = self._sample
-            picks = range(1, partitions) if sample else ()
-            bounds = [sort_key(sample[len(sample) * i // partitions]) for i in picks]
-            self._boundaries[partitions] = bounds
+            bounds = self._boundaries[partitions] = _cut(self._sample, partitions)
         return bounds
+
+
+def _cut(sample: list[Any], partitions: int) -> list[Any]:
+    """The last key of each range but the last, so that about as much of a sorted sample is in each.
+
+    A key that is there more often than a range has keys gets one of its own, and those before and
+    behind it the others.
+    """
+    bounds: list[Any] = []
+    left, held, last = len(sample), 0, None
+    for key, same in groupby(map(sort_key, sample)):
+        count = len(list(same))
+        # What is left is for the ranges that are left.
+        if held and 2 * held + count > 2 * left / (partitions - len(bounds)):
+            bounds.append(last)
+            left, held = left - held, 0
+        if len(bounds) == partitions - 1:
+            break
+        held, last = held + count, key
+    return bounds

@@ -55,7 +55,7 @@ def run_all(specs: list[JobSpec], told: Told = lambda status: None) -> dict[str,
     """`run` a job that may have several steps, one after the other."""
     if specs[0].steps == 1:
         return run(specs[0], told)
-    from pytxmr.steps import of_steps
+    from pytxmr.steps import of_steps, ready
 
     ended = []
     for number, spec in enumerate(specs, 1):
@@ -65,7 +65,7 @@ def run_all(specs: list[JobSpec], told: Told = lambda status: None) -> dict[str,
             told(status | step)
 
         try:
-            ended.append(run(spec, told_of_step, number) | step)
+            ended.append(run(ready(spec), told_of_step, number) | step)
         except JobFailed as error:
             error.message = f"{step_label(step)}{error.message}"
             raise

@@ -647,6 +647,35 @@ def test_a_small_view_is_looked_up_in_by_mappers_and_reducers(site: Site, runner
     assert not any(path.startswith("out.steps") for path in site.listing() - before)
 
 
+#: A sort of what a step has stored, by keys that have no order among themselves in Python.
+SORTING = """\
+from pytxmr import pipeline
+
+def rank(pair):
+    word, times = pair
+    return times, None if word == "a" else word
+
+output = pipeline.input().flat_map(str.split).count().sort_by(rank, reverse=True).keys()
+"""
+
+
+@pytest.mark.parametrize("runner", ["local", "inline"])
+def test_what_a_step_has_stored_is_sorted_over_all_parts(site: Site, runner: str) -> None:
+    words = [f"{n:03}" for n in range(200)]
+    site.write("in.txt", "a a a b b\n" + "".join(f"{word}\n" for word in words))
+    job = site.write("job.py", SORTING)
+    options = ["--output", "out", "--reducers", 3, "--runner", runner]
+    done = site.pytxmr("run", job, "in.txt", *options)
+    assert done.status == 0, done.err
+    parts = [part.decode().split() for part in site.parts("out")]
+    assert sum(parts, []) == ["a", "b", *reversed(words)]
+    assert len(parts) == 3
+    assert max(map(len, parts)) < 100
+    planned = site.pytxmr("plan", job, "in.txt").out
+    assert "  shuffles  by rank, largest first, in ranges\n" in planned
+    assert "  reduces   sort_by(rank, reverse=True) → keys()\n" in planned
+
+
 def test_the_plan_shows_what_is_looked_up_in_and_where_counters_count(site: Site) -> None:
     site.write("in.txt", TEXT)
     site.write("names.txt", NAMES)
@@ -704,3 +733,27 @@ def test_a_view_that_is_too_large_to_be_looked_up_in_fails_the_job(site: Site) -
     ), done.err
     assert "Traceback" not in done.err
     assert site.listing() == before
+
+
+@pytest.mark.daemons
+def test_a_cluster_looks_up_in_small_views_and_sorts_over_all_parts(
+    site: Site, cluster: Cluster
+) -> None:
+    site.env |= cluster.client_env
+    site.write("in.txt", TEXT)
+    site.write("names.txt", NAMES)
+    source = LOOKING_UP + "output = output.sort_by(lambda pair: pair[1][1], reverse=True)\n"
+    job = site.write("job.py", source)
+    words = ["in.txt", "names=names.txt", "--output", "out", "--reducers", 2]
+    done = site.pytxmr("run", job, *words)
+    assert done.status == 0, done.err
+    found = b"".join(site.parts("out")).decode().splitlines()
+    assert found == ['2\t[2, "two"]', '1\t[4, "one"]']
+    assert re.search(r"^  counter +lengths: 2$", done.out, re.M)
+    first = site.write(
+        "first.py", "from pytxmr import pipeline\noutput = pipeline.input().sort_by(len)\n"
+    )
+    done = site.pytxmr("submit", first, "in.txt", "--output", "sorted", "--reducers", 2)
+    assert done.status == 0, done.err
+    assert site.pytxmr("wait", done.out.strip()).status == 0
+    assert b"".join(site.parts("sorted")).decode().splitlines() == ["a b", "bb a", "ccc bb a"]

@@ -30,7 +30,7 @@ from pytxmr.records.codec import (
     unpack_column,
     use_pickle,
 )
-from pytxmr.records.order import key_function, order_of, sort_key
+from pytxmr.records.order import descending, key_function, order_of, sort_key
 from pytxmr.records.partition import partition_keys, stable_partition
 from pytxmr.records.writers import text
 
@@ -158,6 +158,21 @@ def test_keys_have_one_order_whichever_way_it_is_found(keys):
     pairs = [(key, key) for key in keys]
     if order_of(pairs) is not None:
         assert sorted(pairs) == [(key, key) for key in by_rank]
+
+
+@steady(max_examples=150)
+@given(st.lists(plain_keys | st.tuples(plain_keys, plain_keys), max_size=5))
+def test_descending_keys_have_the_order_turned_round(keys):
+    turned = sorted(keys, key=lambda key: sort_key(descending(key)))
+    assert list(map(sort_key, turned)) == sorted(map(sort_key, keys), reverse=True)
+    for key in keys:
+        check_key(descending(key))
+
+
+def test_what_cannot_be_a_key_cannot_be_turned_round():
+    for wrong in ([], {}, datetime(2024, 1, 1, tzinfo=ZoneInfo("Europe/Berlin"))):
+        with pytest.raises(TypeError, match="cannot be a key"):
+            descending(wrong)
 
 
 def test_keys_of_one_kind_are_ordered_by_built_in_comparison():

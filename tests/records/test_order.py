@@ -11,7 +11,7 @@ from carried import keys, steady
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytxmr.records.order import key_function, order_of, sort_key
+from pytxmr.records.order import descending, key_function, order_of, sort_key
 
 ORDERED = [
     None,
@@ -57,6 +57,13 @@ def test_mixed_keys_sort_by_type_and_then_naturally():
     for seed in range(20):
         shuffled = random.Random(seed).sample(ORDERED, len(ORDERED))
         assert repr(sorted(shuffled, key=sort_key)) == repr(ORDERED)
+
+
+def test_descending_keys_sort_the_other_way_round():
+    for seed in range(20):
+        shuffled = random.Random(seed).sample(ORDERED, len(ORDERED))
+        turned = sorted(shuffled, key=lambda key: sort_key(descending(key)))
+        assert repr(turned[::-1]) == repr(ORDERED)
 
 
 def test_nan_comes_after_all_other_numbers_and_equals_itself():

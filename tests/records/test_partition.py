@@ -193,10 +193,21 @@ def test_without_a_sample_the_first_range_has_all_keys(partitions):
 
 def test_cuts_leave_ranges_empty_where_the_sample_has_keys_that_are_not_there():
     ranges = RangePartitioner([0, 10, 20, 30])
-    assert ranges.cuts([11, 12, 31], 4) == [0, 2, 2]
-    assert ranges.cuts([0, 10, 10], 4) == [3, 3, 3]
-    # More partitions than samples: some have no key between them.
-    assert ranges.cuts([5, 25, 35], 8) == [0, 1, 1, 1, 1, 2, 2]
+    assert ranges.cuts([1, 2, 21], 4) == [0, 2, 2]
+    assert ranges.cuts([-10, 0, 0], 4) == [3, 3, 3]
+    # More partitions than samples: some have no keys.
+    assert ranges.cuts([5, 25, 35], 8) == [0, 1, 1, 3, 3, 3, 3]
+
+
+@pytest.mark.parametrize(("often", "parts"), [(0, 4), (50, 4), (99, 2)])
+def test_a_key_that_is_there_very_often_shares_its_range_with_none_or_few(often, parts):
+    sample = [*range(100), *[often] * 900]
+    ranges = RangePartitioner(sample)
+    sizes = Counter(ranges(key, 4) for key in sample)
+    assert len(sizes) == parts
+    assert sizes[ranges(often, 4)] == 901
+    others = [size for part, size in sizes.items() if part != ranges(often, 4)]
+    assert max(others) < {0: 40, 50: 60, 99: 100}[often]
 
 
 @pytest.mark.parametrize("partitions", [2, 5, 16])
