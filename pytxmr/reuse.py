@@ -16,7 +16,7 @@ import hashlib
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from xxhash import xxh3_128
@@ -39,6 +39,8 @@ from pytxmr.model import (
 from pytxmr.records.attempt import Outcome, Watch, unwatched
 from pytxmr.records.compressed import MAGIC_BYTES, format_of
 from pytxmr.records.formats import Reader
+from pytxmr.records.pairfile import PairReader
+from pytxmr.records.partition import RangePartitioner
 from pytxmr.records.readers import CHUNK_BYTES, line_blocks, open_stored
 from pytxmr.records.spill import PartitionRange, index_path
 from pytxmr.storage.kept import KeptResults
@@ -68,7 +70,11 @@ class Reuse:
     ) -> None:
         """Raises `BadJob` if nobody can tell whether the job's code has changed."""
         self._kept = KeptResults(directory)
-        common = _digest_of((_FORM, own_digest(), params, side_files))
+        # What the code was given here, and what cannot be told from it where it is not taken apart.
+        given: list[Any] = [_content_of_table(table.files) for table in functions.tables]
+        if isinstance(functions.partitioner, RangePartitioner):
+            given.append(functions.partitioner.sample)
+        common = _digest_of((_FORM, own_digest(), params, side_files, given))
         digests = CodeDigests(code, step)
         sources = functions.sources or (functions,)
         # All of them now: once they have run, what they reach may be different.
@@ -247,6 +253,14 @@ def _content_of(split: InputSplit, reader: Any, watch: Watch) -> str | None:
     except (OSError, AttemptFailed):
         return None
     return content.digest
+
+
+def _content_of_table(files: Sequence[FileRange]) -> str:
+    """A digest of all that a step looks up in. Raises `BadJob` if it cannot be read."""
+    content = _content_of(InputSplit(tuple(files)), PairReader(), unwatched)
+    if content is None:
+        raise BadJob("what the step looks up in cannot be read")
+    return content
 
 
 def _take_part(content: _Content, part: FileRange, reader: Any) -> None:

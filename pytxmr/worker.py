@@ -30,7 +30,7 @@ from pytxmr.errors import AttemptFailed, BadInput, BadJob, PytxmrError, to_plain
 from pytxmr.failpoints import fail_point
 from pytxmr.job import context
 from pytxmr.job.loading import load, user_traceback
-from pytxmr.model import InputSplit, JobCode, JobFunctions, Segment
+from pytxmr.model import FileRange, InputSplit, JobCode, JobFunctions, Segment
 from pytxmr.records.attempt import Outcome, Signs, bind_sample
 from pytxmr.records.codec import unpack_column
 from pytxmr.records.mapping import map_to_part, run_map
@@ -322,7 +322,7 @@ def bind_sides(functions: JobFunctions, sides: Sequence[str], memory_bytes: int)
 
     for table, side in zip(functions.tables, sides, strict=True):
         try:
-            files = [(file.path, file.size_bytes) for file in list_inputs([side])]
+            files = [FileRange(file.path, 0, file.size_bytes) for file in list_inputs([side])]
         except BadInput as error:
             raise AttemptFailed(error.message) from error
         table.bind(files, memory_bytes // 2)

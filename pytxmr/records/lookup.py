@@ -35,7 +35,7 @@ class Table:
     def __init__(self) -> None:
         self._name = ""
         self._are_pairs = False
-        self._files: Sequence[tuple[str, int]] = ()
+        self.files: Sequence[FileRange] = ()
         self._most_bytes = 0
         self._lists: defaultdict[Any, list[Any]] | None = None
 
@@ -44,9 +44,13 @@ class Table:
         they are the values of pairs."""
         self._name, self._are_pairs = name, are_pairs
 
-    def bind(self, files: Sequence[tuple[str, int]], most_bytes: int) -> None:
-        """Say in which files it is, with their sizes, and what it may take; 0: no limit."""
-        self._files, self._most_bytes = files, most_bytes
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What it is before it is bound: what is in the files is another matter."""
+        return Table, (), (self._name, self._are_pairs)
+
+    def bind(self, files: Sequence[FileRange], most_bytes: int) -> None:
+        """Say in which files it is, and what it may take; 0: no limit."""
+        self.files, self._most_bytes = files, most_bytes
         self._lists = None
 
     def load(self) -> None:
@@ -54,7 +58,7 @@ class Table:
         if self._lists is not None:
             return
         lists: defaultdict[Any, list[Any]] = defaultdict(list)
-        total = sum(size for _, size in self._files)
+        total = sum(file.end for file in self.files)
         taken = read = pairs = 0
         for elements, size in self._stored():
             if set(map(type, elements)) != {tuple} or set(map(len, elements)) != {2}:
@@ -99,8 +103,8 @@ class Table:
         return found
 
     def _stored(self) -> Iterator[tuple[list[Any], int]]:
-        for path, size in self._files:
-            for block in blocks_of(PairReader(), FileRange(path, 0, size), Reading()):
+        for file in self.files:
+            for block in blocks_of(PairReader(), file, Reading()):
                 raw = block.raw
                 yield raw if self._are_pairs else [value for _, value in raw], block.size
 

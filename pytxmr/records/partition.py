@@ -67,6 +67,11 @@ class RangePartitioner:
         self._sample = sorted(sample, key=sort_key)
         self._boundaries.clear()
 
+    @property
+    def sample(self) -> list[Any]:
+        """The keys that it goes by, in order."""
+        return self._sample
+
     def __call__(self, key: Any, partitions: int) -> int:
         """The number of the range, in [0, partitions), that ``key`` falls in."""
         return bisect_left(self._bounds(partitions), sort_key(key))
