@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.spread import pb
 
@@ -330,6 +331,16 @@ def submit(jobtracker: Peer, spec: JobSpec, owner: str | None = None) -> Deferre
     return jobtracker.call("submit", spec.to_plain(), owner or new_owner(), seconds=SUBMIT_SECONDS)
 
 
+async def when_ready(spec: JobSpec) -> JobSpec:
+    """The job as it can be submitted, now that the steps before it have ended (`steps.ready`)."""
+    if spec.key_sample is None:
+        return spec
+    from pytxmr.steps import ready
+
+    # In a thread, as the user's code has a part in it.
+    return await deferToThread(ready, spec)
+
+
 class Patient:
     """A jobtracker that may be gone for a while, as when it is started anew; its jobs go on.
 
@@ -417,7 +428,7 @@ class Client:
 
     def submit(self, spec: JobSpec) -> Deferred[str]:
         """Queue the job; fires with its id, fails with `BadInput`."""
-        return Deferred.fromCoroutine(self._patient.submit(spec))
+        return Deferred.fromCoroutine(self._submitted(spec))
 
     def status(self, job: str) -> Deferred[dict[str, Any]]:
         """Fires with how far the job is, fails with `NotFound`. It is a dict: ``phase``,
@@ -439,9 +450,12 @@ class Client:
         """`submit`, and then `result`."""
 
         async def submitted() -> Result:
-            return await self._result(await self._patient.submit(spec), progress)
+            return await self._result(await self._submitted(spec), progress)
 
         return Deferred.fromCoroutine(submitted())
+
+    async def _submitted(self, spec: JobSpec) -> str:
+        return await self._patient.submit(await when_ready(spec))
 
     def disconnect(self) -> None:
         """Drop the connection. Jobs go on."""

@@ -108,7 +108,7 @@ _NONE_YET = pack_column([])
 
 def ready(spec: JobSpec) -> JobSpec:
     """A step's job as it can be submitted, when the steps before it have ended."""
-    if spec.key_sample is None or spec.step is None:
+    if spec.key_sample != _NONE_YET or spec.step is None:
         return spec
     from pytxmr.sampling import sampled_anew
 

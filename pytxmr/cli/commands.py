@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from twisted.internet.task import deferLater
-from twisted.internet.threads import deferToThread
 
 from pytxmr.cli.reactor import (
     Interrupted,
@@ -20,7 +19,7 @@ from pytxmr.cli.reactor import (
 )
 from pytxmr.cli.report import Face, show_status, show_table
 from pytxmr.cli.stdin import stdin_in_a_file
-from pytxmr.client import JobOptions, Patient, connect, make_spec, make_specs, submit
+from pytxmr.client import JobOptions, Patient, connect, make_spec, make_specs, submit, when_ready
 from pytxmr.errors import BadConfiguration, JobFailed, PytxmrError
 from pytxmr.model import JobSpec
 from pytxmr.net.remote import Peer
@@ -116,7 +115,7 @@ async def _run_all(
     if specs[0].steps == 1:
         return await _watch_to_end(ask, interrupts, await queued(specs[0]), face)
     from pytxmr.cli.steps import StepsFace
-    from pytxmr.steps import of_steps, ready
+    from pytxmr.steps import of_steps
 
     steps = StepsFace(face)
     for spec in specs:
@@ -126,9 +125,7 @@ async def _run_all(
             status = await ask(*words)
             return None if status is None else status | step
 
-        if spec.key_sample is not None:
-            spec = await interrupts.unless(_in_a_thread(ready, spec))
-        job = await queued(spec)
+        job = await queued(await interrupts.unless(when_ready(spec)))
         ended = await _watch_to_end(ask_of_step, interrupts, job, steps)
         if ended:
             return ended
@@ -210,11 +207,6 @@ def _tell_end(status: dict[str, Any], face: Face) -> int:
         raise failure_of(status)
     face.summary(status)
     return 0
-
-
-async def _in_a_thread(function: Callable[..., Any], *args: Any) -> Any:
-    """What takes time, as the user's code has a part in it."""
-    return await deferToThread(function, *args)
 
 
 async def _asked(answer: Any) -> Any:

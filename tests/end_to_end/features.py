@@ -77,6 +77,7 @@ def reducer(key, values):
 
 FEATURES: dict[str, Feature] = {
     # every example
+    "by frequency": example("by_frequency", "notices.txt"),
     "grep": example("grep", "access.log", params={"pattern": "GET"}),
     "harbour": example("harbour", "ships.tsv", "calls.tsv"),
     "inverted index": example("inverted_index", "documents.tsv"),
@@ -95,6 +96,10 @@ FEATURES: dict[str, Feature] = {
     "term vector": example("term_vector", "pages.tsv"),
     "tf idf": example("tf_idf", "documents.tsv", split_bytes=None),
     "top words": example("top_words", "notices.txt"),
+    "traffic": {
+        **example("traffic", "access.log"),
+        "inputs": ("EXAMPLES/data/access.log", "hosts=EXAMPLES/data/hosts.tsv"),
+    },
     "url frequency": example("url_frequency", "access.log"),
     "wordcount": example("wordcount", "notices.txt"),
     "wordcount batch": example("wordcount_batch", "notices.txt"),
