@@ -228,9 +228,12 @@ class JobLife:
         manifest = manifest_of(self.job, self.spec, order.counters)
         bad = [(str(attempt), str(attempt.task)) for attempt in order.bad]
         suffix = SUFFIX_OF[self.spec.compress]
-        committed = self._in_thread(self.output.commit, parts, manifest, bad, suffix)
-        committed.addCallback(lambda _: self._in_thread(forget_unused, self.spec))
-        return committed.addCallbacks(
+
+        def commit() -> None:
+            self.output.commit(parts, manifest, bad, suffix)
+            forget_unused(self.spec)
+
+        return self._in_thread(commit).addCallbacks(
             lambda _: self._feed(ev.JobCommitted(self.job)),
             lambda failure: self._feed(ev.CommitFailed(self.job, _error(failure))),
         )

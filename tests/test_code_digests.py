@@ -6,6 +6,7 @@ import ast
 import functools
 import inspect
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -258,6 +259,52 @@ def test_an_edit_of_a_module_changes_the_sides_that_can_reach_it(
     assert changed(of_job(), digests(JOB, edited)) == sides
 
 
+def test_modules_in_a_directory_without_a_file_of_its_own_are_known_by_their_functions() -> None:
+    source = "import ns.deep.tools\ndef mapper(k, v): yield ns.deep.tools.f(k), 1\n"
+    source += "def reducer(k, vs): yield ns.deep.tools.g(k), 1\n"
+    tools = "def f(k): return 1\ndef g(k): return 2\n"
+    for old, sides in (("return 1", "map"), ("return 2", "reduce")):
+        before = digests(source, {"ns/deep/tools.py": tools})
+        after = digests(source, {"ns/deep/tools.py": tools.replace(old, "return 3")})
+        assert changed(before, after) == sides
+
+
+@pytest.mark.parametrize(
+    "top",
+    [
+        "class R:\n    def go(self): decimal.getcontext().prec = 50\nr = R()\nr.go()",
+        "def go(): decimal.getcontext().prec = 50\ngo()",
+        "def go(f): decimal.getcontext().prec = 50; return f\n@go\ndef g(): pass",
+        "def go(*a): decimal.getcontext().prec = 50\nfunctools.partial(go, 1)()",
+        "class R:\n    decimal.getcontext().prec = 50",
+        "class R:\n  def __init_subclass__(c): decimal.getcontext().prec = 50\nclass S(R): pass",
+        "class M(type):\n  def __init__(*a): decimal.getcontext().prec = 50\n"
+        "class S(metaclass=M): pass",
+        "for n in (1, 2):\n    decimal.getcontext().prec = 50",
+        "if True:\n    decimal.getcontext().prec = 50",
+        "try:\n    decimal.getcontext().prec = 50\nfinally:\n    pass",
+        "with decimal.localcontext():\n    decimal.DefaultContext.prec = 50",
+        "x = [decimal.setcontext(decimal.Context(prec=50)) for n in (1, 2)]",
+        "def f(x=decimal.setcontext(decimal.Context(prec=50))): pass",
+        "def f(x: decimal.setcontext(decimal.Context(prec=50))): pass",
+        "x: int = decimal.setcontext(decimal.Context(prec=50))",
+        "lib.go()",
+        "import lib.more",
+    ],
+)
+def test_whatever_the_top_level_does_to_others_counts_on_both_sides(top: str) -> None:
+    head = "import decimal, functools\nimport lib\n"
+    tail = "\ndef mapper(k, v): yield k, 1\ndef reducer(k, vs): yield k, 1\n"
+    modules = {
+        "lib/__init__.py": "import decimal\ndef go(): decimal.getcontext().prec = 50\n",
+        "lib/more.py": "import decimal\ndecimal.getcontext().prec = 50\n",
+    }
+    edited = {path: text.replace("50", "60") for path, text in modules.items()}
+    before = digests(head + top + tail, modules)
+    after = digests(head + top.replace("50", "60") + tail, edited)
+    assert changed(before, after) == "map reduce"
+
+
 #: a mapper that comes to `hidden` by a way that no name shows, or that is hard to see
 BY_THE_WAY = [
     "yield eval('hidden')(key), 1",
@@ -322,6 +369,95 @@ def test_a_value_that_cannot_be_taken_apart_makes_all_of_the_source_count() -> N
     source = "import threading\nlock = threading.Lock()\nother = 1\n"
     source += "def mapper(k, v):\n  with lock: yield k, 1\ndef reducer(k, vs): yield k, 1\n"
     assert changed(digests(source), digests(source.replace("= 1", "= 2"))) == "map"
+
+
+#: what a mapper uses, an edit of it
+VALUES = [
+    ("Point = collections.namedtuple('Point', 'x y')", "'x y'", "'x z'"),
+    ("class Point(typing.NamedTuple):\n    x: int = 1", "= 1", "= 2"),
+    ("class Color(enum.Enum):\n    RED = 1", "= 1", "= 2"),
+    ("Color = enum.Enum('Color', 'RED')", "'RED'", "'BLUE'"),
+    ("Color = enum.IntFlag('Color', ['RED'])", "'RED'", "'BLUE'"),
+    ("@dataclass(frozen=True, slots=True)\nclass P:\n    x: int = 1", "= 1", "= 2"),
+    ("@dataclass\nclass P:\n    x: list = field(default_factory=list)", "=list", "=set"),
+    ("P = dataclasses.make_dataclass('P', [('x', int, 1)])", "int, 1", "int, 2"),
+    ("class A(abc.ABC):\n    @abc.abstractmethod\n    def f(self): return 1", "n 1", "n 2"),
+    ("class A(typing.Generic[T]):\n    def f(self): return 1", "n 1", "n 2"),
+    ("class A(dict):\n    def f(self): return 1\na = A(b=1)", "b=1", "b=2"),
+    ("class A(list):\n    pass\na = A([1])", "[1]", "[2]"),
+    ("class A(set):\n    pass\na = A([1])", "[1]", "[2]"),
+    ("class A(str):\n    pass\na = A('b')", "'b'", "'c'"),
+    (
+        "class A:\n    __slots__ = 'x', '__y'\n    def __init__(self): self.__y = 1\na = A()",
+        "= 1",
+        "= 2",
+    ),
+    ("class A:\n    @functools.cached_property\n    def f(self): return 1", "n 1", "n 2"),
+    ("class A:\n    @classmethod\n    def f(cls): return 1", "n 1", "n 2"),
+    ("class A:\n    @property\n    def f(cls): return 1", "n 1", "n 2"),
+    ("class A:\n    f = functools.partialmethod(print, 1)", "print, 1", "print, 2"),
+    ("class A:\n    class B:\n        c = 1", "c = 1", "c = 2"),
+    ("class M(type):\n    x = 1\nclass A(metaclass=M): pass", "x = 1", "x = 2"),
+    ("@contextlib.contextmanager\ndef opened(): yield 1", "d 1", "d 2"),
+    ("a = decimal.Decimal('1')", "'1'", "'2'"),
+    ("a = fractions.Fraction(1, 3)", "1, 3", "2, 3"),
+    ("a = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)", "2020", "2021"),
+    ("a = datetime.timedelta(1)", "(1)", "(2)"),
+    ("a = uuid.UUID(int=1)", "int=1", "int=2"),
+    ("a = collections.defaultdict(lambda: 1)", "a: 1", "a: 2"),
+    ("a = collections.deque([1])", "[1]", "[2]"),
+    ("a = collections.OrderedDict(b=1)", "b=1", "b=2"),
+    ("a = types.MappingProxyType({1: 1})", "1: 1", "1: 2"),
+    ("a = operator.itemgetter(1)", "(1)", "(2)"),
+    ("a = operator.attrgetter('a')", "'a'", "'b'"),
+    ("a = array.array('i', [1])", "[1]", "[2]"),
+    ("a = logging.getLogger('a')", "'a'", "'b'"),
+    ("a = random.Random(1)", "(1)", "(2)"),
+    ("a = pathlib.PurePath('a')", "'a'", "'b'"),
+    ("a = string.Template('a')", "'a'", "'b'"),
+    ("a = itertools.count(1)", "(1)", "(2)"),
+    ("a = [float('nan'), -0.0]", "-0.0", "0.0"),
+    ("a = {(1, 'a'), (2, 'b'), frozenset('ab')}", "2, 'b'", "2, 'c'"),
+    ("a = 'ab'.join", "'ab'", "'ac'"),
+    ("a = [1]\na.append(a)", "[1]", "[2]"),
+    ("a = str | int", "int", "bytes"),
+    ("a = list[int]", "int", "bytes"),
+    ("a = b'x'", "b'x'", "'x'"),
+    ("a = (1, [2, {3: {4}}])", "{4}", "{5}"),
+    ("a = slice(1, 2)", "1, 2", "1, 3"),
+    ("def a(*, b=(1, 2)): pass", "1, 2", "1, 3"),
+    ("def a():\n    return [x for x in range(9) if x != 1]", "!= 1", "!= 2"),
+    ("def a():\n    try: pass\n    except ValueError: pass", "ValueError", "TypeError"),
+    ("async def a(): return 1", "n 1", "n 2"),
+    ("class A:\n    pass\na = A()\na.b = 1", "b = 1", "b = 2"),
+    ("a = np.array([1, 2])", "1, 2", "1, 3"),
+    ("a = np.add", "np.add", "np.subtract"),
+]
+VALUE_JOB = """\
+import abc, array, collections, contextlib, dataclasses, datetime, decimal, enum, fractions
+import functools, itertools, logging, operator, pathlib, random, string, struct, types, typing, uuid
+from dataclasses import dataclass, field
+{numpy}
+T = typing.TypeVar("T")
+{value}
+def mapper(key, value): yield {name}, 1
+def reducer(key, values): yield key, 0
+"""
+
+
+@pytest.mark.parametrize(("value", "old", "new"), VALUES)
+def test_values_of_any_kind_count_by_what_they_are(value: str, old: str, new: str) -> None:
+    if "np." in value:
+        pytest.importorskip("numpy")
+    assert value.count(old) == 1
+    name = re.findall(r"^(?:async def |def |class )?(\w+)", value, re.MULTILINE)[-1]
+    numpy = "import numpy as np" if "np." in value else ""
+    source = VALUE_JOB.format(value=value, name=name, numpy=numpy)
+    before = digests(source)
+    assert digests(source) == before
+    assert "map" in changed(before, digests(source.replace(value, value.replace(old, new))))
+    # It was taken apart: what else there is in the source does not count.
+    assert changed(before, digests(source.replace("key, 0", "key, 1"))) == "reduce"
 
 
 def test_pickled_values_make_all_of_the_source_count() -> None:

@@ -8,9 +8,9 @@ of all of the job's code.
 from __future__ import annotations
 
 import ast
+import io
 import re
 import sys
-import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +22,7 @@ from pytxmr.job.toplevel import effects_of
 from pytxmr.model import JobCode, JobFunctions
 from pytxmr.records import codec, kinds
 
+_NO_FILE = ""
 _MAP_SIDE = ("mapper", "combiner", "partitioner", "reader", "map_init", "map_final")
 _REDUCE_SIDE = ("reducer", "reduce_init", "reduce_final", "writer")
 
@@ -64,6 +65,8 @@ class CodeDigests:
         for role, function in roots.items():
             reach.put(role)
             reach.add(function)
+            if type(function).__module__ == "pytxmr.records.arrowformats":
+                reach.put(installed_version("pyarrow"))
         for kind, carried in kinds.declared():
             reach.add((kind, carried.plain, carried.restore))
         for name, path in self._modules.items():
@@ -72,14 +75,15 @@ class CodeDigests:
 
     def _note_effects(self, reach: Reach, name: str, path: str | None) -> None:
         module = sys.modules.get(name)
-        if module is None:
-            return  # it was not imported, so it has done nothing
+        if module is None or path == _NO_FILE:
+            return  # it was not imported, or there is nothing in it, so it has done nothing
         source = self._code.source if path is None else self._code.modules[path][1]
         effects = effects_of(source, vars(module))
         reach.put("module", name, *effects.done)
         for used in dict.fromkeys(effects.names):
             found = vars(module).get(used)
-            if isinstance(found, types.FunctionType | type | types.MethodType):
+            # What was read of a file is in the values that it was given to.
+            if not isinstance(found, io.IOBase):
                 reach.put(used)
                 reach.add(found)
         for top in sorted(set(effects.imported)):
@@ -101,12 +105,16 @@ class CodeDigests:
 
 
 def own_modules(code: JobCode) -> dict[str, str | None]:
-    """The names of a job's modules when they are imported, and the path by which each is shipped;
-    None for that of the job itself."""
+    """The names of a job's modules when they are imported, and the path by which each is shipped:
+    None for that of the job itself, `_NO_FILE` for a package without ``__init__.py``."""
     stem = re.split(r"[/\\]", code.filename)[-1].removesuffix(".py")
     names: dict[str, str | None] = {f"{MODULE_PREFIX}{stem}": None}
     for path in sorted(code.modules):
-        names[path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")] = path
+        name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        names[name] = path
+        while "." in name:
+            name = name.rpartition(".")[0]
+            names.setdefault(name, _NO_FILE)
     return names
 
 

@@ -89,6 +89,8 @@ _CONTENT: dict[type, Callable[[Any], Any]] = {
     int: int.__pos__,
     float: float.__pos__,
 }
+#: The flag of types that were made while the program runs (Py_TPFLAGS_HEAPTYPE).
+_IS_MADE = 1 << 9
 _SPECIAL = re.compile(r"__\w+__")
 
 
@@ -353,7 +355,7 @@ class Reach:
 
     def _class(self, cls: type) -> None:
         self.put("class", cls.__qualname__)
-        if not self._is_own(str(cls.__module__)):
+        if not self._is_own(str(cls.__module__)) and _is_where_it_says(cls):
             return self._elsewhere(str(cls.__module__))
         self.add(cls.__bases__)
         if type(cls) is not type:
@@ -379,9 +381,11 @@ class Reach:
     def _of_instance(self, function: Any) -> None:
         """Note a method, and what of the instance it names, and that in turn."""
         cls = type(self._instance)
-        if any(self._outside(base) for base in cls.__mro__):
-            # Its methods may call what they do not have.
-            return self._all((function, cls, vars(self._instance)))
+        has_slots = any("__slots__" in vars(base) for base in cls.__mro__)
+        if has_slots or any(self._outside(base) for base in cls.__mro__):
+            # The methods of others may call any of the job's by its name.
+            self.add(function)
+            return self._once(self._instance, self._own_instance)
         left = [function, *self._attributes(_special(cls))]
         while left:
             value = left.pop(0)
@@ -529,6 +533,17 @@ def _special(cls: type) -> list[str]:
         for name in vars(base)
         if _SPECIAL.fullmatch(name) and name not in _ASIDE and name != "__doc__"
     ]
+
+
+def _is_where_it_says(cls: type) -> bool:
+    """Is it the class that its module has by its name, and not one that was made as the job wants
+    it, as by `dataclasses.make_dataclass`?"""
+    if not cls.__flags__ & _IS_MADE:
+        return True
+    found: Any = sys.modules.get(str(cls.__module__))
+    for name in cls.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is cls
 
 
 def _globals_of(module: str) -> Any:

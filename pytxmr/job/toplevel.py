@@ -78,8 +78,9 @@ class _Look:
             case ast.ClassDef():
                 self._decorators(node.decorator_list)
                 self._expressions([*node.bases, *(word.value for word in node.keywords)])
-                if any(word.arg == "metaclass" for word in node.keywords):
-                    self._note(ast.Tuple([word.value for word in node.keywords], ast.Load()))
+                if node.keywords or any(map(self._heeds_descent, node.bases)):
+                    said = [*node.bases, *(word.value for word in node.keywords)]
+                    self._note(ast.Tuple(said, ast.Load()))
                 self.statements(node.body)
             case ast.Assign():
                 self._targets(node, node.targets)
@@ -127,6 +128,14 @@ class _Look:
             if not self._is_harmless(called):
                 self._note(decorator)
         self._expressions(decorators)
+
+    def _heeds_descent(self, base: ast.expr) -> bool:
+        """Does a class do something when a descendant is made?"""
+        found = self._known.get(base.id) if isinstance(base, ast.Name) else None
+        if not isinstance(found, type):
+            return False
+        heeding = ("__init_subclass__" in vars(cls) for cls in found.__mro__ if cls is not object)
+        return type(found) is not type or any(heeding)
 
     def _expressions(self, expressions: Iterable[ast.expr]) -> None:
         for expression in expressions:

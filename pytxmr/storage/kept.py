@@ -73,9 +73,12 @@ class KeptResults:
                 if _digest(path) != digest:
                     raise ValueError("a file does not match its digest")
             os.utime(os.path.join(entry, _ANSWER))
-        except (OSError, ValueError, TypeError, msgpack.UnpackException):
+        except (FileNotFoundError, ValueError, TypeError, msgpack.UnpackException):
             _unlink(paths)
             shutil.rmtree(entry, ignore_errors=True)
+            return None
+        except OSError:  # it may be whole, and not to be had at present
+            _unlink(paths)
             return None
         return answer
 
