@@ -110,8 +110,8 @@ class ClientAvatar(pb.Avatar):
         self._book = book
 
     @answering
-    def perspective_submit(self, spec: Any, owner: Any) -> Any:
-        return self._book.submit(spec, owner)
+    def perspective_submit(self, spec: Any, owner: Any, later: Any = ()) -> Any:
+        return self._book.submit(spec, owner, later)
 
     @answering
     def perspective_status(self, job: Any) -> dict[str, Any]:
@@ -156,4 +156,4 @@ class ClientAvatar(pb.Avatar):
 
 def _brief(status: dict[str, Any]) -> dict[str, Any]:
     """A status without what only a look at the one job needs."""
-    return {k: v for k, v in status.items() if k not in ("counters", "error", "doing")}
+    return {k: v for k, v in status.items() if k not in ("counters", "error", "doing", "current")}

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.task import deferLater
-from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.spread import pb
 
@@ -34,6 +33,7 @@ from pytxmr.records.formats import Reader, Writer
 from pytxmr.records.partition import RangePartitioner
 from pytxmr.records.remote import is_remote
 from pytxmr.storage.inputs import absolute_names
+from pytxmr.submission import differences
 
 if TYPE_CHECKING:
     from pytxmr.result import Result
@@ -91,10 +91,12 @@ class JobOptions:
     files: tuple[str, ...] = ()
     archives: tuple[str, ...] = ()
     compress: str = "none"
-    #: Which of its steps are to run, and where the results of the steps are (see `steps`).
+    #: Which of its steps are to run, where the results of the steps are (see `steps`), and whether
+    #: they stay.
     from_: str = ""
     only: str = ""
     steps: str = ""
+    keep_steps: bool = False
     #: Whether results are kept, and those kept before are taken; where, if not beside the output.
     reuse: bool = False
     reuse_dir: str | None = None
@@ -109,7 +111,7 @@ def make_spec(options: JobOptions) -> JobSpec:
     """
     spec, *others = make_specs(options)
     if others:
-        raise BadJob(f"{options.job} has {spec.steps} steps: `pytxmr run` does them in turn")
+        raise BadJob(f"{options.job} has {spec.steps} steps: make_specs() gives those")
     return spec
 
 
@@ -186,15 +188,13 @@ def make_specs(options: JobOptions) -> list[JobSpec]:
             if getattr(options, option):
                 raise BadJob(f"--{option.rstrip('_')}: {options.job} has one step")
         if reducers != 0 and isinstance(functions.partitioner, RangePartitioner):
-            from pytxmr.sampling import with_sample
+            from pytxmr.sampling import sample_of
 
-            spec = with_sample(spec, functions)
+            spec = replace(spec, key_sample=sample_of(functions, spec.sourced_inputs))
         return [spec]
-    from pytxmr.steps import ready, step_specs
+    from pytxmr.steps import step_specs
 
-    specs = step_specs(stages, spec, names, options, module)
-    # Of several steps, each is made ready when those before it have ended.
-    return [ready(specs[0])] if len(stages) == 1 else specs
+    return step_specs(stages, spec, names, options, module)
 
 
 class Loaded(NamedTuple):
@@ -323,22 +323,43 @@ def new_owner() -> str:
     return secrets.token_hex(16)
 
 
-def submit(jobtracker: Peer, spec: JobSpec, owner: str | None = None) -> Deferred[str]:
+#: A job, or its steps in their order.
+Steps = JobSpec | Sequence[JobSpec]
+
+
+def submit(jobtracker: Peer, job: Steps, owner: str | None = None) -> Deferred[str]:
     """Queue the job; fires with its id, fails with `BadInput` for what only the cluster can see.
+    Of several steps each has an id; that of the last stands for the whole.
 
     May be repeated with the same ``owner``: it is one job.
     """
-    return jobtracker.call("submit", spec.to_plain(), owner or new_owner(), seconds=SUBMIT_SECONDS)
+    words = _submitted(job, owner or new_owner())
+    return jobtracker.call("submit", *words, seconds=SUBMIT_SECONDS)
 
 
-async def when_ready(spec: JobSpec) -> JobSpec:
-    """The job as it can be submitted, now that the steps before it have ended (`steps.ready`)."""
-    if spec.key_sample is None:
-        return spec
-    from pytxmr.steps import ready
+def _submitted(job: Steps, owner: str) -> list[Any]:
+    first, *later = job if isinstance(job, Sequence) else [job]
+    plain = first.to_plain()
+    return [plain, owner, differences(plain, later)] if later else [plain, owner]
 
-    # In a thread, as the user's code has a part in it.
-    return await deferToThread(ready, spec)
+
+async def as_a_whole(ask: Callable[..., Any], status: dict[str, Any]) -> dict[str, Any]:
+    """What stands for the whole job, of which this is the last status, or the last step's: all
+    steps together, or the one that has not succeeded. ``ask`` gives None if it is to be repeated.
+    """
+    chain = status.get("chain") or [status["job"]]
+    if status["job"] != chain[-1] or len(chain) == 1:
+        return status
+    steps = []
+    for job in chain:
+        while (found := await ask("status", job)) is None:
+            pass
+        if found["outcome"] not in ("", "succeeded"):
+            return dict(found)
+        steps.append(found)
+    from pytxmr.steps import of_steps
+
+    return of_steps(steps)
 
 
 class Patient:
@@ -363,13 +384,13 @@ class Patient:
         self._meanwhile = meanwhile
         self._gone_since: float | None = None
 
-    async def submit(self, spec: JobSpec) -> str:
+    async def submit(self, job: Steps) -> str:
         """Queue the job, once, also if the jobtracker is gone before it has answered."""
-        owner = new_owner()
+        words = _submitted(job, new_owner())
         while True:
-            job = await self.ask("submit", spec.to_plain(), owner, seconds=SUBMIT_SECONDS)
-            if job is not None:
-                return str(job)
+            queued = await self.ask("submit", *words, seconds=SUBMIT_SECONDS)
+            if queued is not None:
+                return str(queued)
 
     async def ask(self, verb: str, *args: Any, seconds: float = CALL_SECONDS) -> Any:
         """The answer to a call that may be repeated; None, after a moment, if the jobtracker is
@@ -426,9 +447,10 @@ class Client:
 
         return Deferred.fromCoroutine(connected())
 
-    def submit(self, spec: JobSpec) -> Deferred[str]:
-        """Queue the job; fires with its id, fails with `BadInput`."""
-        return Deferred.fromCoroutine(self._submitted(spec))
+    def submit(self, job: Steps) -> Deferred[str]:
+        """Queue the job; fires with its id, fails with `BadInput`. Of several steps, as
+        `make_specs` gives them, each has an id; that of the last stands for the whole."""
+        return Deferred.fromCoroutine(self._patient.submit(job))
 
     def status(self, job: str) -> Deferred[dict[str, Any]]:
         """Fires with how far the job is, fails with `NotFound`. It is a dict: ``phase``,
@@ -446,16 +468,13 @@ class Client:
         has not. ``progress`` is called with its status, now and then and at its end."""
         return Deferred.fromCoroutine(self._result(job, progress))
 
-    def run(self, spec: JobSpec, progress: Progress = _untold) -> Deferred[Result]:
+    def run(self, job: Steps, progress: Progress = _untold) -> Deferred[Result]:
         """`submit`, and then `result`."""
 
         async def submitted() -> Result:
-            return await self._result(await self._submitted(spec), progress)
+            return await self._result(await self._patient.submit(job), progress)
 
         return Deferred.fromCoroutine(submitted())
-
-    async def _submitted(self, spec: JobSpec) -> str:
-        return await self._patient.submit(await when_ready(spec))
 
     def disconnect(self) -> None:
         """Drop the connection. Jobs go on."""
@@ -466,7 +485,9 @@ class Client:
 
         while True:
             status = await self._ask("wait", job, _WAIT_SECONDS)
-            progress(status)
+            if status["outcome"]:
+                status = await as_a_whole(self._patient.ask, status)
+            progress(status.get("current") or status)
             if status["outcome"]:
                 return Result.of(status)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pytxmr.errors import NotFound, PeerBroke, PytxmrError, Stale
+from pytxmr.followers import Followers
 from pytxmr.joblife import JobLife
 from pytxmr.loggedplan import LoggedPlan, once
 from pytxmr.model import JobSpec, TaskId, checked_job_id
@@ -26,7 +28,7 @@ from pytxmr.plan.jobstate import JobState, Outcome, Phase
 from pytxmr.roster import Roster
 from pytxmr.state import Logs, State
 from pytxmr.storage.output import OutputDirectory
-from pytxmr.submission import Submission, plan_job
+from pytxmr.submission import Chain, Submission, Turn, plan_job, with_differences
 
 #: Ended jobs that are still listed; older ones are forgotten.
 MOST_ENDED_JOBS = 200
@@ -34,6 +36,8 @@ MOST_ENDED_JOBS = 200
 MOST_WAIT_SECONDS = 20.0
 #: What jobs are given to end, when the jobtracker stops for good.
 END_SECONDS = 5.0
+#: Jobs that may follow one.
+MOST_STEPS = 1000
 #: Logs of attempts that one answer has.
 MOST_LOGS = 20
 
@@ -57,6 +61,11 @@ class JobBook:
         #: The job of each owner that is known; and those whose submission is under way.
         self._jobs_of: dict[str, str] = {}
         self._submitting: dict[str, Deferred[None]] = {}
+        self._followers = Followers(
+            reactor, state, self.lives, self._plan_turn, self._answer_waiting
+        )
+        #: The numbers of the jobs of which there was a record when this life began.
+        self._remembered: set[int] = set()
 
     # ---- jobs of earlier lives
 
@@ -68,9 +77,13 @@ class JobBook:
 
     async def restore(self, logs: Logs) -> None:
         """Take up the jobs that are remembered; their logs are taken out of ``logs``."""
-        for record in self._state.remembered():
+        records = self._state.remembered()
+        self._remembered = {record["number"] for record in records}
+        for record in records:
             if "status" in record:
                 await self._restore_ended(record)
+            elif "turn" in record:
+                self._restore_turn(Turn.from_plain(record))
             else:
                 submission = Submission.from_plain(record)
                 await self._restore_job(submission, logs.pop(submission.job, []))
@@ -86,19 +99,27 @@ class JobBook:
     async def _restore_job(
         self, submission: Submission, log: list[tuple[ev.Event | JobState, float]]
     ) -> None:
-        if not log:  # its submission was cut off, and nobody was told of it
+        if not log:
             output = OutputDirectory(submission.spec.output, submission.owner)
             await self._in_thread(output.discard)
-            self._state.forget(submission.number)
+            if submission.number in submission.chain.numbers[1:]:
+                self._restore_turn(submission.turn)
+            else:  # its submission was cut off, and nobody was told of it
+                self._state.forget(submission.number)
             return
         life = self.begin(submission)
         self._plan.restore_job(life.job, log)
         life.notice_phase()
         _log.info("{job} goes on: {phase}", job=life.job, phase=life.state.phase.value)
 
+    def _restore_turn(self, turn: Turn) -> None:
+        self._jobs_of[turn.owner] = turn.job
+        self._followers.restore(turn)
+
     def start(self) -> None:
         """Take submissions; do again what the jobtracker itself was about to do."""
         self._running = True
+        self._followers.start(self._history)
         for life in self.lives.values():
             for order in life.state.own_orders():
                 life.carry_out(order)
@@ -107,6 +128,7 @@ class JobBook:
         """Take no more submissions. If the state is kept, jobs that run go on in the next life;
         else they end first, cleanly."""
         self._running = False
+        self._followers.stop()
         if not self._state.durable:
             await self._end_jobs()
         for job in list(self._waiting):
@@ -122,28 +144,53 @@ class JobBook:
 
     # ---- jobs begin
 
-    async def submit(self, plain: dict[str, Any], owner: Any) -> str:
+    async def submit(self, plain: dict[str, Any], owner: Any, later: Any = ()) -> str:
         """Plan the input, reserve the output, queue the job. Raises `BadInput`, `PeerBroke`.
 
         ``owner`` is 32 hexadecimal digits, which the client has drawn: repeated with the same, the
-        answer is the same job.
+        answer is the same job. ``later``: in what those differ from it that are to follow it, one
+        behind the other. The answer is the last of them.
         """
         if not isinstance(owner, str) or not _OWNER.fullmatch(owner):
             raise PeerBroke("a job's owner is not 32 hexadecimal digits")
-        spec = JobSpec.from_plain(plain)
+        if not isinstance(later, list | tuple) or len(later) > MOST_STEPS:
+            raise PeerBroke("the jobs that follow are no list of some")
+        specs = [JobSpec.from_plain(plain), *with_differences(plain, list(later))]
         while owner in self._submitting:
             await once(self._submitting[owner])
         if owner not in self._jobs_of:
             done: Deferred[None] = Deferred()
             self._submitting[owner] = done
             try:
-                await self._submit(spec, owner)
+                await self._submit(specs, owner)
             finally:
                 del self._submitting[owner]
                 done.callback(None)
-        return self._jobs_of[owner]
+        job = self._jobs_of[owner]
+        return str((self.status(job).get("chain") or [job])[-1])
 
-    async def _submit(self, spec: JobSpec, owner: str) -> None:
+    async def _submit(self, specs: list[JobSpec], owner: str) -> None:
+        first, *later = specs
+
+        def numbered() -> Turn:
+            numbers = tuple(self._state.next_number("job") for _ in specs)
+            chain = Chain(numbers, tuple(later)) if later else Chain()
+            return Turn(numbers[0], first, owner, time.time(), chain)
+
+        await self._queue(first, owner, numbered)
+        self._forget_old_jobs()
+        await self._plan.when_logged()
+
+    async def _plan_turn(self, turn: Turn) -> None:
+        def still() -> Turn:
+            if not self._followers.is_turn(turn.job):
+                raise Stale(f"{turn.job} was killed")
+            return turn
+
+        await self._queue(turn.spec, turn.owner, still)
+
+    async def _queue(self, spec: JobSpec, owner: str, numbered: Callable[[], Turn]) -> None:
+        """Plan a job, and tell the plan of it. ``numbered`` gives it its number, or raises."""
         output = OutputDirectory(spec.output, owner)
         workers = sum(tracker.workers for tracker in self._plan.cluster.trackers.values())
         self._state.reserve(owner, spec.output)
@@ -156,11 +203,18 @@ class JobBook:
         try:
             if not self._running:
                 raise Stale("the jobtracker is stopping")
-            number = self._state.next_number("job")
+            turn = numbered()
             submission = Submission(
-                number, spec, splits, owner, secrets.token_bytes(32), time.time(), uncut
+                turn.number,
+                spec,
+                splits,
+                owner,
+                secrets.token_bytes(32),
+                turn.submitted_at,
+                uncut,
+                turn.chain,
             )
-            self._state.remember(number, submission.to_plain(), owner=owner)
+            self._state.remember(turn.number, submission.to_plain(), owner=owner)
         except PytxmrError:
             await self._in_thread(output.discard)
             if self._running:
@@ -170,8 +224,6 @@ class JobBook:
         life = self.begin(submission)
         _log.info("{job} is {name}, {maps} maps", job=life.job, name=spec.name, maps=len(splits))
         self._plan.feed(submission.event())
-        self._forget_old_jobs()
-        await self._plan.when_logged()
 
     def begin(self, submission: Submission) -> JobLife:
         """The life of a job that the plan is to be told of next."""
@@ -181,20 +233,26 @@ class JobBook:
         )
         self.lives[life.job] = life
         self._jobs_of[submission.owner] = life.job
-        ended = once(life.ended).addCallback(lambda _: self._ended(life))
+        self._followers.begun(submission)
+        ended = once(life.ended)
+        ended.addCallback(lambda _: Deferred.fromCoroutine(self._ended(life)))
         ended.addErrback(lambda failure: _log.failure("{job} has ended", failure, job=life.job))
         ended.addCallback(lambda _: self._answer_waiting(life.job))
         return life
 
     # ---- jobs end
 
-    def _ended(self, life: JobLife) -> None:
+    async def _ended(self, life: JobLife) -> None:
         self._plan.end_log(life.job)
+        await self._followers.job_ended(
+            life, lambda job: int(job.removeprefix("Job")) in self._remembered
+        )
         try:
             self._remember_end(life.job, life.owner)
         except PytxmrError as error:
             # Its log says the same, and stays until the next life has read it.
             _log.warn("the end of {job} is not recorded: {error}", job=life.job, error=error)
+        self._followers.go_on()
 
     def _remember_end(self, job: str, owner: str) -> None:
         """Put a summary of an ended job in the place of its log."""
@@ -233,10 +291,14 @@ class JobBook:
     def jobs(self, every: bool) -> list[dict[str, Any]]:
         """The statuses of this life's jobs; of ``every`` one, also those of earlier lives."""
         statuses = list(self._history.values()) if every else []
-        return statuses + [life.status() for life in self.lives.values()]
+        statuses += [life.status() for life in self.lives.values()]
+        # Those that follow others have their numbers before their turn comes.
+        return sorted(statuses + self._followers.statuses(), key=_number)
 
     def status(self, job: Any) -> dict[str, Any]:
-        past = self._history.get(checked_job_id(job))
+        past = self._history.get(checked_job_id(job)) or self._followers.given_up.get(job)
+        if past is None and self._followers.is_ahead(job):
+            return self._followers.status(job)
         return past or self._life(job).status()
 
     def _life(self, job: Any) -> JobLife:
@@ -247,10 +309,7 @@ class JobBook:
 
     async def wait(self, job: Any, seconds: float) -> dict[str, Any]:
         """The job's status, as soon as it has ended or ``seconds`` have passed."""
-        if checked_job_id(job) in self._history:
-            return self._history[job]
-        life = self._life(job)
-        if not life.ended.called:
+        if not self._is_over(job):
             # Not by `once`: what that leaves at the job's own adds up, with one who asks for days.
             ended: Deferred[None] = Deferred()
             ended.addTimeout(
@@ -259,11 +318,17 @@ class JobBook:
                 onTimeoutCancel=lambda *_: None,
             )
             # In the order in which they asked: not a set, whose order is another in each process.
-            waiting = self._waiting.setdefault(life.job, {})
+            waiting = self._waiting.setdefault(job, {})
             waiting[ended] = None
             await ended
             waiting.pop(ended, None)
-        return life.status()
+        return self.status(job)
+
+    def _is_over(self, job: Any) -> bool:
+        """Raises `NotFound`."""
+        if checked_job_id(job) in self._history or job in self._followers.given_up:
+            return True
+        return not self._followers.is_ahead(job) and self._life(job).ended.called
 
     def _answer_waiting(self, job: str) -> None:
         for waiting in list(self._waiting.pop(job, ())):
@@ -273,9 +338,12 @@ class JobBook:
     # ---- what is left of them
 
     async def kill(self, job: Any, reason: str) -> dict[str, Any]:
-        """End the job; answers when nothing of it is left."""
-        if checked_job_id(job) in self.lives:
-            self._plan.feed(ev.KillJob(job, reason))
+        """End the job, with all that were submitted with it; answers when nothing of it is left."""
+        chain = self.status(job).get("chain") or [job]
+        for one in chain:
+            if one in self.lives:
+                self._plan.feed(ev.KillJob(one, reason))
+        await self._followers.kill(chain, reason)
         return await self.wait(job, MOST_WAIT_SECONDS)
 
     async def destroy(self, job: Any) -> None:
@@ -311,9 +379,10 @@ class JobBook:
         if job in self.lives:
             self.lives[job].state.keep = False
         else:
-            self._history[job]["kept"] = False
-        owner = next(owner for owner, its in self._jobs_of.items() if its == job)
-        self._remember_end(job, owner)
+            self.status(job)["kept"] = False
+        owner = next((owner for owner, its in self._jobs_of.items() if its == job), None)
+        if owner is not None:  # of a job that never began nothing is kept
+            self._remember_end(job, owner)
 
     async def logs(self, job: Any, task: Any, failed_only: bool) -> list[dict[str, str]]:
         """The logs of a job's attempts, at most `MOST_LOGS` of them, oldest attempt first."""
@@ -370,6 +439,10 @@ def _settle(status: dict[str, Any], owner: str) -> None:
         status["error"] = {"message": message}
     outcome = Outcome.SUCCEEDED if whole else Outcome.FAILED
     status |= {"phase": Phase.ENDED.value, "outcome": outcome.value, "running": 0}
+
+
+def _number(status: dict[str, Any]) -> int:
+    return int(status["job"].removeprefix("Job"))
 
 
 def _of(tracker: str, name: str) -> bool:

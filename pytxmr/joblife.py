@@ -21,11 +21,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pytxmr.errors import InternalError, PytxmrError, TrackerLost, Unreachable
-from pytxmr.model import MapOutput, TaskId
+from pytxmr.model import JobSpec, MapOutput, TaskId
 from pytxmr.plan import events as ev
 from pytxmr.plan.jobstate import JobState, Phase
 from pytxmr.records.compressed import SUFFIX_OF
 from pytxmr.storage.output import OutputDirectory, Part
+from pytxmr.storage.stepresults import remove_results
 from pytxmr.submission import Submission, forget_unused, manifest_of
 
 _log = Logger()
@@ -56,6 +57,7 @@ class JobLife:
         self.spec = submission.spec
         self.splits = submission.splits
         self.submitted_at = submission.submitted_at
+        self.chain = submission.chain.jobs
         self._uncut = submission.uncut
         self._states = states
         self.output = OutputDirectory(self.spec.output, submission.owner)
@@ -127,6 +129,7 @@ class JobLife:
             "code": self.spec.code.to_plain(),
             "params": self.spec.params,
             "key_sample": self.spec.key_sample,
+            "sampled": [] if self.spec.key_sample != b"" else self.spec.sourced_inputs,
             "memory_bytes": self.spec.memory_bytes,
             "task_timeout": self.spec.task_timeout,
             "codec": self.spec.codec,
@@ -250,8 +253,16 @@ class JobLife:
         destroyed: Deferred[Any] = DeferredList(calls)
         if self.state.error is not None:
             destroyed.addCallback(lambda _: self._in_thread(self.output.discard, self.job))
+        if self.spec.steps > 1 and (self.state.error or self.spec.step == self.spec.steps):
+            # Nobody reads any more what the steps have stored for each other.
+            destroyed.addCallback(lambda _: self._in_thread(remove_results, self.spec))
+            destroyed.addCallback(self._results_left)
         destroyed.addBoth(lambda _: self._feed(ev.JobDestroyed(self.job)))
         return destroyed
+
+    def _results_left(self, left: list[str]) -> None:
+        if left:
+            _log.warn("{job} cannot remove {left}", job=self.job, left=left)
 
     def _left_behind(self, failure: Failure, tracker: str) -> None:
         # It destroys the job itself when it registers anew.
@@ -301,6 +312,7 @@ class JobLife:
             "kept": state.keeps,
             "counters": state.counters(),
             "error": None if error is None else {"message": error.message, **self._shown(error)},
+            **of_several(self.spec, self.chain),
         }
 
     def _shown(self, error: PytxmrError) -> dict[str, str]:
@@ -320,6 +332,12 @@ class JobLife:
     def _failed_ourselves(self, failure: Failure) -> None:
         _log.failure("a step of {job} failed in the jobtracker itself", failure, job=self.job)
         self._feed(ev.CommitFailed(self.job, InternalError(f"in the jobtracker: {failure.value}")))
+
+
+def of_several(spec: JobSpec, chain: list[str]) -> dict[str, Any]:
+    """What the status of a job that is a step of another says more: which of how many, and the ids
+    of the jobs that were submitted with it."""
+    return {"step": [spec.step, spec.steps], "chain": chain} if spec.steps > 1 else {}
 
 
 def _cut(items: list[_Item], named: Callable[[_Item], int]) -> Iterator[list[_Item]]:

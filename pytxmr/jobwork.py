@@ -91,6 +91,7 @@ class JobWork:
                 },
                 "params": take(setup, "params", dict),
                 "key_sample": take(setup, "key_sample", (bytes, type(None))),
+                "sampled": take(setup, "sampled", list),
                 "memory_bytes": limits.memory_bytes,
                 "data_bytes": limits.data_bytes,
                 "codec": take(setup, "codec", str),

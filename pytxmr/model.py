@@ -19,6 +19,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from itertools import repeat
 from typing import Any, Self
 
 from pytxmr.errors import NotFound, PeerBroke
@@ -253,7 +254,8 @@ class JobSpec:
     skip_bad_records: int = 0
     #: Whether the reader can only read files from their beginning to their end.
     whole_files: bool = False
-    #: Sorted keys of a sample of the input, packed, for a `RangePartitioner`.
+    #: Sorted keys of a sample of the input, packed, for a `RangePartitioner`; empty if workers are
+    #: to take it (see `sampling`).
     key_sample: bytes | None = None
     #: What travels with it for its functions to read.
     files: tuple[SideFile, ...] = ()
@@ -264,12 +266,19 @@ class JobSpec:
     steps: int = 1
     #: Outputs that earlier runs of the step, or of what is made of it, have left: they go first.
     replaces: tuple[str, ...] = ()
+    #: Outputs of the steps before the last, if they go when the last has ended, or one has failed.
+    leaves: tuple[str, ...] = ()
     #: For each of ``inputs``, which of the step's sources it belongs to; empty: all to the first.
     sources: tuple[int, ...] = ()
     #: Where results of attempts are kept, and looked for; None: nowhere.
     reuse: str | None = None
     #: Directories of which its functions read everything: what earlier steps have stored.
     sides: tuple[str, ...] = ()
+
+    @property
+    def sourced_inputs(self) -> list[tuple[str, int]]:
+        """The inputs, each with the number of the source that it belongs to."""
+        return list(zip(self.inputs, self.sources or repeat(0), strict=False))
 
     def without_cargo(self) -> Self:
         """The same for one who only tells of the job."""
@@ -285,6 +294,7 @@ class JobSpec:
             "sources": list(self.sources),
             "replaces": list(self.replaces),
             "sides": list(self.sides),
+            "leaves": list(self.leaves),
         }
 
     @classmethod
@@ -311,12 +321,13 @@ class JobSpec:
             step=take(plain, "step", (int, type(None))),
             steps=take(plain, "steps", int),
             replaces=tuple(take(plain, "replaces", list)),
+            leaves=tuple(take(plain, "leaves", list)),
             sources=tuple(take(plain, "sources", list)),
             reuse=take(plain, "reuse", (str, type(None))),
             sides=tuple(take(plain, "sides", list)),
         )
         if (
-            not all(isinstance(path, str) for path in (*spec.inputs, *spec.replaces))
+            not all(isinstance(path, str) for path in (*spec.inputs, *spec.replaces, *spec.leaves))
             or not spec.output.startswith("/")
             or (spec.reducers is not None and not 0 <= spec.reducers <= 100_000)
             or (spec.split_bytes is not None and spec.split_bytes < 1)

@@ -1,25 +1,22 @@
-"""A sample of the keys of a job, for a `RangePartitioner`: taken by whoever submits it.
+"""A sample of the keys of a job, for a `RangePartitioner`.
 
-The mapper runs over some places of what the job reads. For a step that reads what others have
-stored, that is when these have ended.
+The mapper runs over some places of what the job reads. Who submits the job does that, unless what
+it reads is yet to be made by other steps: then each worker does, before its first attempt. All find
+the same, since what a step has stored does not change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pytxmr.job import context, loading
-from pytxmr.model import FileRange, InputSplit, JobFunctions, JobSpec
-from pytxmr.net.limits import DEFAULT_MEMORY_BYTES
-from pytxmr.records import kinds
-from pytxmr.records.codec import pack_column, use_pickle
+from pytxmr.model import FileRange, InputSplit, JobFunctions
+from pytxmr.records.codec import pack_column
 from pytxmr.records.mapping import sample_keys
 from pytxmr.records.order import sort_key
 from pytxmr.records.pairfile import PairReader, SamplingReader
 from pytxmr.storage.inputs import InputFile, list_inputs
-from pytxmr.worker import bind_sides
 
 #: Places of the input, and how much of it from each.
 _PLACES = 64
@@ -34,31 +31,16 @@ _PAIRS = 128
 Read = tuple[JobFunctions, InputFile]
 
 
-def with_sample(spec: JobSpec, functions: JobFunctions) -> JobSpec:
-    """The job as it can be submitted, with the keys of a sample of what it reads now."""
+def sample_of(functions: JobFunctions, inputs: Iterable[tuple[str, int]]) -> bytes:
+    """Sorted keys from evenly spaced places of the inputs, packed. ``inputs``: each with the number
+    of the source that it belongs to. Raises `BadInput`."""
     sources = functions.sources or (functions,)
-    read = [
-        (sources[source], file)
-        for path, source in zip(spec.inputs, spec.sources or (0,) * len(spec.inputs), strict=True)
-        for file in list_inputs([path])
-    ]
-    return replace(spec, key_sample=_sample(read))
-
-
-def sampled_anew(spec: JobSpec) -> JobSpec:
-    """The same for a step of a job, when those before it have ended."""
-    with context.kept_aside():
-        try:
-            functions = loading.load(spec.code, spec.params, spec.step)
-            bind_sides(functions, spec.sides, spec.memory_bytes or DEFAULT_MEMORY_BYTES)
-            return with_sample(spec, functions)
-        finally:
-            kinds.declare(())
-            use_pickle(False)
+    return _sample(
+        [(sources[source], file) for path, source in inputs for file in list_inputs([path])]
+    )
 
 
 def _sample(read: Sequence[Read]) -> bytes:
-    """The sorted keys from evenly spaced places of the files, packed."""
     keys: list[Any] = []
     for functions, split, most in _places([one for one in read if one[1].size_bytes]):
         keys += sample_keys(functions, split, most)

@@ -12,11 +12,9 @@ results that were made of its own older one go before it begins: what is there a
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -26,11 +24,11 @@ from pytxmr.job.names import nearest
 from pytxmr.job.operations import Input
 from pytxmr.job.steps import Stage, ViewStage, named_views
 from pytxmr.model import JobSpec
-from pytxmr.records.codec import pack_column
 from pytxmr.records.formats import Reader
 from pytxmr.records.partition import RangePartitioner
 from pytxmr.storage.inputs import absolute_names, list_inputs
-from pytxmr.storage.output import BAD, OutputDirectory
+from pytxmr.storage.output import OutputDirectory
+from pytxmr.storage.stepresults import remove_results
 from pytxmr.submission import params_digest
 
 if TYPE_CHECKING:
@@ -76,14 +74,12 @@ def step_specs(
         last = stage is stages[-1]
         reducers = spec.reducers if stage.reducers is None else stage.reducers
         readers = [functions.reader for functions in stage.functions]
-        ranges = isinstance(stage.functions[0].partitioner, RangePartitioner)
         specs.append(
             replace(
                 spec,
                 name=_name(spec, stage.number, len(stages)),
                 inputs=tuple(paths),
                 sources=tuple(sources),
-                key_sample=_NONE_YET if ranges and reducers != 1 else None,
                 sides=tuple(os.path.join(place, str(side)) for side in stage.sides),
                 output=spec.output if last else os.path.join(place, str(stage.number)),
                 reducers=reducers,
@@ -99,20 +95,27 @@ def step_specs(
         # What only a later step reads would be missed when the steps before it have run.
         list_inputs(set(later.inputs).difference(one.output for one in specs))
     specs[0] = replace(specs[0], replaces=tuple(_outdated(stages, running, place)))
-    return specs
+    # Who runs some of the steps has kept the others, and goes on so.
+    keep = options.keep_steps or options.from_ or options.only
+    leaves = () if keep else tuple(one.output for one in specs if one.step != one.steps)
+    return [
+        _sampled(stage, replace(one, leaves=leaves))
+        for stage, one in zip(running, specs, strict=True)
+    ]
 
 
-#: The place of a sample that is to be taken of what earlier steps store.
-_NONE_YET = pack_column([])
-
-
-def ready(spec: JobSpec) -> JobSpec:
-    """A step's job as it can be submitted, when the steps before it have ended."""
-    if spec.key_sample != _NONE_YET or spec.step is None:
+def _sampled(stage: Stage, spec: JobSpec) -> JobSpec:
+    """A step's job with a sample of its keys, if they are cut into ranges: taken now, if all that
+    it is made of is there already."""
+    first = stage.functions[0]
+    if not isinstance(first.partitioner, RangePartitioner) or spec.reducers == 1:
         return spec
-    from pytxmr.sampling import sampled_anew
+    if stage.sides or any(isinstance(source.of, int) for source in stage.sources):
+        return replace(spec, key_sample=b"")
+    from pytxmr.sampling import sample_of
 
-    return sampled_anew(spec)
+    functions = replace(first, sources=stage.functions)
+    return replace(spec, key_sample=sample_of(functions, spec.sourced_inputs))
 
 
 def _name(spec: JobSpec, number: int, steps: int) -> str:
@@ -291,36 +294,16 @@ def of_steps(ended: list[dict[str, Any]]) -> dict[str, Any]:
     for status in ended:
         counters.update(status["counters"])
     whole = ended[-1] | {name: sum(one[name] for one in ended) for name in ("seconds", "failures")}
-    del whole["step"]
+    whole.pop("step", None)
     return whole | {"counters": dict(counters), "steps": ended}
 
 
 def remove_stored(specs: list[JobSpec]) -> None:
-    """Remove what the steps have left for each other, but for the bad records of steps that have
-    succeeded."""
-    directories = [spec.output for spec in specs if spec.step != spec.steps]
-    left = False
-    for directory in directories:
-        if not os.path.isdir(os.path.join(directory, BAD)):
-            shutil.rmtree(directory, ignore_errors=True)
-            left = left or os.path.lexists(directory)
-            continue
-        for name in set(os.listdir(directory)) - {BAD}:
-            try:
-                os.unlink(os.path.join(directory, name))
-            except OSError:
-                left = True
-    remove_place(specs)
+    """Remove what the steps have left for each other, unless it is to be kept."""
+    left = remove_results(specs[0])
     if left:
-        place = os.path.dirname(directories[0])
+        place = os.path.dirname(left[0])
         print(f"pytxmr: cannot remove {place}, the steps' results: remove it", file=sys.stderr)
-
-
-def remove_place(specs: list[JobSpec]) -> None:
-    """Remove the directory of the steps' results, if none is in it."""
-    for directory in {os.path.dirname(spec.output) for spec in specs if spec.step != spec.steps}:
-        with suppress(OSError):
-            os.rmdir(directory)
 
 
 def how_to_go_on(specs: list[JobSpec]) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from itertools import repeat
 from typing import Any, Self
 
+from pytxmr.errors import PeerBroke
 from pytxmr.model import InputSplit, JobSpec, job_id, take
 from pytxmr.plan.events import JobSubmitted
 from pytxmr.storage.inputs import (
@@ -24,6 +25,95 @@ from pytxmr.storage.output import OutputDirectory
 
 
 @dataclass(frozen=True, slots=True)
+class Chain:
+    """The jobs that one was submitted with, as the steps of a whole: the numbers of them all, and
+    what those behind it are to do, in order. Each begins when the one before has succeeded."""
+
+    numbers: tuple[int, ...] = ()
+    later: tuple[JobSpec, ...] = ()
+
+    @property
+    def jobs(self) -> list[str]:
+        return [job_id(number) for number in self.numbers]
+
+    @property
+    def ahead(self) -> dict[str, JobSpec]:
+        """Those behind it by their ids."""
+        return dict(zip(self.jobs[len(self.numbers) - len(self.later) :], self.later, strict=True))
+
+    def to_plain(self, first: dict[str, Any]) -> dict[str, Any]:
+        """``first`` is the job itself, from which the others do not differ by much."""
+        return {"numbers": list(self.numbers), "later": differences(first, self.later)}
+
+    @classmethod
+    def from_plain(cls, first: dict[str, Any], plain: Any) -> Self:
+        later = with_differences(first, take(plain, "later", list))
+        return cls(tuple(take(plain, "numbers", list)), tuple(later))
+
+
+def differences(first: dict[str, Any], others: Iterable[JobSpec]) -> list[dict[str, Any]]:
+    """In what other jobs differ from a first, as plain values: source and files are the same."""
+    return [
+        {name: value for name, value in other.to_plain().items() if value != first[name]}
+        for other in others
+    ]
+
+
+def with_differences(first: dict[str, Any], plain: list[Any]) -> list[JobSpec]:
+    """The inverse. Raises `PeerBroke`."""
+    if not all(isinstance(changed, dict) for changed in plain):
+        raise PeerBroke("a following job is no dict of what is different in it")
+    return [JobSpec.from_plain(first | changed) for changed in plain]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A job that comes next, behind one that has succeeded: not planned yet."""
+
+    number: int
+    spec: JobSpec
+    owner: str
+    submitted_at: float
+    chain: Chain
+
+    @property
+    def job(self) -> str:
+        return job_id(self.number)
+
+    def next(self) -> Turn | None:
+        """The one behind it, if there is one."""
+        if not self.chain.later:
+            return None
+        number = self.chain.numbers[-len(self.chain.later)]
+        # Nobody else has it, and who submits again what was cut short makes the same.
+        owner = hashlib.sha256(f"{self.owner} is before".encode()).hexdigest()[:32]
+        spec, *later = self.chain.later
+        chain = Chain(self.chain.numbers, tuple(later))
+        return Turn(number, spec, owner, self.submitted_at, chain)
+
+    def to_plain(self) -> dict[str, Any]:
+        spec = self.spec.to_plain()
+        return {
+            "number": self.number,
+            "turn": spec,
+            "owner": self.owner,
+            "submitted_at": self.submitted_at,
+            "chain": self.chain.to_plain(spec),
+        }
+
+    @classmethod
+    def from_plain(cls, plain: Any) -> Self:
+        spec = take(plain, "turn", dict)
+        return cls(
+            take(plain, "number", int),
+            JobSpec.from_plain(spec),
+            take(plain, "owner", str),
+            take(plain, "submitted_at", float),
+            Chain.from_plain(spec, take(plain, "chain", dict)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Submission:
     """``owner`` marks the job's output, ``key`` signs requests for what its maps put out;
     ``submitted_at`` is in seconds since 1970. ``uncut`` files are one split each, though large.
@@ -36,10 +126,16 @@ class Submission:
     key: bytes = field(repr=False)
     submitted_at: float
     uncut: int = 0
+    chain: Chain = Chain()
 
     @property
     def job(self) -> str:
         return job_id(self.number)
+
+    @property
+    def turn(self) -> Turn:
+        """What it was before it was planned."""
+        return Turn(self.number, self.spec, self.owner, self.submitted_at, self.chain)
 
     def event(self) -> JobSubmitted:
         """What the plan is told."""
@@ -54,14 +150,16 @@ class Submission:
         )
 
     def to_plain(self) -> dict[str, Any]:
+        spec = self.spec.to_plain()
         return {
             "number": self.number,
-            "spec": self.spec.to_plain(),
+            "spec": spec,
             "splits": [split.to_plain() for split in self.splits],
             "owner": self.owner,
             "key": self.key,
             "submitted_at": self.submitted_at,
             "uncut": self.uncut,
+            "chain": self.chain.to_plain(spec),
         }
 
     @classmethod
@@ -74,6 +172,7 @@ class Submission:
             take(plain, "key", bytes),
             take(plain, "submitted_at", float),
             take(plain, "uncut", int),
+            Chain.from_plain(plain["spec"], take(plain, "chain", dict)),
         )
 
 
@@ -81,7 +180,7 @@ def plan_job(spec: JobSpec, output: OutputDirectory, workers: int) -> tuple[list
     """Look at the input, remove what the output replaces, and reserve it; the splits, and how many
     of the files were to be cut and cannot be. Raises `BadInput`."""
     sources: dict[int, list[InputFile]] = {}
-    for path, source in zip(spec.inputs, spec.sources or repeat(0), strict=False):
+    for path, source in spec.sourced_inputs:
         sources.setdefault(source, []).extend(list_inputs([path]))
     total = sum(file.size_bytes for files in sources.values() for file in files)
     if spec.reuse is None:

@@ -20,7 +20,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -290,9 +290,8 @@ def load_job(job: dict[str, Any]) -> JobFunctions:
         functions = load(code, job["params"], job.get("step"))
     except BadJob as error:
         raise AttemptFailed(error.message, final=True, **error.details) from error
-    if job["key_sample"] is not None:
-        bind_sample(functions, unpack_column(job["key_sample"]))
     bind_sides(functions, job.get("sides", ()), job["memory_bytes"])
+    bind_ranges(functions, job["key_sample"], job.get("sampled", ()))
     return functions
 
 
@@ -326,6 +325,24 @@ def bind_sides(functions: JobFunctions, sides: Sequence[str], memory_bytes: int)
         except BadInput as error:
             raise AttemptFailed(error.message) from error
         table.bind(files, memory_bytes // 2)
+
+
+def bind_ranges(
+    functions: JobFunctions, key_sample: bytes | None, inputs: Iterable[tuple[str, int]]
+) -> None:
+    """Say to a `RangePartitioner` which keys there are: those of a sample, if it is there, else of
+    one that is taken now of the inputs (see `JobSpec`). Raises `AttemptFailed`."""
+    if key_sample is None:
+        return
+    if not key_sample:
+        from pytxmr.sampling import sample_of  # few jobs want it
+
+        try:
+            with context.kept_aside():
+                key_sample = sample_of(functions, inputs)
+        except BadInput as error:
+            raise AttemptFailed(error.message) from error
+    bind_sample(functions, unpack_column(key_sample))
 
 
 def _limit_data(limit_bytes: int) -> None:

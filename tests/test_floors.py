@@ -64,7 +64,7 @@ WITHOUT_TWISTED = (
 )
 #: Parts that meet in `interfaces` alone: those of the jobtracker, and those of a tasktracker.
 APART = (
-    {"jobtracker", "jobbook", "joblife", "loggedplan", "roster", "avatars", "state"},
+    {"jobtracker", "jobbook", "followers", "joblife", "loggedplan", "roster", "avatars", "state"},
     {"tasktracker", "jobwork", "segments", "attemptlogs"},
 )
 #: Faces: what people and twistd call. Nothing below imports them.

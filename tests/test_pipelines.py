@@ -39,7 +39,7 @@ from pytxmr.records.pairfile import PairReader, PairWriter
 from pytxmr.records.partition import RangePartitioner
 from pytxmr.records.readers import Reading
 from pytxmr.records.reducing import run_reduce
-from pytxmr.sampling import with_sample
+from pytxmr.sampling import sample_of
 from pytxmr.storage.output import OutputDirectory
 from pytxmr.submission import plan_job
 from pytxmr.worker import bind_sides
@@ -77,9 +77,8 @@ def run_stage(
     ]
     functions = replace(stage.functions[0], sources=stage.functions)
     if isinstance(functions.partitioner, RangePartitioner):
-        sources, paths = zip(*read, strict=True) if read else ((), ())
-        spec = JobSpec("job", JobCode("job.py", b""), paths, "/out", sources=sources)
-        bind_sample(functions, unpack_column(with_sample(spec, functions).key_sample))
+        inputs_read = [(path, source) for source, path in read]
+        bind_sample(functions, unpack_column(sample_of(functions, inputs_read)))
     for number, functions in enumerate(stage.functions):
         if last and functions.writer is None:
             functions = replace(functions, writer=PairWriter())
@@ -508,7 +507,7 @@ def test_a_sorted_view_is_sampled_for_several_parts_when_the_steps_before_have_e
         job.write_text(source.format(".count()"))
         first, second = make_specs(replace(options, reducers=reducers))
         assert first.key_sample is None
-        assert second.key_sample == (pack_column([]) if sampled else None)
+        assert second.key_sample == (b"" if sampled else None)
         job.write_text(source.format(""))
         (only,) = make_specs(replace(options, reducers=reducers))
         assert only.key_sample == (pack_column([1]) if sampled else None)

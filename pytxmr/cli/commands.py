@@ -19,7 +19,7 @@ from pytxmr.cli.reactor import (
 )
 from pytxmr.cli.report import Face, show_status, show_table
 from pytxmr.cli.stdin import stdin_in_a_file
-from pytxmr.client import JobOptions, Patient, connect, make_spec, make_specs, submit, when_ready
+from pytxmr.client import JobOptions, Patient, as_a_whole, connect, make_specs, submit
 from pytxmr.errors import BadConfiguration, JobFailed, PytxmrError
 from pytxmr.model import JobSpec
 from pytxmr.net.remote import Peer
@@ -66,9 +66,8 @@ def keeping_no_steps(specs: list[JobSpec], options: argparse.Namespace) -> Itera
         error.message += steps.how_to_go_on(specs) if keep else ""
         raise
     finally:
-        if keep:
-            steps.remove_place(specs)
-        else:
+        # On a cluster the jobtracker does it, when the job has ended, which may be later.
+        if options.runner != "cluster":
             steps.remove_stored(specs)
 
 
@@ -90,47 +89,16 @@ def _run_inline(options: argparse.Namespace, specs: list[JobSpec]) -> int:
 
 def _run_on_cluster(options: argparse.Namespace, specs: list[JobSpec]) -> int:
     async def submit_and_watch(jobtracker: Patient, interrupts: Interrupts) -> int:
-        async def queued(spec: JobSpec) -> str:
-            try:
-                # Not given up while the jobtracker is there: the job would go on unnoticed.
-                return await jobtracker.submit(spec)
-            except Interrupted:
-                unknown = "interrupted; if `pytxmr jobs` lists the job later, it was queued"
-                print(f"pytxmr: {unknown}", file=sys.stderr)
-                raise
-
-        return await _run_all(specs, queued, jobtracker.ask, interrupts, options.face)
+        try:
+            # Not given up while the jobtracker is there: the job would go on unnoticed.
+            job = await jobtracker.submit(specs)
+        except Interrupted:
+            unknown = "interrupted; if `pytxmr jobs` lists the job later, it was queued"
+            print(f"pytxmr: {unknown}", file=sys.stderr)
+            raise
+        return await _watch_to_end(jobtracker.ask, interrupts, job, options.face)
 
     return _patiently(options, submit_and_watch)
-
-
-async def _run_all(
-    specs: list[JobSpec],
-    queued: Callable[[JobSpec], Any],
-    ask: Ask,
-    interrupts: Interrupts,
-    face: Face,
-) -> int:
-    """Run the steps of a job, one after the other, up to one that does not succeed."""
-    if specs[0].steps == 1:
-        return await _watch_to_end(ask, interrupts, await queued(specs[0]), face)
-    from pytxmr.cli.steps import StepsFace
-    from pytxmr.steps import of_steps
-
-    steps = StepsFace(face)
-    for spec in specs:
-        step = {"step": [spec.step, spec.steps]}
-
-        async def ask_of_step(*words: Any, step: dict[str, Any] = step) -> Any:
-            status = await ask(*words)
-            return None if status is None else status | step
-
-        job = await queued(await interrupts.unless(when_ready(spec)))
-        ended = await _watch_to_end(ask_of_step, interrupts, job, steps)
-        if ended:
-            return ended
-    face.summary(of_steps(steps.ended))
-    return 0
 
 
 async def _run_here(
@@ -140,13 +108,8 @@ async def _run_here(
     cluster = LocalCluster(reactor, len(spawned), spawned, jobs=len(specs) > 1)
     try:
         jobtracker = await cluster.start()
-        status = await _run_all(
-            specs,
-            lambda spec: submit(jobtracker, spec),
-            jobtracker.call,
-            interrupts,
-            options.face,
-        )
+        job = await submit(jobtracker, specs)
+        status = await _watch_to_end(jobtracker.call, interrupts, job, options.face)
         if status == 0 and any(spec.keep for spec in specs):
             await _stay_for_inspection(reactor, interrupts, cluster)
         return status
@@ -181,7 +144,7 @@ async def _watch_to_end(ask: Ask, interrupts: Interrupts, job: str, face: Face) 
         if status["outcome"] == "killed":
             print(f"pytxmr: {job} was killed: interrupted", file=sys.stderr)
             return interrupted.status
-    return _tell_end(status, face)
+    return await _tell_end(ask, status, face)
 
 
 async def _watch(ask: Ask, interrupts: Interrupts, job: str, face: Face) -> dict[str, Any]:
@@ -193,13 +156,14 @@ async def _watch(ask: Ask, interrupts: Interrupts, job: str, face: Face) -> dict
                 continue
             if status["outcome"]:
                 return status
-            face.progress(status)
+            face.progress(status.get("current") or status)
     finally:
         face.close()
 
 
-def _tell_end(status: dict[str, Any], face: Face) -> int:
+async def _tell_end(ask: Ask, status: dict[str, Any], face: Face) -> int:
     """An ended job's summary. Raises `JobFailed`."""
+    status = await as_a_whole(ask, status)
     if status["outcome"] != "succeeded":
         # What is not wanted by every run is imported where it is.
         from pytxmr.result import failure_of
@@ -218,10 +182,10 @@ async def _asked(answer: Any) -> Any:
 
 
 def submit_only(options: argparse.Namespace) -> int:
-    spec = make_spec(_job_options(options))
+    specs = make_jobs(options)
 
     async def queue(jobtracker: Patient, interrupts: Interrupts) -> int:
-        print(await interrupts.unless(jobtracker.submit(spec)))
+        print(await interrupts.unless(jobtracker.submit(specs)))
         return 0
 
     return _patiently(options, queue)
@@ -258,7 +222,7 @@ def wait(options: argparse.Namespace) -> int:
         while await interrupts.unless(jobtracker.ask("status", options.job)) is None:
             pass
         status = await _watch(jobtracker.ask, interrupts, options.job, options.face)
-        return _tell_end(status, options.face)
+        return await _tell_end(jobtracker.ask, status, options.face)
 
     return _patiently(options, watch)
 
@@ -273,7 +237,8 @@ def kill(options: argparse.Namespace) -> int:
 
 def counters(options: argparse.Namespace) -> int:
     async def show(jobtracker: Peer, interrupts: Interrupts) -> int:
-        found = (await jobtracker.call("status", options.job))["counters"]
+        status = await jobtracker.call("status", options.job)
+        found = (await as_a_whole(jobtracker.call, status))["counters"]
         for name, value in sorted(found.items()):
             print(f"{name.removeprefix('job: ')}\t{value}")
         return 0
@@ -427,7 +392,7 @@ def _secret(options: argparse.Namespace) -> bytes:
 
 
 def make_jobs(options: argparse.Namespace) -> list[JobSpec]:
-    """What the options of `pytxmr run` ask for. Raises as `make_specs`."""
+    """What the options of `pytxmr run` and `submit` ask for. Raises as `make_specs`."""
     return make_specs(_job_options(options))
 
 
@@ -461,6 +426,7 @@ def _job_options(options: argparse.Namespace) -> JobOptions:
         steps=options.steps,
         reuse=options.reuse,
         reuse_dir=options.reuse_dir,
+        keep_steps=options.keep_steps,
     )
 
 

@@ -216,10 +216,6 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         help="worker processes, when it runs here (default: one per core)",
     )  # fmt: skip
     parser.add_argument(
-        "--keep-steps", action="store_true",
-        help="of a job of several steps, keep what they leave for each other, in DIR.steps",
-    )  # fmt: skip
-    parser.add_argument(
         "--runner", choices=("inline", "local", "cluster"),
         help="where it runs: inline, in this very process, so that breakpoint() works in the job; "
         "local, in worker processes of its own; cluster (default: local, or cluster if there is a "
@@ -299,6 +295,10 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
         "--keep", action="store_true",
         help="keep the spills for inspection, until `pytxmr destroy JOB`; when the job runs here, "
         "stay and serve them until Ctrl-C",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keep-steps", action="store_true",
+        help="of a job of several steps, keep what they leave for each other, in DIR.steps",
     )  # fmt: skip
     some = parser.add_mutually_exclusive_group()
     some.add_argument(

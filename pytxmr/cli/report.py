@@ -120,7 +120,12 @@ def show_status(status: dict[str, Any], stream: TextIO | None = None) -> None:
     """A job as `pytxmr status` shows it."""
     out = stream or sys.stdout
     print(f"{status['job']} {status['outcome'] or status['phase']}  {status['name']}", file=out)
-    print(f"  {_progress_text(status)}, {status['running']} running", file=out)
+    current = status.get("current")
+    if current:
+        text = f"{step_label(current)}{current['job']} {_progress_text(current)}"
+        print(f"  {text}, {current['running']} running", file=out)
+    elif status["phase"] != "waiting":
+        print(f"  {_progress_text(status)}, {status['running']} running", file=out)
     if MAPS_REUSED in status["counters"]:
         print(f"  reused {reused_text([status])}", file=out)
     for text in status["doing"]:

@@ -5,22 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from pytxmr.cli.report import Face, map_only, reused_text
+from pytxmr.cli.report import map_only, reused_text
 from pytxmr.model import BAD_RECORDS, CHANGED_MAPS, MAPS_REUSED
 from pytxmr.storage.output import BAD
-
-
-class StepsFace:
-    """Takes what is told of one step after the other; `ended` are the last statuses."""
-
-    def __init__(self, face: Face) -> None:
-        self.progress = face.progress
-        self.close = face.close
-        self.error = face.error
-        self.ended: list[dict[str, Any]] = []
-
-    def summary(self, status: dict[str, Any]) -> None:
-        self.ended.append(status)
 
 
 def show_steps(whole: dict[str, Any]) -> None:

@@ -37,15 +37,15 @@ from pytxmr.model import (
 )
 from pytxmr.net.limits import DEFAULT_MEMORY_BYTES
 from pytxmr.records import kinds
-from pytxmr.records.attempt import Outcome, bind_sample
-from pytxmr.records.codec import unpack_column, use_pickle
+from pytxmr.records.attempt import Outcome
+from pytxmr.records.codec import use_pickle
 from pytxmr.records.compressed import SUFFIX_OF
 from pytxmr.records.mapping import map_to_part, run_map
 from pytxmr.records.quarantine import Quarantine, UserCode, too_many
 from pytxmr.records.reducing import run_reduce
 from pytxmr.storage.output import OutputDirectory, Part
 from pytxmr.submission import forget_unused, manifest_of, plan_job
-from pytxmr.worker import bind_sides, buffer_bytes, done_message
+from pytxmr.worker import bind_ranges, bind_sides, buffer_bytes, done_message
 
 #: Called with a job's status, a dict as `client.Client.status` gives it.
 Told = Callable[[dict[str, Any]], object]
@@ -55,7 +55,7 @@ def run_all(specs: list[JobSpec], told: Told = lambda status: None) -> dict[str,
     """`run` a job that may have several steps, one after the other."""
     if specs[0].steps == 1:
         return run(specs[0], told)
-    from pytxmr.steps import of_steps, ready
+    from pytxmr.steps import of_steps
 
     ended = []
     for number, spec in enumerate(specs, 1):
@@ -65,7 +65,7 @@ def run_all(specs: list[JobSpec], told: Told = lambda status: None) -> dict[str,
             told(status | step)
 
         try:
-            ended.append(run(ready(spec), told_of_step, number) | step)
+            ended.append(run(spec, told_of_step, number) | step)
         except JobFailed as error:
             error.message = f"{step_label(step)}{error.message}"
             raise
@@ -96,9 +96,8 @@ def run(spec: JobSpec, told: Told = lambda status: None, number: int = 1) -> dic
             names = [file.name for file in spec.files]
             context.begin_side_files({name: os.path.join(side, name) for name in names})
         functions = loading.load(spec.code, spec.params, spec.step)
-        if spec.key_sample is not None:
-            bind_sample(functions, unpack_column(spec.key_sample))
         bind_sides(functions, spec.sides, spec.memory_bytes or DEFAULT_MEMORY_BYTES)
+        bind_ranges(functions, spec.key_sample, spec.sourced_inputs)
         reuse = _reuse_of(spec, functions) if spec.reuse else None
         splits, uncut = plan_job(spec, output, workers)
         attempts = Attempts(

@@ -586,22 +586,65 @@ class Job(pytxmr.MapReduce):
 
 
 @pytest.mark.daemons
-def test_a_cluster_runs_the_steps_and_keeps_nothing_between_them(
-    site: Site, job: Path, cluster: Cluster
+def test_a_cluster_runs_the_steps_without_the_client(
+    site: Site, job: Path, cluster: Cluster, gate: Gate
 ) -> None:
     site.env |= cluster.client_env
-    before = site.listing()
-    words = [job, "in.txt", "names=names.txt", "--output", "out", "--reducers", 2]
-    refused = site.pytxmr("submit", *words)
-    assert refused.status == 2
-    assert "job.py has 3 steps: `pytxmr run` does them in turn" in refused.err
-    assert site.listing() == before
-    done = site.pytxmr("run", *words)
+    words = ["in.txt", "names=names.txt", "--output", "out", "--reducers", 2]
+    queued = site.pytxmr("submit", job, *words, "-D", f"gate={gate.directory}")
+    assert re.fullmatch(r"Job\d+\n", queued.out)
+    whole = queued.out.strip()
+    gate.reached()
+    steps = re.findall(
+        r"^(Job\d+) +(\w+) .* job\.py, step (\d) of 3 ", site.pytxmr("jobs").out, re.M
+    )
+    states = [(state, step) for _, state, step in steps]
+    assert states == [("succeeded", "1"), ("succeeded", "2"), ("mapping", "3")]
+    assert steps[-1][0] == whole
+    gate.open()
+    gate.reached()
+    gate.open()
+    done = site.pytxmr("wait", whole)
     assert done.status == 0, done.err
+    assert done.out.startswith("3 steps succeeded in ")
     assert lines(site) == RESULT
     assert "out.steps" not in site.listing()
-    names = re.findall(r"job\.py, step (\d) of 3", site.pytxmr("jobs").out)
-    assert sorted(names) == ["1", "2", "3"]
+    assert "lengths\t2\n" in site.pytxmr("counters", whole).out
+
+
+@pytest.mark.daemons
+def test_steps_that_are_queued_can_be_looked_at_and_killed(
+    site: Site, cluster: Cluster, gate: Gate
+) -> None:
+    site.env |= cluster.client_env
+    site.write("in.txt", TEXT)
+    source = """\
+from pytxmr import pipeline
+
+def stop(line):
+    gate(DIRECTORY)
+    return line
+
+output = pipeline.input().map(stop).count().map(repr).count()
+"""
+    text = source.replace("DIRECTORY", repr(str(gate.directory)))
+    job = site.write("job.py", Gate.SOURCE + text)
+    before = site.listing()
+    running = site.start(*PYTXMR, "run", job, "in.txt", "--output", "out")
+    gate.reached()
+    shown = site.pytxmr("jobs").out
+    first, last = re.findall(
+        r"^(Job\d+) +(?:mapping|waiting) .*job\.py, step \d of 2 ", shown, re.M
+    )
+    status = site.pytxmr("status", last).out
+    assert status.startswith(
+        f"{last} waiting  job.py, step 2 of 2\n  step 1 of 2: {first} mapping: "
+    )
+    killed = site.pytxmr("kill", last).out
+    assert killed.startswith(f"{last} killed  job.py, step 2 of 2\n")
+    assert running.ended() == 1
+    assert running.err.endswith(f"pytxmr: {first} was killed: by `pytxmr kill`\n")
+    assert site.listing() == before
 
 
 @pytest.mark.daemons
@@ -745,7 +788,8 @@ def test_a_cluster_looks_up_in_small_views_and_sorts_over_all_parts(
     source = LOOKING_UP + "output = output.sort_by(lambda pair: pair[1][1], reverse=True)\n"
     job = site.write("job.py", source)
     words = ["in.txt", "names=names.txt", "--output", "out", "--reducers", 2]
-    done = site.pytxmr("run", job, *words)
+    queued = site.pytxmr("submit", job, *words)
+    done = site.pytxmr("wait", queued.out.strip())
     assert done.status == 0, done.err
     found = b"".join(site.parts("out")).decode().splitlines()
     assert found == ['2\t[2, "two"]', '1\t[4, "one"]']
