@@ -203,9 +203,7 @@ sizes = st.lists(st.integers(0, 40), max_size=12)
 @given(sizes, st.integers(1, 50), st.integers(1, 4))
 def test_splits_tile_every_file_in_order_and_are_no_larger_than_asked(sizes, split_bytes, most):
     files = [InputFile(f"f{number}", size) for number, size in enumerate(sizes)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inputs, "MOST_FILES_PER_SPLIT", most)
-        splits = plan_splits(files, split_bytes)
+    splits = plan_splits(files, split_bytes, most_files=most)
     ranges = [part for split in splits for part in split.ranges]
     tiled = [(file.path, byte) for file in files for byte in range(file.size_bytes)]
     assert [(part.path, byte) for part in ranges for byte in range(part.start, part.end)] == tiled
