@@ -236,6 +236,8 @@ def _reuse_dir(options: JobOptions, output: str) -> str | None:
     if options.reuse_dir is None:
         if not options.reuse:
             return None
+        if is_remote(output):
+            raise BadInput("--reuse: the output is no local directory; say --reuse-dir KEPT, too")
         return os.path.join(os.path.dirname(output.rstrip(os.sep)), KEPT)
     if is_remote(options.reuse_dir):
         raise BadInput(f"--reuse-dir {options.reuse_dir}: it is a directory, not a URL")

@@ -42,6 +42,7 @@ from pytxmr.records.formats import Reader
 from pytxmr.records.pairfile import PairReader
 from pytxmr.records.partition import RangePartitioner
 from pytxmr.records.readers import CHUNK_BYTES, line_blocks, open_stored
+from pytxmr.records.remote import is_remote
 from pytxmr.records.spill import PartitionRange, index_path
 from pytxmr.storage.kept import KeptResults
 from pytxmr.storage.output import beside
@@ -78,11 +79,14 @@ class Reuse:
         digests = CodeDigests(code, step)
         sources = functions.sources or (functions,)
         # All of them now: once they have run, what they reach may be different.
+        # Which source it is counts where the digest is of all of the code.
         self._maps = [
-            ("map", digests.of_map(one, to_part=False), packing, common) for one in sources
+            ("map", number, digests.of_map(one, to_part=False), packing, common)
+            for number, one in enumerate(sources)
         ]
         self._maps_to_part = [
-            ("part", digests.of_map(one, to_part=True), compress, common) for one in sources
+            ("part", number, digests.of_map(one, to_part=True), compress, common)
+            for number, one in enumerate(sources)
         ]
         self._reduce = ("reduce", digests.of_reduce(functions), compress, common)
 
@@ -96,9 +100,12 @@ class Reuse:
         watch: Watch = unwatched,
     ) -> Outcome:
         """``run()``, which maps a split into a spill at ``path``, or into a part if there are no
-        ``partitions``; or the outcome of one that has done the same before."""
+        ``partitions``; or the outcome of one that has done the same before. Parts that are not
+        local files are always made anew."""
 
         def key() -> str | None:
+            if is_remote(path):
+                return None
             content = _content_of(split, functions.reader, watch)
             of_code = (self._maps if partitions else self._maps_to_part)[split.source]
             return content and _digest_of((*of_code, partitions, content))
@@ -116,6 +123,8 @@ class Reuse:
         """The same of what reduces segments into a part at ``path``."""
 
         def key() -> str | None:
+            if is_remote(path):
+                return None
             content = _content_of_segments(segments, watch)
             return content and _digest_of((*self._reduce, content))
 

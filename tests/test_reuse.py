@@ -9,7 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +338,30 @@ output = words.join(table, broadcast=True).values().count()
         done = desk.run(reducers=2)
         shutil.rmtree(desk.directory / "out2")
         assert (done.maps, done.reduces) == (maps, reduces)
+
+
+def test_sources_are_told_apart_where_all_of_the_code_counts(desk: Desk) -> None:
+    source = """\
+import threading
+from pytxmr import pipeline
+lock = threading.Lock()  # which cannot be taken apart
+def locked(line):
+    with lock: return line
+lines = {name: pipeline.input(name).map(locked) for name in "xy"}
+left = lines["x"].map(lambda line: (line, 1))
+output = left.join(lines["y"].map(lambda line: (line, 2)))
+"""
+    desk.write("job.py", source)
+    names = tuple(f"{name}={desk.directory}/in" for name in "xy")
+
+    def run(output: str) -> dict[str, Any]:
+        options = JobOptions(f"{desk.directory}/job.py", names, f"{desk.directory}/{output}")
+        (spec,) = make_specs(replace(options, reuse=True, reducers=1))
+        return inline.run(spec)["counters"]
+
+    assert (run("one")["maps reused"], run("two")["maps reused"]) == (0, 6)
+    parts = [(desk.directory / name / "part-00000").read_text() for name in ("one", "two")]
+    assert parts[0] == parts[1] == "B a.\t[1, 2]\na b b\t[1, 2]\n" + 4 * "c\t[1, 2]\n"
 
 
 def test_a_class_with_hooks_is_reused(desk: Desk) -> None:

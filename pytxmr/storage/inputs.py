@@ -278,9 +278,11 @@ def plan_splits(
             splits.append(InputSplit(tuple(small)))
             small, small_bytes = [], 0
         if len(splits) + pieces > MOST_SPLITS:
+            of_files = ", one for each file," if most_files == 1 else ""
             raise BadInput(
-                f"{file.path}: splits of {split_bytes} bytes make more than {MOST_SPLITS} map "
-                f"tasks; give a larger --split-size"
+                f"{file.path}: splits of {split_bytes} bytes{of_files} make more than "
+                f"{MOST_SPLITS} map tasks; give a larger --split-size"
+                + (", fewer files, or no --reuse" if of_files else "")
             )
         if pieces == 1:
             small.append(FileRange(file.path, 0, file.size_bytes))

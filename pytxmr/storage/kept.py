@@ -56,7 +56,8 @@ class KeptResults:
         """Put the files of a result at ``paths``; what was reported of it, or None if there is
         none, or none that is whole: then nothing is there.
 
-        ``share``: they may be the very files, as nobody will write to them.
+        ``share``: they may be the very files, as nobody will write to them; otherwise they are
+        fsynced, as what becomes output is.
         """
         entry = self._entry(key)
         if not os.path.isdir(entry):
@@ -72,6 +73,8 @@ class KeptResults:
                 _bring(os.path.join(entry, f"{_RESULT}{number}"), path, share)
                 if _digest(path) != digest:
                     raise ValueError("a file does not match its digest")
+                if not share:
+                    _fsync(path)
             os.utime(os.path.join(entry, _ANSWER))
         except (FileNotFoundError, ValueError, TypeError, msgpack.UnpackException):
             _unlink(paths)

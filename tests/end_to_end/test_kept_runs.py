@@ -76,6 +76,25 @@ def test_a_job_that_was_killed_leaves_what_it_had_done_for_the_next(site: Site, 
         shutil.rmtree(left)
 
 
+def test_a_worker_that_dies_loses_nothing_that_was_kept(site: Site) -> None:
+    dies = f"""\
+    if value == "b" and not os.path.exists({str(site.directory / "died")!r}):
+        open({str(site.directory / "died")!r}, "w")
+        os.kill(os.getpid(), 9)
+"""
+    job = site.write(
+        "job.py", JOB.replace('    if value == "last"', dies + '    if value == "last"')
+    )
+    for name in "abc":
+        site.write(f"{name}.txt", f"{name}\n")
+    words = ("a.txt", "b.txt", "c.txt", "--reducers", 1, "--reuse")
+    first = site.run(job, *words, output="one")
+    assert "1 attempts failed" in first.out
+    assert reused(first) == "0 of 3 maps, 0 of 1 reduces"
+    assert reused(site.run(job, *words, output="two")) == "3 of 3 maps, 1 of 1 reduces"
+    assert site.parts("one") == site.parts("two") == [b"a\t1\nb\t1\nc\t1\n"]
+
+
 def test_the_workers_of_a_cluster_share_what_is_kept(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text(JOB)
     for number in range(4):

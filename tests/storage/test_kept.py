@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
@@ -46,6 +47,31 @@ def test_what_was_kept_is_found_with_its_files(
     assert [Path(path).read_bytes() for path in wanted] == [b"some blocks", b""]
     assert os.path.samefile(written[0], wanted[0]) == share
     assert kept.find(KEY[::-1], places(tmp_path, "other"), share) is None
+
+
+def test_a_part_that_is_found_is_fsynced_as_one_that_is_written(
+    kept: KeptResults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.keep(KEY, files(tmp_path, "part", b"a"), ANSWER, share=False)
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    wanted = places(tmp_path)[:1]
+    assert kept.find(KEY, wanted, share=False) == ANSWER
+    assert synced == wanted
+
+
+def test_what_cannot_be_read_at_present_stays(
+    kept: KeptResults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    kept.keep(KEY, files(tmp_path, "part", b"a"), ANSWER, share=False)
+    wanted = places(tmp_path)[:1]
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfile", no_room)
+        assert kept.find(KEY, wanted, share=False) is None
+    assert kept.find(KEY, wanted, share=False) == ANSWER
 
 
 def test_a_part_that_somebody_alters_later_is_not_what_is_kept(
