@@ -389,7 +389,11 @@ class Reach:
         left = [function, *self._attributes(_special(cls))]
         while left:
             value = left.pop(0)
-            for part in _functions_in(value):
+            parts = _functions_in(value)
+            if parts is None:
+                parts = []
+                self._all((cls, vars(self._instance)))
+            for part in parts:
                 names = [*_attributes(part.__code__), *_texts(part.__code__)]
                 left += self._attributes(name for name in names if name not in self._named)
                 self._named |= dict.fromkeys(names)
@@ -515,14 +519,19 @@ def _escapes(code: types.CodeType) -> bool:
     return not _TAME.issuperset(special)
 
 
-def _functions_in(value: Any) -> list[types.FunctionType]:
-    """The functions that run as methods when an attribute is used."""
+def _functions_in(value: Any) -> list[types.FunctionType] | None:
+    """The functions that get the instance when an attribute of it is used. None for what may give
+    it to others, such as a method with a cache."""
+    parts = [value]
     if isinstance(value, types.MethodType | classmethod):
-        value = value.__func__
-    if isinstance(value, functools.cached_property):
-        value = value.func
-    parts = (value.fget, value.fset, value.fdel) if isinstance(value, property) else (value,)
-    return [part for part in parts if isinstance(part, types.FunctionType)]
+        parts = [value.__func__]
+    elif isinstance(value, functools.cached_property):
+        parts = [value.func]
+    elif isinstance(value, property):
+        parts = [part for part in (value.fget, value.fset, value.fdel) if part is not None]
+    elif isinstance(value, staticmethod) or not hasattr(type(value), "__get__"):
+        return []
+    return parts if all(isinstance(part, types.FunctionType) for part in parts) else None
 
 
 def _special(cls: type) -> list[str]:
