@@ -9,11 +9,14 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import pytxmr
 from pytxmr.client import JobOptions, make_specs
@@ -518,3 +521,58 @@ print([name for name in sys.modules if name in {
     )
     assert (desk.directory / "out" / "_SUCCESS").exists(), done.stderr.decode()
     assert done.stdout.decode().splitlines()[-1] == "[]"
+
+
+# ---- whatever changes, in whatever order
+
+EDITED_JOBS = [
+    ("word.lower()", "word.upper()"),
+    ("strip('.')", "strip('b')"),
+    ("total = sum(values)", "total = 1 + sum(values)"),
+    ("    yield key, sum(values)", "    yield key, -sum(values)"),
+]
+edits = st.one_of(
+    st.tuples(st.just("append"), st.integers(0, 3), st.text("ab .\n", min_size=1, max_size=9)),
+    st.tuples(st.just("alter"), st.integers(0, 3), st.integers(0, 40)),
+    st.tuples(st.just("remove"), st.integers(0, 3), st.none()),
+    st.tuples(st.just("rename"), st.integers(0, 3), st.integers(0, 3)),
+    st.tuples(st.just("job"), st.sampled_from(EDITED_JOBS), st.none()),
+    st.tuples(st.just("damage"), st.integers(0, 1 << 20), st.none()),
+)
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(st.lists(edits, min_size=4, max_size=8))
+def test_after_any_edits_the_output_is_that_of_a_full_run(changes: list[Any]) -> None:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        pytest.MonkeyPatch.context() as patched,
+    ):
+        patched.setattr(os, "fsync", lambda fd: None)
+        desk = Desk(Path(directory))
+        files = desk.directory / "in"
+        for what, which, how in changes:
+            path = files / f"{which}.txt"
+            match what:
+                case "append":
+                    path.write_text((path.read_text() if path.exists() else "") + how)
+                case "alter" if path.exists() and path.stat().st_size:
+                    data = path.read_bytes()
+                    at = how % len(data)
+                    path.write_bytes(data[:at] + b"c" + data[at + 1 :])
+                case "remove":
+                    path.unlink(missing_ok=True)
+                case "rename" if path.exists():
+                    path.rename(files / f"{how}.txt")
+                case "job":
+                    for name in ("job.py", "tools.py"):
+                        source = (desk.directory / name).read_text()
+                        old, new = which if which[0] in source else which[::-1]
+                        desk.write(name, source.replace(old, new))
+                case "damage":
+                    kept = sorted(desk.directory.glob(".pytxmr-kept/*/*/*"))
+                    if kept:
+                        damaged = kept[which % len(kept)]
+                        data = damaged.read_bytes()
+                        damaged.write_bytes(data[:-1] + b"?" if data else b"?")
+            desk.run(split_bytes=8)
