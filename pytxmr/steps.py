@@ -307,8 +307,9 @@ def remove_stored(specs: list[JobSpec]) -> None:
 
 
 def how_to_go_on(specs: list[JobSpec]) -> str:
-    """What to say of a job that has failed, and whose steps' results are kept."""
-    failed = next(spec for spec in specs if spec is specs[-1] or _missing(spec.output, spec.name))
-    if failed.step == 1:
+    """What to say of a job that has not come to its end, and whose steps' results are kept; nothing
+    if there is none of them, or if it still runs."""
+    stopped = next(spec for spec in specs if spec is specs[-1] or _missing(spec.output, spec.name))
+    if stopped.step == 1 or os.path.lexists(stopped.output):
         return ""
-    return f"; --from {failed.step} goes on with what the steps before it have stored"
+    return f"--from {stopped.step} goes on with what the steps before it have stored"

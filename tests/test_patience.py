@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from typing import Any
 
@@ -130,6 +131,16 @@ def test_a_submission_that_is_given_up_is_not_made_again(client):
     client.clock.advance(RETRY_SECONDS)
     assert [type(one) for one in client.outcome] == [Interrupted]
     assert client.jobtracker.calls == ["submit"]
+
+
+@pytest.mark.filterwarnings(
+    "error::RuntimeWarning", "error::pytest.PytestUnraisableExceptionWarning"
+)
+def test_one_who_gives_up_between_two_questions_leaves_none_of_them_unasked(client):
+    client.interrupt()
+    watched(client)
+    gc.collect()
+    assert client.jobtracker.calls == ["kill"]
 
 
 class Spec:

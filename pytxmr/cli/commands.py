@@ -62,8 +62,12 @@ def keeping_no_steps(specs: list[JobSpec], options: argparse.Namespace) -> Itera
     keep = options.keep_steps or options.from_ or options.only
     try:
         yield
+        how = steps.how_to_go_on(specs) if keep else ""
+        if how:  # it was interrupted
+            print(f"pytxmr: {how}", file=sys.stderr)
     except JobFailed as error:
-        error.message += steps.how_to_go_on(specs) if keep else ""
+        how = steps.how_to_go_on(specs) if keep else ""
+        error.message += f"; {how}" if how else ""
         raise
     finally:
         # On a cluster the jobtracker does it, when the job has ended, which may be later.
@@ -135,7 +139,7 @@ async def _watch_to_end(ask: Ask, interrupts: Interrupts, job: str, face: Face) 
     except Interrupted as interrupted:
         print(f"pytxmr: interrupted; ending {job}", file=sys.stderr)
         interrupts.begin_anew()
-        if await interrupts.unless(_asked(ask("kill", job, "interrupted"))) is None:
+        if await interrupts.unless(_asked(ask, "kill", job, "interrupted")) is None:
             gone = f"{job} goes on when the jobtracker is back: `pytxmr kill {job}` ends it then"
             print(f"pytxmr: {gone}", file=sys.stderr)
             return interrupted.status
@@ -151,7 +155,7 @@ async def _watch(ask: Ask, interrupts: Interrupts, job: str, face: Face) -> dict
     """Show progress until the job has ended; its last status. Raises `Interrupted`."""
     try:
         while True:
-            status = await interrupts.unless(_asked(ask("wait", job, _POLL_SECONDS)))
+            status = await interrupts.unless(_asked(ask, "wait", job, _POLL_SECONDS))
             if status is None:
                 continue
             if status["outcome"]:
@@ -173,9 +177,9 @@ async def _tell_end(ask: Ask, status: dict[str, Any], face: Face) -> int:
     return 0
 
 
-async def _asked(answer: Any) -> Any:
+async def _asked(ask: Ask, *words: Any) -> Any:
     try:
-        return await answer
+        return await ask(*words)
     except PytxmrError as error:
         # The job may go on, or not: that is a failure of the job's run, not of the command line.
         raise JobFailed(error.message, **error.details) from error
@@ -248,7 +252,10 @@ def counters(options: argparse.Namespace) -> int:
 
 def destroy(options: argparse.Namespace) -> int:
     async def drop(jobtracker: Peer, interrupts: Interrupts) -> int:
-        await jobtracker.call("destroy", options.job)
+        chain = (await jobtracker.call("status", options.job)).get("chain") or [options.job]
+        # The last of a job's steps stands for all of them.
+        for job in chain if options.job == chain[-1] else [options.job]:
+            await jobtracker.call("destroy", job)
         return 0
 
     return _with_cluster(options, drop)
@@ -259,7 +266,12 @@ def logs(options: argparse.Namespace) -> int:
         return _patiently(options, lambda j, i: _follow_logs(j, i, options.job, options.task))
 
     async def show(jobtracker: Peer, interrupts: Interrupts) -> int:
-        for log in await jobtracker.call("logs", options.job, options.task, options.failed):
+        found = await jobtracker.call("logs", options.job, options.task, options.failed)
+        current = not found and (await jobtracker.call("status", options.job)).get("current")
+        if current:
+            what = f"{options.job} waits for {current['job']}, which has logs of its own"
+            print(f"pytxmr: {what}: pytxmr logs {current['job']}", file=sys.stderr)
+        for log in found:
             print(f"=== {options.job}@{log['attempt']} on {log['tracker']}")
             print(log["text"].rstrip("\n"))
         return 0

@@ -590,7 +590,7 @@ def test_a_cluster_runs_the_steps_without_the_client(
     site: Site, job: Path, cluster: Cluster, gate: Gate
 ) -> None:
     site.env |= cluster.client_env
-    words = ["in.txt", "names=names.txt", "--output", "out", "--reducers", 2]
+    words = ["in.txt", "names=names.txt", "--output", "out", "--no-speculation"]
     queued = site.pytxmr("submit", job, *words, "-D", f"gate={gate.directory}")
     assert re.fullmatch(r"Job\d+\n", queued.out)
     whole = queued.out.strip()
@@ -636,12 +636,16 @@ output = pipeline.input().map(stop).count().map(repr).count()
     first, last = re.findall(
         r"^(Job\d+) +(?:mapping|waiting) .*job\.py, step \d of 2 ", shown, re.M
     )
+    logs = site.pytxmr("logs", last)
+    assert (logs.status, logs.out) == (0, "")
+    assert logs.err.endswith(f"which has logs of its own: pytxmr logs {first}\n")
     status = site.pytxmr("status", last).out
     assert status.startswith(
         f"{last} waiting  job.py, step 2 of 2\n  step 1 of 2: {first} mapping: "
     )
     killed = site.pytxmr("kill", last).out
     assert killed.startswith(f"{last} killed  job.py, step 2 of 2\n")
+    assert site.pytxmr("destroy", last).status == 0
     assert running.ended() == 1
     assert running.err.endswith(f"pytxmr: {first} was killed: by `pytxmr kill`\n")
     assert site.listing() == before
