@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 import pytxmr
 from pytxmr.client import JobOptions, make_specs
-from pytxmr.errors import AttemptFailed, PeerBroke
+from pytxmr.errors import AttemptFailed, BadInput, PeerBroke
 from pytxmr.job import context, pipeline
 from pytxmr.job.operations import Input
 from pytxmr.job.pipeline import View
@@ -679,6 +679,19 @@ def test_a_view_that_cannot_be_is_refused_where_it_is_made(build, message):
     with pytest.raises((TypeError, ValueError, AttributeError)) as caught:
         build(pipeline.input())
     assert message in str(caught.value)
+
+
+def test_some_steps_alone_need_what_they_look_up_in(tmp_path):
+    (tmp_path / "in.txt").write_text("a\n")
+    job = tmp_path / "job.py"
+    job.write_text(
+        "from pytxmr import pipeline\n"
+        "lines = pipeline.input().key_by(str)\n"
+        "output = lines.join(lines.distinct(), broadcast=True)\n"
+    )
+    options = JobOptions(str(job), (str(tmp_path / "in.txt"),), str(tmp_path / "out"), from_="2")
+    with pytest.raises(BadInput, match="step 2 reads what step 1 has stored, but it is not in"):
+        make_specs(options)
 
 
 # ---- classes

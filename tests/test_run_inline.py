@@ -524,6 +524,16 @@ def test_views_of_an_imported_module_are_a_job_too() -> None:
         run_inline(job, {"words": []}, reducers=0)
 
 
+def test_views_are_looked_up_in_and_sorted() -> None:
+    names = pipeline.input("names").map(lambda line: tuple(line.split("=")))
+    found = pipeline.input().flat_map(str.split).key_by(str).join(names, broadcast=True)
+    job = module(output=found.values().count().sort_by(lambda pair: pair[1], reverse=True))
+    records = {None: ["a b c", "b a a"], "names": ["a=A", "b=B"]}
+    result = run_inline(job, records, reducers=2)
+    assert result.parts == [[(("a", "A"), 3)], [(("b", "B"), 2)]]
+    assert run_inline(job, {**records, "names": ["c=C"]}).pairs == [(("c", "C"), 1)]
+
+
 def test_views_that_shuffle_nothing_are_put_out_by_the_maps() -> None:
     job = module(output=pipeline.input().map(int))
     assert run_inline(job, ["3", "1"], splits=2).parts == [[(3, None)], [(1, None)]]
