@@ -175,9 +175,13 @@ class BroadcastJoin(Narrow):
     paired = True
 
     def run(self, items: Iterable[Any]) -> Iterator[Any]:
-        found, outer = self.table.get, self.how == "left"
+        found, outer = self.table.lists.get, self.how == "left"
         for key, value in pairs(items, self):
-            others = found(key)
+            try:
+                others = found(key) or self.table.others(key)
+            except TypeError as error:
+                kind = kind_of(key)
+                raise TypeError(f"{self}: {kind}, as in {key!r:.200}, cannot be a key") from error
             if others:
                 for other in others:
                     yield key, (value, other)

@@ -37,7 +37,9 @@ class Table:
         self._are_pairs = False
         self.files: Sequence[FileRange] = ()
         self._most_bytes = 0
-        self._lists: defaultdict[Any, list[Any]] | None = None
+        #: The values of each key, once it is loaded.
+        self.lists: dict[Any, list[Any]] = {}
+        self._loaded = False
 
     def name(self, name: str, are_pairs: bool) -> None:
         """Say what the view is called, and whether its elements are stored as pairs; otherwise
@@ -51,15 +53,15 @@ class Table:
     def bind(self, files: Sequence[FileRange], most_bytes: int) -> None:
         """Say in which files it is, and what it may take; 0: no limit."""
         self.files, self._most_bytes = files, most_bytes
-        self._lists = None
+        self.lists, self._loaded = {}, False
 
     def load(self) -> None:
         """Read it, unless that is done. Raises `AttemptFailed`."""
-        if self._lists is not None:
+        if self._loaded:
             return
         lists: defaultdict[Any, list[Any]] = defaultdict(list)
         total = sum(file.end for file in self.files)
-        taken = read = pairs = 0
+        taken = read = 0
         for elements, size in self._stored():
             if set(map(type, elements)) != {tuple} or set(map(len, elements)) != {2}:
                 self._find(elements)
@@ -70,7 +72,6 @@ class Table:
                 self._find(elements)
                 raise
             read += size
-            pairs += len(elements)
             taken += _WEIGHED * sum(map(_weight, chain.from_iterable(elements[::_WEIGHED])))
             held = taken + _KEY_BYTES * len(lists)
             if self._most_bytes and held > self._most_bytes:
@@ -87,20 +88,14 @@ class Table:
             (same,) = one_nan([key])
             if same is not key and same != key:
                 lists[same] += lists.pop(key)
-        self._lists = lists
+        lists.default_factory = None
+        self.lists, self._loaded = lists, True
 
-    def get(self, key: Any) -> Sequence[Any]:
-        """The values of a key; nothing if it has none. Raises `TypeError` for what is no key."""
-        assert self._lists is not None
-        try:
-            found = self._lists.get(key, _NONE)
-        except TypeError as error:
-            kind = type(key).__name__
-            raise TypeError(f"{_JOIN}: a {kind}, as in {key!r:.200}, cannot be a key") from (error)
-        if found is _NONE and type(key) in (float, tuple):
-            (key,) = one_nan([key])
-            return self._lists.get(key, _NONE)
-        return found
+    def others(self, key: Any) -> Sequence[Any]:
+        """The values of a key that is not there as it is: NaN equals nothing, and is one key."""
+        if type(key) is float or type(key) is tuple:
+            return self.lists.get(one_nan([key])[0], _NONE)
+        return _NONE
 
     def _stored(self) -> Iterator[tuple[list[Any], int]]:
         for file in self.files:
