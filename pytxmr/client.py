@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -22,6 +23,7 @@ from twisted.spread import pb
 from pytxmr.errors import BadConfiguration, BadInput, BadJob, PytxmrError, Unreachable
 from pytxmr.job import loading
 from pytxmr.job.context import begin_side_files
+from pytxmr.job.names import nearest
 from pytxmr.job.shipping import Beside, read_py_files
 from pytxmr.model import JobCode, JobSpec, SideFile
 from pytxmr.net.login import log_in
@@ -255,10 +257,20 @@ def _read_code(options: JobOptions) -> JobCode:
         with open(path, "rb") as file:
             source = file.read(MOST_SOURCE_BYTES + 1)
     except OSError as error:
-        raise BadJob(f"cannot read the job module {path}: {error.strerror}") from error
+        raise BadJob(f"cannot read the job module {path}: {error.strerror}{_near(path)}") from error
     if len(source) > MOST_SOURCE_BYTES:
         raise BadJob(f"{path} is larger than {MOST_SOURCE_BYTES} bytes, the most that is shipped")
     return JobCode(os.path.abspath(path), source, class_name or None, dict(options.names))
+
+
+def _near(path: str) -> str:
+    """Which module is meant, if there is none of that name."""
+    directory, name = os.path.split(path)
+    with suppress(OSError):
+        there = [found[:-3] for found in os.listdir(directory or ".") if found.endswith(".py")]
+        hint = "" if os.path.exists(path) else nearest(name.removesuffix(".py"), there)
+        return hint and hint.replace("?", ".py?")
+    return ""
 
 
 def _read_side_files(options: JobOptions) -> tuple[SideFile, ...]:

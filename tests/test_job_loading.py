@@ -555,6 +555,50 @@ def test_a_name_that_was_given_is_not_misspelt():
     assert load(code(source, names={"reducer": "mapper", "combiner": "redcuer"}), {}).combiner
 
 
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("param = {'a': 1}", "params"),
+        ("serialiser = 'pickle'", "serializer"),
+        ("codec = []", "codecs"),
+        ("parmas = {}", "params"),
+        ("param = 1", None),
+        ("param = {'a': 1}\nprint(param)", None),
+        ("_param = {}", None),
+        ("param = {}\nparams = {'least': 1}", None),
+        ("input = 'x'\ninputs = ['x']", None),
+    ],
+)
+def test_what_a_module_sets_by_a_misspelt_name_is_refused_unless_it_is_used(line, meant):
+    source = f"{MODULE}\n{line}\n"
+    if meant is None:
+        load(code(source), {})
+        return
+    name = line.partition(" ")[0]
+    assert refused(source).message == (
+        f"jobs/words.py defines {name}; did you mean {meant}? If not, call it _{name}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("inputs = ['a.txt']", "input"),
+        ("output_ = 'out'", "output"),
+        ("reducer = 3", "reducers"),
+        ("serialiser = 'pickle'", "serializer"),
+        ("inputs = 3", None),
+        ("count = 3", None),
+    ],
+)
+def test_what_a_class_sets_by_a_misspelt_name_is_refused(line, meant):
+    source = f"{CLASS}\n    {line}\n"
+    if meant is None:
+        load(code(source, "Words"), {"least": 1})
+    else:
+        assert f"; did you mean {meant}? If not, " in refused(source, "Words").message
+
+
 def test_a_misspelt_method_of_an_own_base_is_found_and_one_of_anothers_is_not():
     source = CLASS_WITHOUT.replace(
         "class Words(", "class Base:\n    def reuce(self): ...\n\nclass Words(Base, "
@@ -949,6 +993,14 @@ def test_a_reader_that_is_misspelt_is_refused_with_the_nearest(reader, text):
     with pytest.raises(BadJob) as caught:
         load(named(reader), {})
     assert text in caught.value.message
+
+
+def test_a_ready_made_one_may_be_named_with_its_module():
+    for name in ("readers.json", "pytxmr.readers.json"):
+        assert load(named(name), {}).reader is readers.json
+    assert load(named("readers.csv(header=True)", "writers.json"), {}).writer is writers.json
+    with pytest.raises(BadJob, match="has no writers.json"):
+        load(named("writers.json"), {})
 
 
 def test_a_writer_that_is_misspelt_is_refused_with_the_nearest_also_for_a_class():

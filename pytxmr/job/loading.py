@@ -20,11 +20,12 @@ from typing import Any
 from pytxmr.errors import BadJob
 from pytxmr.job.context import begin_job
 from pytxmr.job.mapreduce import MapReduce
-from pytxmr.job.names import misspelt, nearest
+from pytxmr.job.names import misspelt, misspelt_attribute, nearest
 from pytxmr.job.readymade import FORMATS, ready_made, ready_made_names, usable
 from pytxmr.job.shipping import Beside, Modules, importing, remember_lines
 from pytxmr.model import JobCode, JobFunctions
 from pytxmr.records import kinds
+from pytxmr.records.attempt import not_there
 from pytxmr.records.batch import batch_form
 from pytxmr.records.codec import use_pickle
 from pytxmr.records.folds import Fold, Identity
@@ -53,6 +54,13 @@ _CALLED_WITH = {
 #: Called before the first record or key of an attempt, and after the last. Both forms name them so.
 HOOKS = ("map_init", "map_final", "reduce_init", "reduce_final")
 SERIALIZERS = ("msgpack", "pickle")
+#: What else a job may say, and the types of it.
+_OF_MODULES = {"params": dict, "codecs": (list, tuple), "serializer": str}
+_OF_CLASSES = _OF_MODULES | {
+    "input": (str, PathLike, list, tuple),
+    "output": (str, PathLike),
+    "reducers": int,
+}
 #: Of a function's flags, as `inspect` has it: ``*args``.
 _TAKES_ANY = 4
 _CONTAINERS = (list, tuple, dict)
@@ -117,7 +125,7 @@ def _import_hint(error: BaseException, module: ModuleType, modules: Modules | No
         return nearest(str(error.name), dir(error.obj))
     if isinstance(error, NameError):
         return nearest(str(error.name), [*vars(module), *vars(builtins)])
-    return ""
+    return not_there(error)
 
 
 def literal_params(code: JobCode) -> dict[str, Any]:
@@ -268,10 +276,12 @@ def bind(module: ModuleType, code: JobCode, params: dict[str, Any]) -> JobFuncti
         found = {role: method_for(instance, code, role) for role in ROLES}
         found |= {hook: checked_hook(own_attribute(instance, hook), code, hook) for hook in HOOKS}
         _check_names(_own_names(cls), found, code)
+        _check_attributes(_own_attributes(cls), _OF_CLASSES, code)
     else:
         found = {role: function_for(module, code, role) for role in ROLES}
         found |= {hook: checked_hook(getattr(module, hook, None), code, hook) for hook in HOOKS}
         _check_names(_defined(vars(module), module.__name__), found, code)
+        _check_attributes(vars(module), _OF_MODULES, code)
         _check_reset(found, code)
     reducer, combiner = found["reducer"], found["combiner"]
     if reducer is None:
@@ -385,6 +395,17 @@ def _check_names(defined: list[str], found: dict[str, Any], code: JobCode) -> No
     missing = [names[what] for what, it in found.items() if it is None]
     unused = [name for name in defined if name not in names.values()]
     problem = misspelt(unused, missing, methods or {"reduce": "reducer"})
+    if problem:
+        raise BadJob(f"{code.filename} {problem}")
+
+
+def _own_attributes(cls: type[Any]) -> dict[str, Any]:
+    bases = [base for base in reversed(cls.__mro__) if base.__module__ == cls.__module__]
+    return {name: value for base in bases for name, value in vars(base).items()}
+
+
+def _check_attributes(attributes: Mapping[str, Any], known: dict[str, Any], code: JobCode) -> None:
+    problem = misspelt_attribute(attributes, known, code.source)
     if problem:
         raise BadJob(f"{code.filename} {problem}")
 

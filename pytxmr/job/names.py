@@ -9,7 +9,8 @@ Nor is anything at a name's end: ``reduced`` is a word.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Collection, Iterable, Mapping
 from os.path import commonprefix
 from typing import Any
 
@@ -74,6 +75,38 @@ def _is_slip(name: str, known: str) -> bool:
         return len(known) >= _LONG_WORD and "_" not in known
     left_out = 2 if len(known) >= _LONG and "_" not in known else 1
     return (not written and len(right) <= left_out) or (not right and len(written) == 1)
+
+
+def misspelt_attribute(
+    defined: Mapping[str, Any],
+    known: Mapping[str, type[Any] | tuple[type[Any], ...]],
+    source: bytes,
+) -> str:
+    """As `misspelt`, of values that are no functions: one that is a letter off a known name, of the
+    type that is wanted there, and used nowhere in the source."""
+    for name, value in defined.items():
+        if name.startswith("_") or name in known or callable(value):
+            continue
+        meant = next(
+            (
+                right
+                for right, types in known.items()
+                if right not in defined and isinstance(value, types) and _is_near(name, right)
+            ),
+            None,
+        )
+        if meant and len(re.findall(rb"\b%s\b" % name.encode(), source)) == 1:
+            return f"defines {name}; did you mean {meant}? If not, call it _{name}"
+    return ""
+
+
+def _is_near(name: str, known: str) -> bool:
+    """Is it one letter, put in, left out or another, or two that are swapped?"""
+    before = len(commonprefix([name, known]))
+    written, right = name[before:], known[before:]
+    after = len(commonprefix([written[::-1], right[::-1]]))
+    written, right = written[: len(written) - after], right[: len(right) - after]
+    return max(len(written), len(right)) == 1 or (len(right) == 2 and written == right[::-1])
 
 
 def _plain(name: str) -> str:

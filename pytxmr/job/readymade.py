@@ -17,18 +17,20 @@ FORMATS = ("reader", "writer")
 
 
 def ready_made(role: str, text: str) -> Any:
-    """What ``json`` or ``csv(header=True)`` names; None if no ready-made one is called that.
+    """What ``json``, ``readers.json`` or ``csv(header=True)`` names; None if no ready-made one is
+    called that.
 
     Raises `BadJob` for options that it cannot have, or that are not written as plain values.
     """
-    match = re.fullmatch(r"(\w+)\s*(\(.*\))?", text.strip(), re.ASCII | re.DOTALL)
+    text = text.strip().removeprefix("pytxmr.").removeprefix(f"{role}s.")
+    match = re.fullmatch(r"(\w+)\s*(\(.*\))?", text, re.ASCII | re.DOTALL)
     if match is None or match[1] not in ready_made_names(role):
         return None
     made = getattr(_module(role), match[1])
     if match[2] is None:
         return made
     try:
-        call = ast.parse(text.strip(), mode="eval").body
+        call = ast.parse(text, mode="eval").body
         assert isinstance(call, ast.Call)
         args = [ast.literal_eval(arg) for arg in call.args]
         options = {str(option.arg): ast.literal_eval(option.value) for option in call.keywords}

@@ -74,6 +74,18 @@ _HERE = os.path.dirname(__file__)
 _CALLED_BY_USERS = frozenset({"columns.py", "folds.py"})
 
 
+def not_there(error: BaseException) -> str:
+    """What to do about a file that the user's code names by a relative path: a worker has a
+    directory of its own, and may be on another machine."""
+    name = getattr(error, "filename", None)
+    if not isinstance(error, FileNotFoundError) or not isinstance(name, str) or os.path.isabs(name):
+        return ""
+    return (
+        f"; a worker runs in a directory of its own: send it along by --file {name}, and open "
+        f"pytxmr.side_file({os.path.basename(name)!r})"
+    )
+
+
 #: What is wrong with something that somebody, as "the mapper", yielded, if anything.
 Problem = Callable[[Any, str], Uncarryable | None]
 

@@ -15,6 +15,7 @@ from pytxmr.records.attempt import (
     Progress,
     Watch,
     in_user_code,
+    not_there,
     pair_problem,
     shape_problem,
     unwatched,
@@ -233,7 +234,8 @@ def _tell(error: BaseException, records: MapCalls, careful: _Careful, path: str)
                 where=where,
                 final=True,
             ) from error
-    raise AttemptFailed(f"{who} raised {type(error).__name__}: {error}", where=where) from error
+    message = f"{who} raised {type(error).__name__}: {error}{not_there(error)}"
+    raise AttemptFailed(message, where=where) from error
 
 
 class _Careful:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pytxmr.errors import AttemptFailed, PytxmrError, Uncarryable
 from pytxmr.model import JobFunctions, Segment
-from pytxmr.records.attempt import Outcome, Progress, Watch, in_user_code, unwatched
+from pytxmr.records.attempt import Outcome, Progress, Watch, in_user_code, not_there, unwatched
 from pytxmr.records.batch import as_columns, batch_form
 from pytxmr.records.columns import Columns, Groups, WithoutParts, whole
 from pytxmr.records.combine import is_pair
@@ -85,7 +85,7 @@ def run_reduce(
                 final=True,
                 **details,
             ) from error
-        message = f"{at_work} raised {type(error).__name__}: {error}"
+        message = f"{at_work} raised {type(error).__name__}: {error}{not_there(error)}"
         raise AttemptFailed(message, **details) from error
     finally:
         merged.close()

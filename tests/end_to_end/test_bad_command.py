@@ -73,6 +73,8 @@ def test_existing_output_directory_is_refused(site: Site, job: Path) -> None:
 def test_missing_module_is_named(site: Site, job: Path) -> None:
     said = refused(site, "run", "gone.py", "in.txt", "-o", "out")
     assert said == "pytxmr: cannot read the job module gone.py: No such file or directory\n"
+    said = refused(site, "run", "jbo.py", "in.txt", "-o", "out")
+    assert said.endswith("jbo.py: No such file or directory; did you mean job.py?\n")
 
 
 def test_syntax_error_names_file_and_line(site: Site, job: Path) -> None:

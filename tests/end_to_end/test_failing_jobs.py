@@ -252,3 +252,19 @@ def test_logs_show_what_each_attempt_printed(site: Site, cluster: Cluster) -> No
     assert of_failed.endswith("adding up a\nadding up b\nadding up bad\n")
     assert site.pytxmr("destroy", job).status == 0
     assert site.pytxmr("logs", job).out == ""
+
+
+@pytest.mark.parametrize("role", ["mapper", "reducer"])
+def test_a_file_by_a_relative_name_is_answered_with_how_it_is_sent_along(
+    site: Site, role: str
+) -> None:
+    source = "def mapper(k, v): yield k, v\ndef reducer(k, vs): yield from ((k, v) for v in vs)\n"
+    job = site.write("job.py", f"{source}def {role}(k, v): yield open('lists/stop.txt'), 1\n")
+    site.write("in.txt", "a\n")
+    done = site.pytxmr("run", job, "in.txt", "-o", "out", "--runner", "inline")
+    assert done.status == 1
+    assert done.err.endswith(
+        "FileNotFoundError: [Errno 2] No such file or directory: 'lists/stop.txt'; a worker runs "
+        "in a directory of its own: send it along by --file lists/stop.txt, and open "
+        "pytxmr.side_file('stop.txt')\n"
+    )
