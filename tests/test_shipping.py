@@ -129,6 +129,58 @@ def test_what_the_job_imports_by_a_name_that_no_import_shows_is_shipped_as_well(
     assert says(code) == "mine"
 
 
+@pytest.mark.parametrize(
+    ("imports", "said", "packages"),
+    [
+        ("from .text import NAME", "NAME", {"lib/__init__.py", "lib/inner/__init__.py"}),
+        ("from . import text", "text.NAME", {"lib/__init__.py", "lib/inner/__init__.py"}),
+        ("from ..names import NAME", "NAME", {"lib/__init__.py", "lib/inner/__init__.py"}),
+        ("from lib.names import NAME", "NAME", {"lib/__init__.py"}),
+        ("import lib.inner.text", "lib.inner.text.NAME", None),
+        ("from text import NAME", "NAME", set()),
+    ],
+)
+@pytest.mark.parametrize("where", ["imports", "lazily"])
+def test_a_job_in_a_package_imports_from_it(
+    tmp_path: Path, imports: str, said: str, packages: set[str] | None, where: str
+) -> None:
+    there = tmp_path / "there"
+    files = {
+        "lib/__init__.py": "",
+        "lib/names.py": "NAME = 'mine'",
+        "lib/inner/__init__.py": "",
+        "lib/inner/text.py": "NAME = 'mine'",
+        "lib/inner/job.py": job(**{where: imports}, said=said),
+    }
+    write(there, files)
+    code = spec_of(there, job="lib/inner/job.py").code
+    there.rename(tmp_path / "moved")
+    assert says(code) == "mine"
+    found = {path for path in code.modules if path.endswith("__init__.py")}
+    assert found == (packages if packages is not None else {*files} & found)
+
+
+def test_a_package_that_is_installed_is_not_that_of_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "installed", {"lib/__init__.py": "NAME = 'theirs'"})
+    write(
+        tmp_path / "there",
+        {"lib/__init__.py": "", "lib/job.py": job("import lib", said="lib.NAME")},
+    )
+    monkeypatch.syspath_prepend(tmp_path / "installed")
+    code = spec_of(tmp_path / "there", job="lib/job.py").code
+    assert says(code) == "theirs"
+    assert code.modules == {}
+    del sys.modules["lib"]
+
+
+def test_a_job_in_no_package_is_told_to_import_without_the_dot(tmp_path: Path) -> None:
+    write(tmp_path, {"helpers.py": "", "job.py": job("from .helpers import NAME")})
+    with pytest.raises(BadJob, match="there is no __init__.py beside it, import what is there wi"):
+        spec_of(tmp_path)
+
+
 def test_modules_of_the_standard_library_are_not_looked_for_beside_the_job(tmp_path: Path) -> None:
     write(tmp_path, {"json.py": "x = 1", "pytxmr.py": "x = 1"})
     write(tmp_path, {"job.py": job("import json, pytxmr", said="json.dumps(pytxmr.params)")})

@@ -17,7 +17,7 @@ from typing import Any
 from pytxmr.job.installed import installed_version
 from pytxmr.job.loading import MODULE_PREFIX
 from pytxmr.job.reach import Hidden, Reach
-from pytxmr.job.shipping import imports_in, package_of, top_of
+from pytxmr.job.shipping import imports_in, own_package, package_of, top_of
 from pytxmr.job.toplevel import effects_of
 from pytxmr.model import JobCode, JobFunctions
 from pytxmr.records import codec, kinds
@@ -94,7 +94,8 @@ class CodeDigests:
     def _whole(self, roles: tuple[str, ...]) -> str:
         code = self._code
         said = (code.class_name, sorted(code.names.items()), self._step, roles)
-        imported = set(_imported(code.source, ""))
+        package = own_package(code.filename, code.source, code.modules)
+        imported = set(_imported(code.source, package))
         for path, (_, source) in code.modules.items():
             imported.update(_imported(source, package_of(path)))
         tops = sorted(top for top in imported if not self._is_own(top))

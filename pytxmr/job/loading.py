@@ -22,7 +22,7 @@ from pytxmr.job.context import begin_job
 from pytxmr.job.mapreduce import MapReduce
 from pytxmr.job.names import misspelt, misspelt_attribute, nearest
 from pytxmr.job.readymade import FORMATS, ready_made, ready_made_names, usable
-from pytxmr.job.shipping import Beside, Modules, importing, remember_lines
+from pytxmr.job.shipping import Beside, Modules, importing, own_package, remember_lines
 from pytxmr.model import JobCode, JobFunctions
 from pytxmr.records import kinds
 from pytxmr.records.attempt import not_there
@@ -100,8 +100,10 @@ def import_source(code: JobCode, modules: Modules | None = None) -> ModuleType:
     module = ModuleType(f"{MODULE_PREFIX}{PurePath(code.filename).stem}")
     module.__file__ = code.filename
     sys.modules[module.__name__] = module
+    known = code.modules if modules is None else modules
+    module.__package__ = own_package(code.filename, code.source, known) or None
     try:
-        with importing(code.modules if modules is None else modules):
+        with importing(known):
             exec(compile(code.source, code.filename, "exec", dont_inherit=True), module.__dict__)
     except (Exception, SystemExit) as error:
         if isinstance(error, SyntaxError) and error.filename == code.filename:
@@ -125,6 +127,8 @@ def _import_hint(error: BaseException, module: ModuleType, modules: Modules | No
         return nearest(str(error.name), dir(error.obj))
     if isinstance(error, NameError):
         return nearest(str(error.name), [*vars(module), *vars(builtins)])
+    if type(error) is ImportError and error.name is None and module.__package__ is None:
+        return "; as there is no __init__.py beside it, import what is there without the dot"
     return not_there(error)
 
 

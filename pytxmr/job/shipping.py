@@ -32,6 +32,8 @@ MOST_MODULE_BYTES = 8 << 20
 #: path -> (the client's name of the file, which tracebacks show; the file's content)
 Modules = Mapping[str, tuple[str, bytes]]
 
+#: How the source of a module looks that imports something from its own package.
+_RELATIVE = b"from ."
 _NEVER = sys.stdlib_module_names | {"pytxmr"}
 
 
@@ -47,10 +49,14 @@ def remember_lines(filename: str, source: bytes) -> None:
 class Beside(Mapping[str, tuple[str, bytes]]):
     """Files by their paths from a directory, read when they are first asked for; ``given`` ones, by
     their first names, come before those that are there. As a mapping: what was read so far.
+
+    If the directory is a package, what is in that is found as well, by its names in the package,
+    unless one of that name is installed. ``package``: how the directory is called in it.
     """
 
     def __init__(self, directory: str, given: Modules) -> None:
         self._directory = directory
+        self._above, self.package = _package_above(directory)
         self._found = dict(given)
         self._given = {top_of(path) for path in given}
         self._absent: set[str] = set()
@@ -60,13 +66,17 @@ class Beside(Mapping[str, tuple[str, bytes]]):
         if path not in self._found:
             if path in self._absent or not self._looks_for(path):
                 raise KeyError(path)
-            filename = os.path.join(self._directory, *path.split("/"))
-            try:
-                with open(filename, "rb") as file:
+            places = [self._directory]
+            if top_of(path) == top_of(self.package):
+                places.append(self._above)
+            for place in places:
+                filename = os.path.join(place, *path.split("/"))
+                with suppress(OSError), open(filename, "rb") as file:
                     self._found[path] = (filename, file.read(MOST_MODULE_BYTES + 1))
-            except OSError:
+                    break
+            else:
                 self._absent.add(path)
-                raise KeyError(path) from None
+                raise KeyError(path)
         return self._found[path]
 
     def __iter__(self) -> Iterator[str]:
@@ -100,7 +110,9 @@ class Beside(Mapping[str, tuple[str, bytes]]):
         no import of the module would show. Raises `BadJob` for a module that is not there in a
         package that is.
         """
-        left: list[tuple[str, bytes, str]] = [(filename, source, "")]
+        if self.package and _RELATIVE in source:
+            self._note(self.package)
+        left: list[tuple[str, bytes, str]] = [(filename, source, self.package)]
         seen: set[str] = set()
         while left:
             filename, source, package = left.pop()
@@ -159,6 +171,31 @@ class Beside(Mapping[str, tuple[str, bytes]]):
                 f"the most that is shipped; the largest is {self._found[largest][0]}"
             )
         return dict(self._found)
+
+
+def _package_above(directory: str) -> tuple[str, str]:
+    """Where the package begins that a directory is, and its name from there on; no name if it is
+    none, or one of that name is installed."""
+    above, names = directory, list[str]()
+    while os.path.isfile(os.path.join(above, "__init__.py")):
+        above, name = os.path.split(above)
+        names.insert(0, name)
+    # What is in the working directory is not what workers have.
+    here = os.getcwd()
+    installed = [path for path in sys.path if path and os.path.abspath(path) != here]
+    if not names or names[0] in _NEVER or PathFinder.find_spec(names[0], installed):
+        return directory, ""
+    return above, ".".join(names)
+
+
+def own_package(filename: str, source: bytes, modules: Modules) -> str:
+    """The package in which a job's module looks for what it imports from ``.``."""
+    if _RELATIVE not in source:
+        return ""
+    if isinstance(modules, Beside):
+        return modules.package
+    init = os.path.join(os.path.dirname(filename), "__init__.py")
+    return next((package_of(path) for path, (name, _) in modules.items() if name == init), "")
 
 
 def top_of(name: str) -> str:

@@ -172,7 +172,9 @@ def _check_name(path: str) -> None:
 
 def _checked(path: str, status: os.stat_result) -> InputFile:
     if not stat.S_ISREG(status.st_mode):
-        raise BadInput(f"cannot read {path}: not a file")
+        piped = stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode)
+        hint = "; name - to have standard input read" if piped else ""
+        raise BadInput(f"cannot read {path}: not a file{hint}")
     return InputFile(path, status.st_size)
 
 

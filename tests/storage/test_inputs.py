@@ -136,7 +136,7 @@ def test_an_empty_directory_and_an_empty_file_are_no_error(tree):
         ("nowhere", "cannot read nowhere: No such file or directory"),
         ("a/b", "cannot read a/b: Not a directory"),
         ("no*", r"no file matches no\*"),
-        ("fifo", "cannot read fifo: not a file"),
+        ("fifo", "cannot read fifo: not a file; name - to have standard input read"),
         ("in", "cannot read in/socket: not a file"),
         ("/dev/null", "cannot read /dev/null: not a file"),
         ("dangling", "cannot read dangling: No such file or directory"),
