@@ -43,7 +43,7 @@ makes this page of the docstrings and the parsers. How things are used is told i
 #: What of these classes is pytxmr's own affair.
 NOT_PUBLIC = {
     "Groups": ("iterators", "part", "columns"),
-    "RangePartitioner": ("bind", "cuts"),
+    "RangePartitioner": ("bind", "cuts", "sample"),
     "Result": ("of",),
     "LocalCluster": ("start", "stop"),
     "JobSpec": ("to_plain", "from_plain", "without_cargo"),
