@@ -42,7 +42,7 @@ SHOWN_BY = {
     "a fetch that fails is not reported": 18,
     "a snapshot forgets how often tasks have failed": 36,
     "a snapshot forgets what maps have put out": 36,
-    "a report that is not answered is forgotten": 46,
+    "a report that is not answered is forgotten": 53,
     "a submission that is repeated is another job": 52,
     "attempts are started before that is logged": 53,
     "a snapshot forgets how often outputs were lost": 53,

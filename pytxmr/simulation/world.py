@@ -327,13 +327,16 @@ class World:
         if not site.index:
             self.oracle.crashed(service)
         site.machine = site.service = site.pool = None
+        # What the system does for a process that has ended: its files are closed, its locks go.
+        ends = [getattr(end.protocol, "_wrappedProtocol", end.protocol) for end in machine.ends]
+        opened = [getattr(protocol, "_file", None) for protocol in ends]
+        opened += [getattr(service, "_lock", None), getattr(service, "_state", None)]
         machine.crash(silent)
         if pool is not None:
             pool.crash()
-        # What the system does for a process that has ended: its locks go.
-        for opened in (getattr(service, "_lock", None), getattr(service, "_state", None)):
-            if opened is not None:
-                opened.close()
+        for each in opened:
+            if each is not None:
+                each.close()
 
     def bring_back(self, site: Site, wipe: bool) -> None:
         if site.machine is None:
