@@ -14,11 +14,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytxmr
 from pytxmr.errors import BadConfiguration, PytxmrError
 from pytxmr.failpoints import fail_point
 from pytxmr.plan import events as ev
-from pytxmr.plan.eventlog import from_record, pack, snapshot_record, to_record, unpack
+from pytxmr.plan.eventlog import (
+    from_record,
+    pack,
+    snapshot_record,
+    stored_format,
+    to_record,
+    unpack,
+)
 from pytxmr.plan.jobstate import JobState
 
 #: Jobs that are remembered; of more, the oldest that have ended are forgotten.
@@ -109,10 +115,36 @@ class StateStore:
             self._db.execute("PRAGMA synchronous=FULL")
             for statement in _TABLES.split(";"):
                 self._db.execute(statement)
+            self._check_format()
         except (OSError, sqlite3.Error) as error:
             raise BadConfiguration(
                 f"cannot use the state directory {directory}: {error}; does another jobtracker?"
             ) from error
+
+    def _check_format(self) -> None:
+        """What another version of pytxmr has written can be used if no job was under way: history
+        and numbers are kept, and trackers register anew."""
+        (written,) = self._db.execute("PRAGMA user_version").fetchone()
+        ours = stored_format()
+        if written == ours:
+            return
+        under_way = self._db.execute(
+            "SELECT printf('Job%03d', number) AS job FROM jobs WHERE job IN (SELECT name FROM log) "
+            "ORDER BY number"
+        ).fetchall()
+        if under_way:
+            self._db.close()
+            jobs = ", ".join(job for (job,) in under_way)
+            raise BadConfiguration(
+                f"the state directory {self._directory} was written by another version of pytxmr "
+                f"(format {written:08x}, and here {ours:08x}), whose jobs are under way: {jobs}; "
+                "let that version go on with them, or give another --state-dir, where they are "
+                "not known"
+            )
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute("DELETE FROM log")
+        self._db.execute(f"PRAGMA user_version = {ours}")
+        self._db.execute("COMMIT")
 
     # ---- numbers
 
@@ -150,7 +182,7 @@ class StateStore:
 
     def compact(self, now: float, job: JobState) -> None:
         """Put what the job has become in the place of its log."""
-        record = snapshot_record(job, now, pytxmr.__version__)
+        record = snapshot_record(job, now)
 
         def replace() -> None:
             self._db.execute("DELETE FROM log WHERE name = ?", (job.job,))
@@ -164,7 +196,7 @@ class StateStore:
         found: Logs = {}
         with self._reading():
             for name, record in self._db.execute("SELECT name, record FROM log ORDER BY seq"):
-                found.setdefault(name, []).append(from_record(record, pytxmr.__version__))
+                found.setdefault(name, []).append(from_record(record))
         return found
 
     # ---- outputs that are reserved, for jobs that are not there yet

@@ -380,8 +380,8 @@ def what_is_reserved_cannot_be_reserved_again(patch: pytest.MonkeyPatch) -> None
 def snapshot_without(patch: pytest.MonkeyPatch, name: str, value: Any) -> None:
     """A job that is restored from a snapshot has forgotten that of all its tasks."""
 
-    def restored(data: bytes, version: str) -> Any:
-        job = snapshot.from_snapshot(data, version)
+    def restored(data: bytes) -> Any:
+        job = snapshot.from_snapshot(data)
         for task in job.tasks:
             setattr(task, name, value)
         return job

@@ -1,22 +1,23 @@
 """Events as bytes, for the log that outlives the jobtracker.
 
 A record is a msgpack list: the time at which the event was handled, its name, its fields in order.
-A field that is new in a later version comes last and has a default, so that older logs can be read.
-A snapshot stands for all events before it.
+A snapshot stands for all events before it. What one version of pytxmr has written of jobs under way
+another reads only if both have the same `stored_format`.
 """
 
 from __future__ import annotations
 
 from typing import Any
+from zlib import crc32
 
 import msgpack
 
 from pytxmr import bigint
 from pytxmr.errors import PytxmrError, from_plain, to_plain
-from pytxmr.model import AttemptId
+from pytxmr.model import AttemptId, JobSpec
 from pytxmr.plan import events as ev
 from pytxmr.plan.jobstate import JobState
-from pytxmr.plan.snapshot import from_snapshot, to_snapshot
+from pytxmr.plan.snapshot import MADE_OF, from_snapshot, to_snapshot
 
 _LOGGED = {
     kind.__name__: kind
@@ -42,7 +43,18 @@ _LOGGED = {
     )
 }
 _SNAPSHOT = "Snapshot"
+#: Of `stored_format`: to be put up if something stored comes to mean something else under its name.
+REVISION = 1
 _ATTEMPT, _ERROR, _INT = 1, 2, 3
+
+
+def stored_format() -> int:
+    """A number, of 31 bits and not 0, that is another one if anything that is stored of jobs has
+    other attributes: a snapshot, an event that is logged, what a job was submitted as."""
+    kinds = (*_LOGGED.values(), *MADE_OF, JobSpec)
+    names = [(kind.__name__, [*getattr(kind, "__dataclass_fields__", ())]) for kind in kinds]
+    fresh = to_snapshot(JobState(ev.JobSubmitted("Job000", 1, 1), 0.0))
+    return crc32(repr((REVISION, names)).encode(), crc32(fresh)) & 0x7FFFFFFF or 1
 
 
 def to_record(event: ev.Event, now: float) -> bytes:
@@ -51,17 +63,16 @@ def to_record(event: ev.Event, now: float) -> bytes:
     return pack([now, kind.__name__, *(getattr(event, name) for name in kind.__slots__)])
 
 
-def snapshot_record(job: JobState, now: float, version: str) -> bytes:
-    """What the job has become by all that it was told until ``now``, as a record that only this
-    version of pytxmr reads."""
-    return pack([now, _SNAPSHOT, to_snapshot(job, version)])
+def snapshot_record(job: JobState, now: float) -> bytes:
+    """What the job has become by all that it was told until ``now``, as a record."""
+    return pack([now, _SNAPSHOT, to_snapshot(job)])
 
 
-def from_record(record: bytes, version: str) -> tuple[ev.Event | JobState, float]:
-    """The inverse of both. Raises `ValueError` for what is no record of this version."""
+def from_record(record: bytes) -> tuple[ev.Event | JobState, float]:
+    """The inverse of both. Raises `ValueError` for what is no record."""
     now, name, *fields = unpack(record)
     if name == _SNAPSHOT:
-        return from_snapshot(fields[0], version), now
+        return from_snapshot(fields[0]), now
     if name not in _LOGGED:
         raise ValueError(f"{name!r} is no event that is logged")
     return _LOGGED[name](*fields), now

@@ -2,7 +2,7 @@
 
 Everything that a `JobState` is made of is written by the names of its attributes, and made again
 without a word to any constructor. Only the classes named here are, so what is read can do no more
-than be wrong. A snapshot is for the version of pytxmr that has made it.
+than be wrong. A snapshot is for versions of pytxmr that store the same: `eventlog.stored_format`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pytxmr.plan.shuffleplan import SecondHome, ShufflePlan
 from pytxmr.plan.speculation import Gathering, Pace, Run
 from pytxmr.plan.tasks import Task, Tasks
 
-_MADE_OF: tuple[type, ...] = (
+MADE_OF: tuple[type, ...] = (
     JobState,
     Tasks,
     Task,
@@ -43,24 +43,22 @@ _MADE_OF: tuple[type, ...] = (
     Search,
 )
 _PLAIN_ENOUGH: tuple[type, ...] = (tuple, set, frozenset, Counter, Phase, Outcome, Step)
-_CODES = {kind: code for code, kind in enumerate(_PLAIN_ENOUGH + _MADE_OF)}
+_CODES = {kind: code for code, kind in enumerate(_PLAIN_ENOUGH + MADE_OF)}
 _KINDS = {code: kind for kind, code in _CODES.items()}
 _ATTEMPT, _ERROR, _INT = 100, 101, 102
 
 
-def to_snapshot(job: JobState, version: str) -> bytes:
-    """All that the job is; ``version`` is that of pytxmr."""
-    data = _pack([version, job])
+def to_snapshot(job: JobState) -> bytes:
+    """All that the job is."""
+    data = _pack(job)
     _attempt_extension.cache_clear()
     return data
 
 
-def from_snapshot(data: bytes, version: str) -> JobState:
-    """The inverse of `to_snapshot`. Raises `ValueError` for one of another version."""
-    made_by, job = _unpack(data)
+def from_snapshot(data: bytes) -> JobState:
+    """The inverse of `to_snapshot`."""
+    job = _unpack(data)
     _attempt.cache_clear()
-    if made_by != version:
-        raise ValueError(f"the snapshot is of pytxmr {made_by}, and this is {version}")
     assert isinstance(job, JobState)
     return job
 
@@ -86,7 +84,7 @@ def _as_extension(value: Any) -> msgpack.ExtType:
         return bigint.packed(_INT, value)
     if isinstance(value, PytxmrError):
         return msgpack.ExtType(_ERROR, _pack(to_plain(value)))
-    if kind in _MADE_OF:
+    if kind in MADE_OF:
         return msgpack.ExtType(_CODES[kind], _pack(_attributes(value)))
     if kind in (Phase, Outcome, Step):
         return msgpack.ExtType(_CODES[kind], _pack(value.value))
@@ -124,7 +122,7 @@ def _restored(code: int, data: bytes) -> Any:
     if code == _ERROR:
         return from_plain(plain)
     kind = _KINDS[code]
-    if kind not in _MADE_OF:
+    if kind not in MADE_OF:
         return kind(plain)
     made: Any = object.__new__(kind)
     for name, value in plain.items():

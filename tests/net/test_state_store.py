@@ -14,7 +14,7 @@ import pytest
 import pytxmr
 from pytxmr.errors import BadConfiguration, PytxmrError
 from pytxmr.plan import events as ev
-from pytxmr.plan.eventlog import pack
+from pytxmr.plan.eventlog import pack, stored_format
 from pytxmr.plan.jobstate import JobState
 from pytxmr.state import MOST_JOBS, MemoryState, StateStore
 
@@ -211,6 +211,46 @@ def test_what_a_job_has_become_takes_the_place_of_its_log(tmp_path):
     assert (len(become.maps), at, event.workers, then) == (3, 2.0, 2, 3.0)
     assert logs["Job002"] == [(JOINED, 1.0)]
     store.close()
+
+
+# ---- what another version has written
+
+
+def another(tmp_path, *names):
+    """A state directory of another format, with logs of these, and jobs."""
+    store = StateStore(str(tmp_path))
+    store.next_number("job")
+    for number, name in enumerate(names):
+        store.append([(name, JOINED, 1.0)])
+        if name.startswith("Job"):
+            store.remember(number, {"number": number})
+    store.remember(9, {"number": 9})
+    store._db.execute("PRAGMA user_version = 1")
+    store.close()
+
+
+def test_where_another_version_has_jobs_under_way_they_are_named_and_nothing_is_changed(tmp_path):
+    another(tmp_path, "one.1", "Job001", "Job002")
+    for _ in range(2):
+        with pytest.raises(BadConfiguration) as caught:
+            StateStore(str(tmp_path))
+        assert caught.value.message == (
+            f"the state directory {tmp_path} was written by another version of pytxmr (format "
+            f"00000001, and here {stored_format():08x}), whose jobs are under way: Job001, Job002; "
+            "let that version go on with them, or give another --state-dir, where they are not "
+            "known"
+        )
+
+
+def test_where_it_has_none_history_and_numbers_are_kept(tmp_path):
+    another(tmp_path, "one.1")
+    store = StateStore(str(tmp_path))
+    assert store.logs() == {}, "its trackers register anew"
+    assert store.next_number("job") == 2
+    assert store.remembered() == [{"number": 9}]
+    store.append([("Job002", JOINED, 1.0)])
+    store.close()
+    assert list(StateStore(str(tmp_path)).logs()) == ["Job002"]
 
 
 # ---- what cannot be read

@@ -260,7 +260,7 @@ def test_a_search_survives_the_jobtracker_at_any_step(dies):
     story.begin(skip_bad_records=1)
     while story.job.outcome is None and story.job.maps[0].winner is None:
         story.go_on(most=1)
-        read = from_snapshot(to_snapshot(story.job, "1"), "1")
+        read = from_snapshot(to_snapshot(story.job))
         assert read.maps == story.job.maps
         story.cluster.jobs["Job001"] = read
     assert story.skipped == [min(dies)]

@@ -155,11 +155,11 @@ def test_a_job_goes_on_after_a_restart_at_each_of_its_events():
     (last,) = story.wrote("b", 2, 1, seen=1)
     history = [event for name, event in story.cluster.take_history() if name == JOB]
     for at in range(1, len(history) + 1):
-        logged = [from_record(to_record(event, 0.0), "1")[0] for event in history]
+        logged = [from_record(to_record(event, 0.0))[0] for event in history]
         job = JobState(logged[0], 0.0)
         for event in logged[1:at]:
             job.handle(event, 0.0)
-        job = from_record(snapshot_record(job, 0.0, "1"), "1")[0]
+        job = from_record(snapshot_record(job, 0.0))[0]
         for event in logged[at:]:
             job.handle(event, 0.0)
         assert job.phase is Phase.COMMITTING

@@ -133,7 +133,7 @@ class World:
         assert list(self.cluster.trackers) == list(before.trackers)
         assert described(self.cluster.jobs) == described(before.jobs)
         for name, job in self.cluster.jobs.items():
-            read = self.cluster.jobs[name] = from_snapshot(to_snapshot(job, "1"), "1")
+            read = self.cluster.jobs[name] = from_snapshot(to_snapshot(job))
             assert described(read) == described(job)
         self.own_orders.clear()
         self.destroying.clear()
