@@ -147,23 +147,86 @@ def segments_of_an_attempt_that_does_not_count_are_taken(patch: pytest.MonkeyPat
 @defect
 def success_is_there_before_the_parts(patch: pytest.MonkeyPatch) -> None:
     directory = output.OutputDirectory
-    place = directory._place
+    commit, place, remove = directory.commit, directory._place, output.shutil.rmtree
 
-    def commit(self: Any, parts: Any, manifest: Any, bad: Any = ()) -> None:
-        parts = list(parts)
-        listed = [
-            {"name": f"part-{number:05d}", "bytes": part.size_bytes, "sha256": part.digest}
-            for number, part in enumerate(parts)
-        ]
-        written = self.attempt_path(output.SUCCESS)
-        with open(written, "w") as file:
-            output.json.dump(manifest | {"parts": listed}, file)
-        output.os.link(written, output.os.path.join(self.path, output.SUCCESS))
-        for number, part in enumerate(parts):
-            place(self, f"part-{number:05d}", part)
-        output.shutil.rmtree(self._temporary)
+    def committed(self: Any, *args: Any) -> None:
+        parts: list[tuple[str, Any]] = []
 
-    patch.setattr(directory, "commit", commit)
+        def listed(self: Any, name: str, part: Any) -> dict[str, Any]:
+            parts.append((name, part))
+            return {"name": name, "bytes": part.size_bytes, "sha256": part.digest}
+
+        def removed(path: str, ignore_errors: bool = False) -> None:
+            for name, part in parts:
+                place(self, name, part)
+            remove(path, ignore_errors)
+
+        with pytest.MonkeyPatch.context() as within:
+            within.setattr(directory, "_place", listed)
+            within.setattr(output.shutil, "rmtree", removed)
+            commit(self, *args)
+
+    patch.setattr(directory, "commit", committed)
+
+
+@defect
+def reduces_that_are_done_are_lost_with_their_tracker(patch: pytest.MonkeyPatch) -> None:
+    lost = jobstate.JobState._tracker_lost
+
+    def tracker_lost(self: Any, tracker: str, now: float) -> Any:
+        for task in self.reduces if self.active else ():
+            if task.winner is not None and self._shuffle.home[task.id.index] == tracker:
+                task.winner = None
+                self.reduces_done -= 1
+                self._shuffle.done.discard(task.id.index)
+        return lost(self, tracker, now)
+
+    patch.setattr(jobstate.JobState, "_tracker_lost", tracker_lost)
+
+
+@defect
+def attempts_that_were_outrun_go_on(patch: pytest.MonkeyPatch) -> None:
+    win = tasks.Tasks.win
+
+    def won(self: Any, task: Any, attempt: Any, counters: Any, now: float) -> Any:
+        running = {other: where for other, where in task.running.items() if other != attempt}
+        for other in running:
+            del task.running[other]
+        found = win(self, task, attempt, counters, now)
+        task.running.update(running)
+        return found
+
+    patch.setattr(tasks.Tasks, "win", won)
+
+
+@defect
+def a_success_that_is_reported_again_commits_again(patch: pytest.MonkeyPatch) -> None:
+    succeeded = jobstate.JobState._reduce_succeeded
+
+    def reduce_succeeded(self: Any, event: Any, now: float) -> Any:
+        again = self.phase is jobstate.Phase.COMMITTING
+        return self.own_orders() if again else succeeded(self, event, now)
+
+    patch.setattr(jobstate.JobState, "_reduce_succeeded", reduce_succeeded)
+
+
+@defect
+def a_job_that_is_killed_while_it_commits_succeeds(patch: pytest.MonkeyPatch) -> None:
+    def committed(self: Any) -> Any:
+        return self._end(jobstate.Outcome.SUCCEEDED)
+
+    patch.setattr(jobstate.JobState, "_committed", committed)
+
+
+@defect
+def an_attempt_that_has_ended_counts_as_running(patch: pytest.MonkeyPatch) -> None:
+    stop = tasks.Tasks.stop
+
+    def stopped(self: Any, task: Any, attempt: Any) -> None:
+        self.running_on[task.running[attempt]] += task.winner is None
+        stop(self, task, attempt)
+
+    patch.setattr(tasks.Tasks, "stop", stopped)
 
 
 @defect
