@@ -250,24 +250,15 @@ class Worker:
 
     def explained(self, error: BaseException) -> PytxmrError:
         """The error as the tracker gets it: the user's own exception with its traceback."""
-        if not isinstance(error, PytxmrError):
-            failed = AttemptFailed(f"{type(error).__name__}: {error}")
-            failed.details["traceback"] = user_traceback(error)
-            return self._with_limit(failed, error)
-        cause = error.__cause__
-        shown = cause if isinstance(error, AttemptFailed) and cause is not None else error
-        if isinstance(error, AttemptFailed) and "traceback" not in error.details:
-            error.details["traceback"] = user_traceback(shown)
-        return self._with_limit(error, shown)
-
-    def _with_limit(self, error: PytxmrError, shown: BaseException) -> PytxmrError:
-        if isinstance(shown, MemoryError):
+        shown = explained(error)
+        raised = error.__cause__ if isinstance(error, AttemptFailed) else error
+        if isinstance(raised, MemoryError):
             most, planned = self._job["data_bytes"] >> 20, self._job["memory_bytes"] >> 20
-            error.message = (
-                f"{error.message.rstrip(': ')} (a process may reserve {most} MiB; --memory, here "
+            shown.message = (
+                f"{shown.message.rstrip(': ')} (a process may reserve {most} MiB; --memory, here "
                 f"{planned} MiB, sets it)"
             )
-        return error
+        return shown
 
     def _progress(self, fraction: float) -> None:
         self._fraction = fraction
@@ -280,6 +271,17 @@ class Worker:
         if now - self._told > _PROGRESS_SECONDS:
             self._told = now
             send(pack({"progress": self._fraction, "status": context.current_status()}))
+
+
+def explained(error: BaseException) -> PytxmrError:
+    """What is told of an error that ended an attempt: the user's own, with its traceback."""
+    if not isinstance(error, PytxmrError):
+        failed = AttemptFailed(f"{type(error).__name__}: {error}")
+        failed.details["traceback"] = user_traceback(error)
+        return failed
+    if isinstance(error, AttemptFailed) and "traceback" not in error.details:
+        error.details["traceback"] = user_traceback(error.__cause__ or error)
+    return error
 
 
 def load_job(job: dict[str, Any]) -> JobFunctions:

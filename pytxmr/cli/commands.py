@@ -47,6 +47,8 @@ def run(options: argparse.Namespace) -> int:
             return _run_on_cluster(options, specs)
         if options.runner == "inline":
             return _run_inline(options, specs)
+        if options.runner == "spark":
+            return _run_on_spark(options, specs)
         return run_in_reactor(lambda r, i: _run_here(r, i, options, specs))
 
 
@@ -80,10 +82,34 @@ def _run_inline(options: argparse.Namespace, specs: list[JobSpec]) -> int:
     # Twisted has no part in it, and other runners have none of what it imports.
     from pytxmr.runners import inline
 
+    return _run_without_reactor(options, lambda told: inline.run_all(specs, told))
+
+
+def _run_on_spark(options: argparse.Namespace, specs: list[JobSpec]) -> int:
+    from pytxmr.runners import spark
+
+    def run(told: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+        def shown(status: dict[str, Any]) -> None:
+            told(status)
+            if not status["outcome"]:
+                options.face.progress(status)
+
+        try:
+            return spark.run_all(specs, shown, options.master, options.spark_conf)
+        finally:
+            options.face.close()
+
+    return _run_without_reactor(options, run)
+
+
+def _run_without_reactor(
+    options: argparse.Namespace,
+    run: Callable[[Callable[[dict[str, Any]], object]], dict[str, Any]],
+) -> int:
     last = {"job": "Job001"}
     try:
         with signals_as_interrupts():
-            status = inline.run_all(specs, last.update)
+            status = run(last.update)
     except KeyboardInterrupt as stop:
         print(f"pytxmr: {last['job']} was killed: interrupted", file=sys.stderr)
         return stop.status if isinstance(stop, Signalled) else 130

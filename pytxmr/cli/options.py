@@ -19,6 +19,7 @@ _PLACES = {
     "inline": "in this very process (--runner inline)",
     "local": "on this machine (--runner local)",
     "cluster": "on a cluster, which has workers of its own",
+    "spark": "on Spark (--runner spark)",
 }
 
 _EPILOG = """\
@@ -146,11 +147,15 @@ def settle_runner(options: argparse.Namespace) -> None:
         "inline": ("workers", "keep", "jobtracker", "secret_file"),
         "local": ("jobtracker", "secret_file"),
         "cluster": ("workers",),
+        "spark": ("workers", "keep", "jobtracker", "secret_file"),
     }
     for name in senseless[chosen] if chosen else ():
         if getattr(options, name):
             option = name.replace("_", "-")
             raise BadConfiguration(f"--{option} means nothing where the job runs {_PLACES[chosen]}")
+    if options.runner != "spark" and (options.master or options.spark_conf):
+        option = "--master" if options.master else "--spark-conf"
+        raise BadConfiguration(f"{option} is for a job that runs on Spark: add --runner spark")
     if options.runner == "cluster":
         options.jobtracker = options.jobtracker or _environment("JOBTRACKER")
         options.secret_file = options.secret_file or _environment("SECRET_FILE")
@@ -216,10 +221,19 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         help="worker processes, when it runs here (default: one per core)",
     )  # fmt: skip
     parser.add_argument(
-        "--runner", choices=("inline", "local", "cluster"),
+        "--runner", choices=("inline", "local", "cluster", "spark"),
         help="where it runs: inline, in this very process, so that breakpoint() works in the job; "
-        "local, in worker processes of its own; cluster (default: local, or cluster if there is a "
-        "--jobtracker)",
+        "local, in worker processes of its own; cluster; spark, on Apache Spark (default: local, "
+        "or cluster if there is a --jobtracker)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--master", metavar="URL",
+        help="with --runner spark, where that runs: local[N], spark://HOST:PORT, yarn, k8s://... "
+        "(default: what Spark's configuration says, or local[*])",
+    )  # fmt: skip
+    parser.add_argument(
+        "--spark-conf", metavar="NAME=VALUE", type=definition, action="append", default=[],
+        help="with --runner spark, a setting of Spark's, as spark.executor.memory=4g",
     )  # fmt: skip
     _add_cluster_options(parser, "run on this cluster instead of here")
     # Looked up when the runner is known: what is in the environment does not contradict --runner.

@@ -51,10 +51,15 @@ from pytxmr.worker import bind_ranges, bind_sides, buffer_bytes, done_message
 Told = Callable[[dict[str, Any]], object]
 
 
-def run_all(specs: list[JobSpec], told: Told = lambda status: None) -> dict[str, Any]:
-    """`run` a job that may have several steps, one after the other."""
+def run_all(
+    specs: list[JobSpec],
+    told: Told = lambda status: None,
+    run_one: Callable[[JobSpec, Told, int], dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """`run`, or ``run_one``, a job that may have several steps, one after the other."""
+    run_one = run_one or run
     if specs[0].steps == 1:
-        return run(specs[0], told)
+        return run_one(specs[0], told, 1)
     from pytxmr.steps import of_steps
 
     ended = []
@@ -65,7 +70,7 @@ def run_all(specs: list[JobSpec], told: Told = lambda status: None) -> dict[str,
             told(status | step)
 
         try:
-            ended.append(run(spec, told_of_step, number) | step)
+            ended.append(run_one(spec, told_of_step, number) | step)
         except JobFailed as error:
             error.message = f"{step_label(step)}{error.message}"
             raise
@@ -137,7 +142,7 @@ def _run(
     output: OutputDirectory,
     told: Told,
 ) -> dict[str, Any]:
-    status = _Status(job, spec, len(splits), attempts.reducers, uncut, told)
+    status = Status(job, spec, len(splits), attempts.reducers, uncut, told)
     parts = []
     for index, split in enumerate(splits):
         status.tell("mapping", maps_done=index)
@@ -163,7 +168,7 @@ def _reuse_of(spec: JobSpec, functions: JobFunctions) -> Any:
     return reuse_of(job, functions, spec.code)
 
 
-class _Status:
+class Status:
     """What is told of the job, as plain values: see `joblife.JobLife.status`."""
 
     def __init__(

@@ -69,6 +69,7 @@ class OutputDirectory:
 
     def __init__(self, path: str, owner: str) -> None:
         self.path = path
+        self.owner = owner
         self._temporary = os.path.join(path, _TEMPORARY)
         self._own = os.path.join(self._temporary, owner)
 

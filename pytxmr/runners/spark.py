@@ -1,0 +1,384 @@
+"""A job on Apache Spark, by PySpark: for data that outgrow one's own machines.
+
+Spark places, repeats and doubles tasks, and shuffles; what a task does is what it does everywhere
+(see `sparktasks`), so that the output is the same to the byte. To Spark a job is two stages: one
+task a split, then one task a partition, with ``repartitionAndSortWithinPartitions`` between them.
+Its records are pieces of spills, so that of the user's pairs Spark handles none by itself.
+
+Attempts write into the job's output directory, which all executors must see, each under a name of
+its own. Which of them count Spark decides, by the results that it hands to the driver.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Thread
+from typing import IO, TYPE_CHECKING, Any
+
+from pytxmr.errors import (
+    BadConfiguration,
+    BadInput,
+    JobFailed,
+    PytxmrError,
+    WorkerDied,
+    from_plain,
+)
+from pytxmr.model import BAD_RECORDS, MAP, AttemptId, InputSplit, JobSpec, job_id
+from pytxmr.records.compressed import SUFFIX_OF
+from pytxmr.records.quarantine import read_note, too_many
+from pytxmr.runners import inline
+from pytxmr.runners.inline import Status, Told
+from pytxmr.runners.sparktasks import ERROR_SUFFIX, SparkJob, deaths
+from pytxmr.storage.output import OutputDirectory, Part
+from pytxmr.submission import manifest_of, plan_job
+
+if TYPE_CHECKING:
+    from pyspark import SparkContext
+
+#: How often it is looked how far Spark is.
+_LOOK_SECONDS = 0.1
+_CANCEL_SECONDS = 20.0
+#: In one split.
+_MOST_DEADLY_RECORDS = 1000
+#: Of what Spark says, what is told.
+_MOST_TEXT = 2000
+_LOCAL = re.compile(r"local(?:\[([0-9]+|\*)\])?", re.ASCII)
+#: Where pytxmr is imported from here, for executors that are on this machine.
+_HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def run_all(
+    specs: list[JobSpec],
+    told: Told,
+    master: str | None = None,
+    settings: list[tuple[str, str]] | None = None,
+) -> dict[str, Any]:
+    """Run a job, step by step, in a Spark application of its own; its last status.
+
+    ``master``: Spark's URL for where it runs; None: what Spark's own configuration says, or else
+    ``local[*]``. ``settings`` are those of Spark that win over all others. Raises as `inline.run`.
+    """
+    log = f"{specs[-1].output.rstrip(os.sep)}.spark.log"
+    try:
+        with application(specs[0], log, master, settings or []) as context:
+            return inline.run_all(
+                specs, told, lambda spec, told, number: run(context, spec, told, number)
+            )
+    except JobFailed as error:
+        error.message += f" (Spark's log: {log})"
+        raise
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(log)
+        raise
+
+
+# ---- the application
+
+
+@contextmanager
+def application(
+    spec: JobSpec, log: str, master: str | None, settings: list[tuple[str, str]]
+) -> Iterator[SparkContext]:
+    """A Spark application for a job, whose log goes to that file.
+
+    Raises `BadConfiguration` if there can be none, `BadInput` if there is no place for the log."""
+    try:
+        from pyspark import SparkConf, SparkContext
+    except ImportError as error:
+        raise BadConfiguration(
+            f"--runner spark needs PySpark: pip install 'pytxmr[spark]' ({error})"
+        ) from error
+    given = dict(settings)
+    if master is not None:
+        given["spark.master"] = master
+    try:
+        os.makedirs(os.path.dirname(log), exist_ok=True)
+        file = open(log, "wb")
+    except OSError as error:
+        raise BadInput(f"cannot write {log}: {error.strerror}") from error
+    with file:
+        gateway = _gateway(given, file)
+        try:
+            # It has what spark-defaults.conf says; what is given wins over that.
+            conf = SparkConf(_jvm=gateway.jvm)
+            for name, value in _settings(conf.get("spark.master", "local[*]"), spec).items():
+                if name == "spark.master":
+                    conf.set(name, value)
+                elif name not in given:
+                    conf.setIfMissing(name, value)
+            # For these, spark-submit has values of its own.
+            conf.setAppName(given.get("spark.app.name", f"pytxmr {spec.name}"))
+            conf.set("spark.ui.showConsoleProgress", "false")
+            context = SparkContext(conf=conf, gateway=gateway)
+            try:
+                if context.master.startswith("local"):
+                    context.pythonExec = os.environ.get("PYSPARK_PYTHON", sys.executable)
+                yield context
+            finally:
+                context.stop()
+        finally:
+            gateway.shutdown()
+            SparkContext._gateway = SparkContext._jvm = None
+            # It ends when it hears no more of us.
+            gateway.proc.stdin.close()
+            gateway.proc.wait()
+
+
+def _gateway(given: dict[str, str], log: IO[bytes]) -> Any:
+    """Start Java."""
+    from pyspark import SparkConf
+    from pyspark.errors import PySparkException
+    from pyspark.java_gateway import launch_gateway
+
+    if "JAVA_HOME" not in os.environ and shutil.which("java") is None:
+        raise BadConfiguration(
+            "--runner spark needs Java 17 or newer: apt-get install openjdk-17-jre-headless, or "
+            "set JAVA_HOME"
+        )
+    conf = SparkConf(loadDefaults=False)
+    conf.setAll(list(given.items()))
+    try:
+        return launch_gateway(conf, {"stdout": log, "stderr": log})
+    except PySparkException as error:
+        with open(log.name, encoding="utf-8", errors="replace") as file:
+            said = " ".join(file.read()[-2000:].split())
+        raise BadConfiguration(f"Spark does not start: {said or error}") from error
+
+
+def _settings(master: str, spec: JobSpec) -> dict[str, str]:
+    """What a job wants of Spark, where nothing else is said."""
+    # An attempt that dies of a bad record is one more; the driver ends it when there are enough.
+    attempts = spec.max_attempts + min(spec.skip_bad_records, _MOST_DEADLY_RECORDS)
+    settings = {
+        "spark.task.maxFailures": str(attempts),
+        "spark.speculation": str(spec.speculate).lower(),
+    }
+    if (local := _LOCAL.fullmatch(master)) is not None:
+        settings |= {
+            # Without the second number nothing is tried again.
+            "spark.master": f"local[{local[1] or 1},{attempts}]",
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.ui.enabled": "false",
+            "spark.local.dir": tempfile.gettempdir(),
+        }
+    return settings
+
+
+# ---- a job
+
+
+def run(
+    context: SparkContext, spec: JobSpec, told: Told = lambda status: None, number: int = 1
+) -> dict[str, Any]:
+    """Run a job that has one step in a Spark application; its last status. Raises as `inline.run`,
+    and leaves no output then."""
+    job = job_id(number)
+    workers = context.defaultParallelism
+    output = OutputDirectory(spec.output, secrets.token_hex(16))
+    splits, uncut = plan_job(spec, output, workers)
+    reducers = workers if spec.reducers is None else spec.reducers
+    running = _Running(context, spec, SparkJob(spec, output.owner, reducers), splits)
+    status = Status(job, spec, len(splits), reducers, uncut, told)
+    try:
+        results = running.results(status)
+        status.tell("committing", maps_done=len(splits), reduces_done=reducers, running=0)
+        parts, bad, counters = _counted(results, spec, reducers)
+        manifest = manifest_of(job, spec, counters)
+        output.commit(parts, manifest, bad, SUFFIX_OF[spec.compress])
+    except BaseException as error:
+        output.discard(job)
+        if isinstance(error, PytxmrError):
+            raise JobFailed(f"{job}: {error.message}", **error.details) from error
+        raise
+    return status.ended(counters)
+
+
+def _counted(
+    results: list[dict[str, Any]], spec: JobSpec, reducers: int
+) -> tuple[list[Part], list[tuple[str, str]], dict[str, int]]:
+    """The parts; the attempts that have set records aside, and their tasks; the counters.
+
+    Raises `AttemptFailed` if too many were set aside, `PytxmrError` if reduces have read different
+    runs of one map.
+    """
+    parts = [Part(done["attempt"], done["size_bytes"], done["digest"]) for done in results]
+    maps = results
+    if reducers:
+        runs: dict[int, str] = {}
+        for done in results:
+            for index, digest in done["runs"].items():
+                if runs.setdefault(index, digest) != digest:
+                    raise PytxmrError(
+                        f"a map ran again and put out something else than before, which some "
+                        f"reduces had read already: run the job again, or make its mapper give "
+                        f"the same for the same input (Map{index + 1:03d})"
+                    )
+        of_maps = {index: one for done in results for index, one in done["maps"].items()}
+        maps = [of_maps[index] for index in sorted(of_maps)]
+    counters: Counter[str] = Counter()
+    for done in [*maps, *results] if reducers else results:
+        counters.update({f"job: {name}": n for name, n in done["user_counters"].items()})
+        counters.update(done["counters"])
+    first_bad: dict[str, str] = next((done["first_bad"] for done in maps if done["first_bad"]), {})
+    if counters[BAD_RECORDS] > spec.skip_bad_records:
+        raise too_many(counters[BAD_RECORDS], spec.skip_bad_records, first_bad)
+    bad = [
+        (done["attempt"], done["attempt"].rpartition(".")[0]) for done in maps if done["first_bad"]
+    ]
+    return parts, bad, dict(counters)
+
+
+class _Running:
+    """What Spark runs of one job."""
+
+    def __init__(
+        self, context: SparkContext, spec: JobSpec, job: SparkJob, splits: list[InputSplit]
+    ) -> None:
+        self._context = context
+        self._spec = spec
+        self._job = job
+        self._splits = splits
+        self._group = job.owner
+        self._results: list[dict[str, Any]] = []
+        self._error: BaseException | None = None
+
+    def results(self, status: Status) -> list[dict[str, Any]]:
+        """Run the job's tasks; what they came to, in the order of the parts.
+
+        Raises `PytxmrError`."""
+        thread = Thread(target=self._collect, name=f"spark {self._group}", daemon=True)
+        thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(_LOOK_SECONDS)
+                if self._look(status):
+                    break
+        except BaseException:
+            self._cancel(thread)
+            raise
+        if thread.is_alive():
+            self._cancel(thread)
+        if self._error is not None:
+            raise self._failure() from None
+        return self._results
+
+    def _collect(self) -> None:
+        context, splits, job = self._context, self._splits, self._job
+        try:
+            context.setJobGroup(self._group, self._spec.name, interruptOnCancel=True)
+            given = context.parallelize([split.to_plain() for split in splits], max(1, len(splits)))
+            plain = job.to_plain()
+            if not job.reducers:
+                self._results = given.mapPartitionsWithIndex(_task("map_to_parts", plain)).collect()
+                return
+            pieces = given.mapPartitionsWithIndex(_task("map_to_pieces", plain))
+            # Shipped by its code, as in `_task`.
+            sorted_pieces = pieces.repartitionAndSortWithinPartitions(
+                job.reducers, lambda place: place[0]
+            )
+            self._results = sorted_pieces.mapPartitionsWithIndex(
+                _task("reduce_pieces", plain)
+            ).collect()
+        except BaseException as error:
+            self._error = error
+
+    def _cancel(self, thread: Thread) -> None:
+        self._context.cancelJobGroup(self._group)
+        thread.join(_CANCEL_SECONDS)
+
+    def _look(self, status: Status) -> bool:
+        """Tell how far it is; True if it need not go on."""
+        tracker = self._context.statusTracker()
+        stages = []
+        for number in tracker.getJobIdsForGroup(self._group):
+            found = tracker.getJobInfo(number)
+            stages += sorted(found.stageIds) if found is not None else []
+        infos = [tracker.getStageInfo(stage) for stage in stages]
+        done = [0 if info is None else info.numCompletedTasks for info in infos]
+        running = sum(info.numActiveTasks for info in infos if info is not None)
+        failures = sum(info.numFailedTasks for info in infos if info is not None)
+        maps = done[0] if done else 0
+        phase = "mapping" if maps < len(self._splits) or not self._job.reducers else "reducing"
+        status.tell(
+            phase,
+            maps_done=min(maps, len(self._splits)),
+            reduces_done=done[1] if len(done) > 1 else 0,
+            running=running,
+            failures=failures,
+        )
+        return failures > 0 and self._hopeless() is not None
+
+    def _failures(self) -> list[PytxmrError]:
+        """What the attempts that have failed have left, the latest last."""
+        job = self._job
+        found = []
+        with suppress(FileNotFoundError):
+            for name in os.listdir(job.output.attempt_path("")):
+                if name.endswith(ERROR_SUFFIX):
+                    with open(job.output.attempt_path(name), encoding="ascii") as file:
+                        found.append(from_plain(json.load(file)))
+            told = {error.details["attempt"] for error in found}
+            found += [self._death(dead) for dead in deaths(job) if str(dead) not in told]
+        return sorted(found, key=lambda error: AttemptId.parse(error.details["attempt"]).number)
+
+    def _death(self, attempt: AttemptId) -> WorkerDied:
+        task = attempt.task
+        error = WorkerDied("the worker process died", task=str(task), attempt=str(attempt))
+        if task.kind == MAP:
+            error.details["split"] = str(self._splits[task.index])
+            note = read_note(self._job.note_path(attempt))
+            if note is not None:
+                error.details["where"] = note[1]
+        return error
+
+    def _hopeless(self) -> PytxmrError | None:
+        """The failure of a task that will not be tried again, if there is one."""
+        times: Counter[str] = Counter()
+        for error in self._failures():
+            task = error.details["task"]
+            # The next attempt does without that record: this one was not in vain.
+            times[task] += not (self._spec.skip_bad_records and isinstance(error, WorkerDied))
+            if error.details.get("final") or times[task] >= self._spec.max_attempts:
+                often = "once" if times[task] == 1 else f"{times[task]} times"
+                told = PytxmrError(f"{task} failed {often}: {error.message}")
+                told.details = error.details
+                return told
+        return None
+
+    def _failure(self) -> PytxmrError:
+        """Why Spark has given up."""
+        cause: Any = getattr(self._error, "java_exception", self._error)
+        said = str(cause.getMessage() if hasattr(cause, "getMessage") else cause)
+        # What follows are Spark's own frames, which its log has, too.
+        first = said.split("\n\tat ")[0]
+        return self._hopeless() or PytxmrError(f"Spark has given up: {first[:_MOST_TEXT]}")
+
+
+def _task(name: str, plain: dict[str, Any]) -> Callable[[int, Any], Iterator[Any]]:
+    """A function for Spark to ship: it makes pytxmr importable, and then does a task."""
+    where = _HERE
+
+    # Within a function, so that it is shipped by its code and not by a name in this module, which
+    # could be imported only after it has run.
+    def run(index: int, records: Any) -> Iterator[Any]:
+        import sys
+
+        if where not in sys.path:
+            sys.path.insert(1, where)
+        from pytxmr.runners import sparktasks
+
+        task: Any = getattr(sparktasks, name)
+        return task(plain, index, records)  # type: ignore[no-any-return]
+
+    return run
