@@ -19,7 +19,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Thread
 from typing import IO, TYPE_CHECKING, Any
@@ -35,7 +35,7 @@ from pytxmr.errors import (
 from pytxmr.model import BAD_RECORDS, MAP, AttemptId, InputSplit, JobSpec, job_id
 from pytxmr.records.compressed import SUFFIX_OF
 from pytxmr.records.quarantine import read_note, too_many
-from pytxmr.runners import inline
+from pytxmr.runners import inline, sparkparcel
 from pytxmr.runners.inline import Status, Told
 from pytxmr.runners.sparktasks import ERROR_SUFFIX, SparkJob, deaths
 from pytxmr.storage.output import OutputDirectory, Part
@@ -52,8 +52,6 @@ _MOST_DEADLY_RECORDS = 1000
 #: Of what Spark says, what is told.
 _MOST_TEXT = 2000
 _LOCAL = re.compile(r"local(?:\[([0-9]+|\*)\])?", re.ASCII)
-#: Where pytxmr is imported from here, for executors that are on this machine.
-_HERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def run_all(
@@ -121,9 +119,15 @@ def application(
             conf.set("spark.ui.showConsoleProgress", "false")
             context = SparkContext(conf=conf, gateway=gateway)
             try:
-                if context.master.startswith("local"):
+                if is_here(context.master):
                     context.pythonExec = os.environ.get("PYSPARK_PYTHON", sys.executable)
-                yield context
+                    yield context
+                else:
+                    with tempfile.TemporaryDirectory(prefix="pytxmr-") as directory:
+                        parcel = os.path.join(directory, "parcel.zip")
+                        sparkparcel.write_parcel(parcel, spec)
+                        sparkparcel.send(context, parcel)
+                        yield context
             finally:
                 context.stop()
         finally:
@@ -132,6 +136,11 @@ def application(
             # It ends when it hears no more of us.
             gateway.proc.stdin.close()
             gateway.proc.wait()
+
+
+def is_here(master: str) -> bool:
+    """Do tasks run in this very application's Java, and so with this machine's Python?"""
+    return re.match(r"local(\[|$)", master) is not None
 
 
 def _gateway(given: dict[str, str], log: IO[bytes]) -> Any:
@@ -275,21 +284,22 @@ class _Running:
 
     def _collect(self) -> None:
         context, splits, job = self._context, self._splits, self._job
+
+        def task(name: str) -> sparkparcel.Task:
+            return sparkparcel.task(name, job.to_plain(), not is_here(context.master))
+
         try:
             context.setJobGroup(self._group, self._spec.name, interruptOnCancel=True)
             given = context.parallelize([split.to_plain() for split in splits], max(1, len(splits)))
-            plain = job.to_plain()
             if not job.reducers:
-                self._results = given.mapPartitionsWithIndex(_task("map_to_parts", plain)).collect()
+                self._results = given.mapPartitionsWithIndex(task("map_to_parts")).collect()
                 return
-            pieces = given.mapPartitionsWithIndex(_task("map_to_pieces", plain))
-            # Shipped by its code, as in `_task`.
+            pieces = given.mapPartitionsWithIndex(task("map_to_pieces"))
+            # Shipped by its code, as in `sparkparcel.task`.
             sorted_pieces = pieces.repartitionAndSortWithinPartitions(
                 job.reducers, lambda place: place[0]
             )
-            self._results = sorted_pieces.mapPartitionsWithIndex(
-                _task("reduce_pieces", plain)
-            ).collect()
+            self._results = sorted_pieces.mapPartitionsWithIndex(task("reduce_pieces")).collect()
         except BaseException as error:
             self._error = error
 
@@ -363,22 +373,3 @@ class _Running:
         # What follows are Spark's own frames, which its log has, too.
         first = said.split("\n\tat ")[0]
         return self._hopeless() or PytxmrError(f"Spark has given up: {first[:_MOST_TEXT]}")
-
-
-def _task(name: str, plain: dict[str, Any]) -> Callable[[int, Any], Iterator[Any]]:
-    """A function for Spark to ship: it makes pytxmr importable, and then does a task."""
-    where = _HERE
-
-    # Within a function, so that it is shipped by its code and not by a name in this module, which
-    # could be imported only after it has run.
-    def run(index: int, records: Any) -> Iterator[Any]:
-        import sys
-
-        if where not in sys.path:
-            sys.path.insert(1, where)
-        from pytxmr.runners import sparktasks
-
-        task: Any = getattr(sparktasks, name)
-        return task(plain, index, records)  # type: ignore[no-any-return]
-
-    return run
