@@ -202,7 +202,7 @@ def run(
     try:
         results = running.results(status)
         status.tell("committing", maps_done=len(splits), reduces_done=reducers, running=0)
-        parts, bad, counters = _counted(results, spec, reducers)
+        parts, bad, counters = counted(results, spec, reducers)
         manifest = manifest_of(job, spec, counters)
         output.commit(parts, manifest, bad, SUFFIX_OF[spec.compress])
     except BaseException as error:
@@ -213,7 +213,7 @@ def run(
     return status.ended(counters)
 
 
-def _counted(
+def counted(
     results: list[dict[str, Any]], spec: JobSpec, reducers: int
 ) -> tuple[list[Part], list[tuple[str, str]], dict[str, int]]:
     """The parts; the attempts that have set records aside, and their tasks; the counters.
@@ -337,16 +337,22 @@ class _Running:
             for name in os.listdir(job.output.attempt_path("")):
                 if name.endswith(ERROR_SUFFIX):
                     with open(job.output.attempt_path(name), encoding="ascii") as file:
-                        found.append(from_plain(json.load(file)))
+                        found.append(self._with_record(from_plain(json.load(file))))
             told = {error.details["attempt"] for error in found}
             found += [self._death(dead) for dead in deaths(job) if str(dead) not in told]
         return sorted(found, key=lambda error: AttemptId.parse(error.details["attempt"]).number)
 
-    def _death(self, attempt: AttemptId) -> WorkerDied:
+    def _death(self, attempt: AttemptId) -> PytxmrError:
         task = attempt.task
         error = WorkerDied("the worker process died", task=str(task), attempt=str(attempt))
         if task.kind == MAP:
             error.details["split"] = str(self._splits[task.index])
+        return self._with_record(error)
+
+    def _with_record(self, error: PytxmrError) -> PytxmrError:
+        """The error with the record at hand, if it was noted when the process died."""
+        if isinstance(error, WorkerDied):
+            attempt = AttemptId.parse(error.details["attempt"])
             note = read_note(self._job.note_path(attempt))
             if note is not None:
                 error.details["where"] = note[1]

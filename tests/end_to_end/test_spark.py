@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import pytest_twisted
 
 from pytxmr.client import Client, JobOptions, make_specs
+from pytxmr.errors import JobFailed, PytxmrError
 from pytxmr.runners import inline
 from pytxmr.runners.local import LocalCluster
 
@@ -153,3 +155,263 @@ async def test_the_examples_leave_the_same_on_daemons(expected, tmp_path, cluste
         await _run_on(client, expected, tmp_path)
     finally:
         client.disconnect()
+
+
+# ---- what a job may say
+
+KITCHEN = """
+import os
+from dataclasses import dataclass
+
+import pytxmr
+from besides import doubled
+
+@dataclass
+class Seen:
+    word: str
+    offset: int
+
+codecs = [Seen]
+params = {"least": 1}
+
+def partitioner(key, partitions):
+    return len(key) % partitions
+
+def map_init():
+    with open(pytxmr.side_file("stop")) as file:
+        map_init.stop = set(file.read().split())
+
+def mapper(key, value):
+    for word in value.split():
+        if word in map_init.stop:
+            pytxmr.counter("stopped")
+        else:
+            yield word, Seen(word, doubled(key))
+
+def reducer(key, values):
+    values = list(values)
+    if len(values) >= pytxmr.params["least"]:
+        yield key, [seen.offset for seen in values]
+
+def reduce_init():
+    pass
+
+def reduce_final():
+    pytxmr.counter("finals")
+    yield "~", sorted(os.listdir(pytxmr.side_file("more")))
+"""
+
+MAP_ONLY = """
+import pytxmr
+
+def mapper(key, value):
+    pytxmr.counter("lines")
+    yield value.upper(), None
+"""
+
+BAD_LINES = """
+import pytxmr
+
+def mapper(key, value):
+    pytxmr.counter("seen")
+    number = int(value)
+    if number == 13:
+        import os
+        os._exit(1)
+    yield number % 3, number
+
+def reducer(key, values):
+    yield key, sum(values)
+"""
+
+ONCE = """
+import os
+import pytxmr
+
+def mapper(key, value):
+    pytxmr.counter("lines")
+    print("mapping", value)
+    try:
+        os.close(os.open("{place}", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        yield value, 1
+    else:
+        {fault}
+
+def reducer(key, values):
+    yield key, sum(values)
+"""
+
+
+def test_all_that_goes_with_a_job_reaches_its_tasks(context, tmp_path):
+    (tmp_path / "besides.py").write_text("def doubled(n):\n    return 2 * n\n")
+    (tmp_path / "stop.txt").write_text("the a\n")
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
+        archive.writestr("one", "1")
+        archive.writestr("two", "2")
+    (tmp_path / "job.py").write_text(KITCHEN)
+    (tmp_path / "in.txt").write_text("the ship a ship\nand a ship\nthe end\n" * 50)
+    found = []
+    for place, run in (("inline", inline.run_all), ("spark", lambda s: on_spark(context, s))):
+        specs = specs_of(
+            tmp_path / "job.py",
+            [tmp_path / "in.txt"],
+            tmp_path / place,
+            params={"least": "60"},
+            split_bytes=900,
+            files=(f"{tmp_path}/stop.txt#stop",),
+            archives=(f"{tmp_path}/more.zip#more",),
+            codec="zstd",
+            compress="gzip",
+            memory_bytes=32 << 20,
+        )
+        status = run(specs)
+        assert status["counters"]["job: stopped"] == 200
+        assert status["counters"]["job: finals"] == 3
+        found.append(left_in(tmp_path / place))
+    assert found[0] == found[1]
+    assert "part-00002.gz" in found[0]
+
+
+@pytest.mark.parametrize("text", ["one\ntwo\nthree\n", ""])
+def test_a_job_without_a_reducer_writes_a_part_for_each_split(text, context, tmp_path):
+    (tmp_path / "job.py").write_text(MAP_ONLY)
+    (tmp_path / "in.txt").write_text(text)
+    found = []
+    for place, run in (("inline", inline.run_all), ("spark", lambda s: on_spark(context, s))):
+        run(
+            specs_of(
+                tmp_path / "job.py",
+                [tmp_path / "in.txt"],
+                tmp_path / place,
+                reducers=0,
+                split_bytes=4,
+            )
+        )
+        found.append(left_in(tmp_path / place))
+    assert found[0] == found[1]
+
+
+def test_an_empty_input_gives_empty_parts(context, expected, tmp_path):
+    (tmp_path / "in.txt").write_text("")
+    on_spark(context, specs_of(EXAMPLES / "wordcount.py", [tmp_path / "in.txt"], tmp_path / "out"))
+    found = left_in(tmp_path / "out")
+    assert [found[f"part-0000{n}"] for n in range(3)] == [b"", b"", b""]
+
+
+def test_bad_records_are_set_aside_and_those_that_kill_are_passed_over(context, tmp_path):
+    (tmp_path / "job.py").write_text(BAD_LINES)
+    (tmp_path / "in.txt").write_text("1\n2\nthree\n4\n13\n6\n")
+    specs = specs_of(
+        tmp_path / "job.py", [tmp_path / "in.txt"], tmp_path / "out", skip_bad_records=2
+    )
+    status = on_spark(context, specs)
+    left = left_in(tmp_path / "out")
+    lines = b"".join(left[f"part-0000{n}"] for n in range(3)).splitlines()
+    assert sorted(lines) == [b"0\t6", b"1\t5", b"2\t2"]
+    bad = [json.loads(line) for line in left["_bad/Map001.jsonl"].splitlines()]
+    assert [one["record"] for one in bad] == ["three", "13"]
+    assert status["counters"]["bad records"] == 2
+    assert status["counters"]["job: seen"] == 4
+
+
+def test_more_bad_records_than_allowed_fail_the_job(context, tmp_path):
+    (tmp_path / "job.py").write_text(BAD_LINES)
+    (tmp_path / "in.txt").write_text("one\ntwo\n")
+    specs = specs_of(
+        tmp_path / "job.py",
+        [tmp_path / "in.txt"],
+        tmp_path / "out",
+        split_bytes=4,
+        skip_bad_records=1,
+    )
+    with pytest.raises(JobFailed, match="2 bad records are more than the 1 that may be skipped"):
+        on_spark(context, specs)
+    assert not (tmp_path / "out").exists()
+
+
+# ---- what goes wrong
+
+
+def once(tmp_path: Path, fault: str, **options: Any) -> Any:
+    (tmp_path / "job.py").write_text(ONCE.format(place=tmp_path / "first", fault=fault))
+    (tmp_path / "in.txt").write_text("a\nb\na\n")
+    return specs_of(tmp_path / "job.py", [tmp_path / "in.txt"], tmp_path / "out", **options)
+
+
+@pytest.mark.parametrize(
+    ("fault", "options"),
+    [
+        ("raise ValueError(value)", {}),
+        ("os._exit(1)", {}),
+        ("import time; time.sleep(600)", {"task_timeout": 1}),
+    ],
+    ids=["raises", "dies", "hangs"],
+)
+def test_a_task_that_fails_once_is_tried_again_and_counts_once(fault, options, context, tmp_path):
+    status = on_spark(context, once(tmp_path, fault, **options))
+    assert status["counters"]["job: lines"] == 3
+    assert status["counters"]["map input records"] == 3
+    found = left_in(tmp_path / "out")
+    parts = b"".join(data for name, data in found.items() if name.startswith("part-"))
+    assert sorted(parts.splitlines()) == [b"a\t2", b"b\t1"]
+    assert status["failures"] == 1
+
+
+def test_a_job_that_fails_shows_the_users_own_error_and_leaves_nothing(context, tmp_path):
+    specs = once(tmp_path, f"os.unlink('{tmp_path}/first'); raise ValueError(value)")
+    with pytest.raises(JobFailed) as raised:
+        on_spark(context, specs)
+    details = raised.value.details
+    assert raised.value.message == "Job001: Map001 failed 4 times: the mapper raised ValueError: a"
+    assert details["task"] == "Map001"
+    assert details["split"] == f"{tmp_path}/in.txt, bytes 0 to 6"
+    assert details["where"] == f"{tmp_path}/in.txt, offset 0, record 'a'"
+    assert details["traceback"].splitlines()[:2] == [
+        "Traceback (most recent call last):",
+        f'  File "{tmp_path}/job.py", line 13, in mapper',
+    ]
+    assert details["log"] == "mapping a\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "job.py"]
+
+
+def test_what_no_other_try_can_mend_is_not_tried_again(context, tmp_path):
+    specs = once(tmp_path, "yield value, object()")
+    with pytest.raises(JobFailed, match="^Job001: Map001 failed once: .*a object cannot"):
+        on_spark(context, specs)
+
+
+def test_a_job_whose_process_dies_again_and_again_names_the_record(context, tmp_path):
+    specs = once(tmp_path, f"os.unlink('{tmp_path}/first'); os._exit(1)")
+    with pytest.raises(JobFailed) as raised:
+        on_spark(context, specs)
+    assert raised.value.message == "Job001: Map001 failed 4 times: the worker process died"
+    assert raised.value.details["where"] == f"{tmp_path}/in.txt, offset 0, record 'a'"
+
+
+def test_reduces_that_have_read_different_runs_of_a_map_fail_the_job(tmp_path):
+    """Which Spark may do if an executor is lost, and a mapper gives now this and now that."""
+    (spec,) = once(tmp_path, "pass")
+    done = {"attempt": "Reduce000.1", "size_bytes": 0, "digest": "", "maps": {}}
+    done |= {"counters": {}, "user_counters": {}, "first_bad": {}}
+    same = [done | {"runs": {0: "x", 1: "y"}}, done | {"runs": {1: "y"}}]
+    assert len(spark.counted(same, spec, 2)[0]) == 2
+    with pytest.raises(PytxmrError, match=r"put out something else than before.*\(Map002\)"):
+        spark.counted([*same, done | {"runs": {1: "z"}}], spec, 3)
+
+
+def test_progress_is_told_as_of_other_runners(context, tmp_path):
+    told: list[dict[str, Any]] = []
+    specs = specs_of(EXAMPLES / "wordcount.py", [DATA / "documents.tsv"], tmp_path / "out")
+    last = on_spark(context, specs, lambda status: told.append(dict(status)))
+    phases = list(dict.fromkeys(status["phase"] for status in told))
+    assert phases[0] == "mapping"
+    assert phases[-2:] == ["committing", "ended"]
+    assert last == told[-1]
+    assert last["outcome"] == "succeeded"
+    assert (last["maps_done"], last["reduces_done"]) == (last["maps"], last["reduces"])
+    here = []
+    inline.run_all(
+        specs_of(EXAMPLES / "wordcount.py", [DATA / "documents.tsv"], tmp_path / "in"), here.append
+    )
+    assert here[-1].keys() == last.keys()
