@@ -20,7 +20,7 @@ from pytxmr.cli.reactor import (
 from pytxmr.cli.report import Face, show_status, show_table
 from pytxmr.cli.stdin import stdin_in_a_file
 from pytxmr.client import JobOptions, Patient, as_a_whole, connect, make_specs, submit
-from pytxmr.errors import BadConfiguration, JobFailed, PytxmrError
+from pytxmr.errors import BadConfiguration, BadInput, JobFailed, PytxmrError
 from pytxmr.model import JobSpec
 from pytxmr.net.remote import Peer
 from pytxmr.net.secret import inspection_token, make_secret, read_secret
@@ -35,6 +35,8 @@ Ask = Callable[..., Any]
 def run(options: argparse.Namespace) -> int:
     with ExitStack() as ending:
         try:
+            if options.runner == "spark":
+                _check_stdin(options)
             if options.runner != "cluster":
                 options.inputs = ending.enter_context(stdin_in_a_file(options.inputs))
             specs = make_jobs(options)
@@ -83,6 +85,14 @@ def _run_inline(options: argparse.Namespace, specs: list[JobSpec]) -> int:
     from pytxmr.runners import inline
 
     return _run_without_reactor(options, lambda told: inline.run_all(specs, told))
+
+
+def _check_stdin(options: argparse.Namespace) -> None:
+    from pytxmr.runners.spark import is_here
+
+    if "-" in options.inputs and not is_here(options.master or "local"):
+        where = f"not with --master {options.master}"
+        raise BadInput(f"standard input, -, is only for a job that runs here: {where}")
 
 
 def _run_on_spark(options: argparse.Namespace, specs: list[JobSpec]) -> int:

@@ -173,6 +173,8 @@ def show_summary(status: dict[str, Any], stream: TextIO | None = None) -> None:
             print(f"  counter   {name.removeprefix('job: ')}: {value:,}", file=out)
     if status["outcome"] == "succeeded":
         print(f"  result    {status['output']}", file=out)
+    if status.get("log"):
+        print(f"  log       {status['log']}", file=out)
 
 
 def reused_text(statuses: list[dict[str, Any]]) -> str:

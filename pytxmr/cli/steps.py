@@ -42,3 +42,5 @@ def show_steps(whole: dict[str, Any]) -> None:
         if name.startswith("job: "):
             print(f"  counter   {name.removeprefix('job: ')}: {value:,}")
     print(f"  result    {whole['output']}")
+    if whole.get("log"):
+        print(f"  log       {whole['log']}")

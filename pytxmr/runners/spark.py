@@ -33,6 +33,7 @@ from pytxmr.errors import (
     from_plain,
 )
 from pytxmr.model import BAD_RECORDS, MAP, AttemptId, InputSplit, JobSpec, job_id
+from pytxmr.net.limits import DEFAULT_MEMORY_BYTES
 from pytxmr.records.compressed import SUFFIX_OF
 from pytxmr.records.quarantine import read_note, too_many
 from pytxmr.runners import inline, sparkparcel
@@ -68,9 +69,10 @@ def run_all(
     log = f"{specs[-1].output.rstrip(os.sep)}.spark.log"
     try:
         with application(specs[0], log, master, settings or []) as context:
-            return inline.run_all(
+            status = inline.run_all(
                 specs, told, lambda spec, told, number: run(context, spec, told, number)
             )
+        return status | {"log": log}
     except JobFailed as error:
         error.message += f" (Spark's log: {log})"
         raise
@@ -110,7 +112,8 @@ def application(
             # It has what spark-defaults.conf says; what is given wins over that.
             conf = SparkConf(_jvm=gateway.jvm)
             for name, value in _settings(conf.get("spark.master", "local[*]"), spec).items():
-                if name == "spark.master":
+                said = name == "spark.speculation" and not spec.speculate
+                if name == "spark.master" or said and name not in given:
                     conf.set(name, value)
                 elif name not in given:
                     conf.setIfMissing(name, value)
@@ -171,6 +174,8 @@ def _settings(master: str, spec: JobSpec) -> dict[str, str]:
     settings = {
         "spark.task.maxFailures": str(attempts),
         "spark.speculation": str(spec.speculate).lower(),
+        # What Python holds of a partition while it is brought into order.
+        "spark.python.worker.memory": f"{(spec.memory_bytes or DEFAULT_MEMORY_BYTES) >> 20 or 1}m",
     }
     if (local := _LOCAL.fullmatch(master)) is not None:
         settings |= {
