@@ -24,6 +24,9 @@ unexport PYTHONPATH
 unexport PYTHONHOME
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# PySpark, 400 MB, is for tests that want Java as well.
+JAVA := $(shell command -v java)
+
 # As text, a comma would end an argument of `call`.
 comma := ,
 
@@ -50,6 +53,7 @@ demo: $(VENV)/.installed ## count the words of War and Peace, and show the most 
 # The command `pytest` and not `python -m pytest`, which would put the checkout on sys.path. Two
 # files of tests at a time: more would be slower than daemons and workers expect a machine to be.
 test: $(VENV)/.installed-test ## install pytxmr, and run the tests on what is installed
+	@$(if $(JAVA),,echo "There is no Java here: the tests on Apache Spark are left out.")
 	PYTXMR_TEST_INSTALLED=1 $(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 simulate: $(VENV)/.installed ## run 10,000 simulated clusters, each with faults of its own; SEEDS=A:B
@@ -115,7 +119,7 @@ $(VENV)/.installed: $(VENV)/.made-for $(VENV)/.sources $(SOURCES)
 	$(call install,)
 
 $(VENV)/.installed-test: $(VENV)/.made-for $(VENV)/.sources $(SOURCES)
-	$(call install,[test])
+	$(call install,[test$(if $(JAVA),$(comma)spark)])
 
 $(VENV)/.installed-bench: $(VENV)/.made-for $(VENV)/.sources $(SOURCES)
 	$(call install,[test$(comma)bench])

@@ -35,8 +35,12 @@ PEERS: dict[str, tuple[str, ...]] = {
 #: An environment of this name has pytxmr as it was before what makes it survive faults was begun.
 BEFORE_FAULTS = "pytxmr before faults"
 _REVISIONS = {BEFORE_FAULTS: "e580b0b3efd0537db664ee059cb8b5deb6b8c908"}
+#: An environment of this name has what pytxmr runs jobs on Apache Spark by.
+ON_SPARK = "pytxmr on spark"
+#: The environments with pytxmr as it is, and their extras.
+_OURS = {"pytxmr": "batch", ON_SPARK: "spark"}
 #: What a peer needs beside Python: a command that says its version.
-NEEDS: dict[str, tuple[str, ...]] = {"pyspark": ("java", "-version")}
+NEEDS: dict[str, tuple[str, ...]] = dict.fromkeys(("pyspark", ON_SPARK), ("java", "-version"))
 
 
 class Unavailable(Exception):
@@ -54,7 +58,8 @@ class Environments:
         self._ready: dict[str, Path | Unavailable] = {}
 
     def python(self, name: str) -> Path:
-        """The interpreter of an environment: "pytxmr", `BEFORE_FAULTS` or one of `PEERS`.
+        """The interpreter of an environment: "pytxmr", `ON_SPARK`, `BEFORE_FAULTS` or one of
+        `PEERS`.
 
         Raises `Unavailable`."""
         if name not in self._ready:
@@ -84,7 +89,7 @@ class Environments:
             _output(*NEEDS[name])
         place = self._directory / name.replace(" ", "-")
         python = place / "bin" / "python"
-        if name == "pytxmr":
+        if name in _OURS:
             wanted = hashlib.sha256(b"".join(_source_bytes())).hexdigest()
         else:
             wanted = _REVISIONS[name] if name in _REVISIONS else " ".join(PEERS[name])
@@ -96,10 +101,10 @@ class Environments:
         shutil.rmtree(place, ignore_errors=True)
         _output(sys.executable, "-m", "venv", str(place))
         install = (python, "-m", "pip", "install", "-q", "--disable-pip-version-check")
-        if name == "pytxmr":
+        if name in _OURS:
             source = place / "source"
             _copy_sources(source)
-            _output(*install, f"{source}[batch]")
+            _output(*install, f"{source}[{_OURS[name]}]")
         elif name in _REVISIONS:
             source = place / "source"
             _extract(_REVISIONS[name], source)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks import faults, figures
 from benchmarks.bench import PEERS, WORKERS, Bench
-from benchmarks.environments import BEFORE_FAULTS
+from benchmarks.environments import BEFORE_FAULTS, ON_SPARK
 from benchmarks.inputs import Inputs, warm
 from benchmarks.measure import Command, Digest, Measured, any_order, in_order, race
 
@@ -151,6 +151,24 @@ def pyspark(work: str) -> Side:
         }
         words: list[str | Path] = [python, PEERS / "with_pyspark.py", work, *sources, output]
         return Command(words, output, environment)
+
+    return side
+
+
+def on_spark(work: str) -> Side:
+    """Our job of that name by the Spark runner, with all that `pyspark` has."""
+
+    def side(bench: Bench) -> Command:
+        python = bench.environments.python(ON_SPARK)
+        sources = PYSPARK_INPUTS[work](bench.inputs)
+        for source in sources:
+            warm(source)
+        output = bench.runner.path("ours")
+        _, *words = bench.run_words(work, *sources, "--output", output, "--runner", "spark")
+        words += ["--master", f"local[{WORKERS}]", "--reducers", str(WORKERS)]
+        words += ["--spark-conf", "spark.driver.memory=4g"]
+        environment = {"SPARK_LOCAL_DIRS": str(bench.runner.directory / "tmp")}
+        return Command([python.with_name("pytxmr"), *words], output, environment)
 
     return side
 
@@ -320,6 +338,38 @@ ROWS: tuple[Row, ...] = (
         "PySpark `join`",
         racing(join, pyspark("join")),
         0.33,
+        peer="pyspark",
+    ),
+    Row(
+        "on-spark-wordcount",
+        f"{WORDS} by the Spark runner",
+        "PySpark by hand: flatMap, reduceByKey",
+        racing(on_spark("wordcount"), pyspark("wordcount")),
+        1.15,
+        peer="pyspark",
+    ),
+    Row(
+        "on-spark-sort",
+        f"{SORT} by the Spark runner",
+        "PySpark by hand: `sortByKey`",
+        racing(on_spark("sort"), pyspark("sort"), in_order),
+        1.15,
+        peer="pyspark",
+    ),
+    Row(
+        "on-spark-index",
+        f"{INDEX} by the Spark runner",
+        "PySpark by hand: `groupByKey`",
+        racing(on_spark("index"), pyspark("index")),
+        1.15,
+        peer="pyspark",
+    ),
+    Row(
+        "on-spark-join",
+        "join of two 100 MB relations by the Spark runner",
+        "PySpark by hand: `join`",
+        racing(on_spark("join"), pyspark("join")),
+        1.15,
         peer="pyspark",
     ),
     Row(

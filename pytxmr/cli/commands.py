@@ -24,6 +24,7 @@ from pytxmr.errors import BadConfiguration, BadInput, JobFailed, PytxmrError
 from pytxmr.model import JobSpec
 from pytxmr.net.remote import Peer
 from pytxmr.net.secret import inspection_token, make_secret, read_secret
+from pytxmr.runners import Runner, Told
 from pytxmr.runners.local import LocalCluster
 
 _POLL_SECONDS = 0.2
@@ -45,13 +46,7 @@ def run(options: argparse.Namespace) -> int:
                 worker.end()
             raise
         ending.enter_context(keeping_no_steps(specs, options))
-        if options.runner == "cluster":
-            return _run_on_cluster(options, specs)
-        if options.runner == "inline":
-            return _run_inline(options, specs)
-        if options.runner == "spark":
-            return _run_on_spark(options, specs)
-        return run_in_reactor(lambda r, i: _run_here(r, i, options, specs))
+        return RUNNERS[options.runner](options, specs)
 
 
 @contextmanager
@@ -84,7 +79,7 @@ def _run_inline(options: argparse.Namespace, specs: list[JobSpec]) -> int:
     # Twisted has no part in it, and other runners have none of what it imports.
     from pytxmr.runners import inline
 
-    return _run_without_reactor(options, lambda told: inline.run_all(specs, told))
+    return _run_without_reactor(options, specs, inline.run_all)
 
 
 def _check_stdin(options: argparse.Namespace) -> None:
@@ -98,7 +93,7 @@ def _check_stdin(options: argparse.Namespace) -> None:
 def _run_on_spark(options: argparse.Namespace, specs: list[JobSpec]) -> int:
     from pytxmr.runners import spark
 
-    def run(told: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    def run(specs: list[JobSpec], told: Told) -> dict[str, Any]:
         def shown(status: dict[str, Any]) -> None:
             told(status)
             if not status["outcome"]:
@@ -109,17 +104,14 @@ def _run_on_spark(options: argparse.Namespace, specs: list[JobSpec]) -> int:
         finally:
             options.face.close()
 
-    return _run_without_reactor(options, run)
+    return _run_without_reactor(options, specs, run)
 
 
-def _run_without_reactor(
-    options: argparse.Namespace,
-    run: Callable[[Callable[[dict[str, Any]], object]], dict[str, Any]],
-) -> int:
+def _run_without_reactor(options: argparse.Namespace, specs: list[JobSpec], run: Runner) -> int:
     last = {"job": "Job001"}
     try:
         with signals_as_interrupts():
-            status = run(last.update)
+            status = run(specs, last.update)
     except KeyboardInterrupt as stop:
         print(f"pytxmr: {last['job']} was killed: interrupted", file=sys.stderr)
         return stop.status if isinstance(stop, Signalled) else 130
@@ -139,6 +131,10 @@ def _run_on_cluster(options: argparse.Namespace, specs: list[JobSpec]) -> int:
         return await _watch_to_end(jobtracker.ask, interrupts, job, options.face)
 
     return _patiently(options, submit_and_watch)
+
+
+def _run_locally(options: argparse.Namespace, specs: list[JobSpec]) -> int:
+    return run_in_reactor(lambda r, i: _run_here(r, i, options, specs))
 
 
 async def _run_here(
@@ -477,6 +473,14 @@ def _job_options(options: argparse.Namespace) -> JobOptions:
         keep_steps=options.keep_steps,
     )
 
+
+#: By where a job is to run: what runs it there, and shows what becomes of it.
+RUNNERS: dict[str, Callable[[argparse.Namespace, list[JobSpec]], int]] = {
+    "inline": _run_inline,
+    "local": _run_locally,
+    "cluster": _run_on_cluster,
+    "spark": _run_on_spark,
+}
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": run,

@@ -12,15 +12,9 @@ from typing import NoReturn
 from pytxmr import __version__
 from pytxmr.errors import BadConfiguration
 from pytxmr.job.names import nearest
+from pytxmr.runners import PLACES
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-_PLACES = {
-    "inline": "in this very process (--runner inline)",
-    "local": "on this machine (--runner local)",
-    "cluster": "on a cluster, which has workers of its own",
-    "spark": "on Spark (--runner spark)",
-}
 
 _EPILOG = """\
 A job is a Python module with two generator functions:
@@ -143,16 +137,11 @@ def settle_runner(options: argparse.Namespace) -> None:
     """Say where `pytxmr run` runs. Raises `BadConfiguration` for options that contradict that."""
     chosen: str = options.runner or ("cluster" if options.jobtracker else "")
     options.runner = chosen or ("cluster" if _environment("JOBTRACKER") else "local")
-    senseless = {
-        "inline": ("workers", "keep", "jobtracker", "secret_file"),
-        "local": ("jobtracker", "secret_file"),
-        "cluster": ("workers",),
-        "spark": ("workers", "keep", "jobtracker", "secret_file"),
-    }
-    for name in senseless[chosen] if chosen else ():
+    for name in PLACES[chosen].senseless if chosen else ():
         if getattr(options, name):
             option = name.replace("_", "-")
-            raise BadConfiguration(f"--{option} means nothing where the job runs {_PLACES[chosen]}")
+            words = PLACES[chosen].words
+            raise BadConfiguration(f"--{option} means nothing where the job runs {words}")
     if options.runner != "spark" and (options.master or options.spark_conf):
         option = "--master" if options.master else "--spark-conf"
         raise BadConfiguration(f"{option} is for a job that runs on Spark: add --runner spark")
@@ -221,7 +210,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         help="worker processes, when it runs here (default: one per core)",
     )  # fmt: skip
     parser.add_argument(
-        "--runner", choices=("inline", "local", "cluster", "spark"),
+        "--runner", choices=tuple(PLACES),
         help="where it runs: inline, in this very process, so that breakpoint() works in the job; "
         "local, in worker processes of its own; cluster; spark, on Apache Spark (default: local, "
         "or cluster if there is a --jobtracker)",

@@ -43,12 +43,10 @@ from pytxmr.records.compressed import SUFFIX_OF
 from pytxmr.records.mapping import map_to_part, run_map
 from pytxmr.records.quarantine import Quarantine, UserCode, too_many
 from pytxmr.records.reducing import run_reduce
+from pytxmr.runners import Told
 from pytxmr.storage.output import OutputDirectory, Part
 from pytxmr.submission import forget_unused, manifest_of, plan_job
 from pytxmr.worker import bind_ranges, bind_sides, buffer_bytes, done_message
-
-#: Called with a job's status, a dict as `client.Client.status` gives it.
-Told = Callable[[dict[str, Any]], object]
 
 
 def run_all(
@@ -103,7 +101,7 @@ def run(spec: JobSpec, told: Told = lambda status: None, number: int = 1) -> dic
         functions = loading.load(spec.code, spec.params, spec.step)
         bind_sides(functions, spec.sides, spec.memory_bytes or DEFAULT_MEMORY_BYTES)
         bind_ranges(functions, spec.key_sample, spec.sourced_inputs)
-        reuse = _reuse_of(spec, functions) if spec.reuse else None
+        reuse = reuse_by(spec, functions) if spec.reuse else None
         splits, uncut = plan_job(spec, output, workers)
         attempts = Attempts(
             functions,
@@ -159,7 +157,8 @@ def _run(
     return status.ended(attempts.counters)
 
 
-def _reuse_of(spec: JobSpec, functions: JobFunctions) -> Any:
+def reuse_by(spec: JobSpec, functions: JobFunctions) -> Any:
+    """What knows the results that are kept for a job."""
     from pytxmr.reuse import reuse_of  # few jobs want it
 
     job = {name: getattr(spec, name) for name in ("reuse", "codec", "compress", "step", "params")}

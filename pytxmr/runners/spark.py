@@ -36,11 +36,11 @@ from pytxmr.model import BAD_RECORDS, MAP, AttemptId, InputSplit, JobSpec, job_i
 from pytxmr.net.limits import DEFAULT_MEMORY_BYTES
 from pytxmr.records.compressed import SUFFIX_OF
 from pytxmr.records.quarantine import read_note, too_many
-from pytxmr.runners import inline, sparkparcel
-from pytxmr.runners.inline import Status, Told
+from pytxmr.runners import Told, inline, sparkparcel
+from pytxmr.runners.inline import Status
 from pytxmr.runners.sparktasks import ERROR_SUFFIX, SparkJob, deaths
 from pytxmr.storage.output import OutputDirectory, Part
-from pytxmr.submission import manifest_of, plan_job
+from pytxmr.submission import forget_unused, manifest_of, plan_job
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
@@ -134,11 +134,7 @@ def application(
             finally:
                 context.stop()
         finally:
-            gateway.shutdown()
-            SparkContext._gateway = SparkContext._jvm = None
-            # It ends when it hears no more of us.
-            gateway.proc.stdin.close()
-            gateway.proc.wait()
+            _end(gateway)
 
 
 def is_here(master: str) -> bool:
@@ -159,12 +155,40 @@ def _gateway(given: dict[str, str], log: IO[bytes]) -> Any:
         )
     conf = SparkConf(loadDefaults=False)
     conf.setAll(list(given.items()))
+    made: list[Any] = []
+
+    def launch() -> None:
+        try:
+            made.append(launch_gateway(conf, {"stdout": log, "stderr": log}))
+        except PySparkException as error:
+            made.append(error)
+
+    # In a thread, so that Ctrl-C does not come between Java's start and what we know of it.
+    thread = Thread(target=launch)
+    thread.start()
     try:
-        return launch_gateway(conf, {"stdout": log, "stderr": log})
-    except PySparkException as error:
+        thread.join()
+    except BaseException:
+        thread.join()
+        if not isinstance(made[0], PySparkException):
+            _end(made[0])
+        raise
+    if isinstance(made[0], PySparkException):
         with open(log.name, encoding="utf-8", errors="replace") as file:
-            said = " ".join(file.read()[-2000:].split())
-        raise BadConfiguration(f"Spark does not start: {said or error}") from error
+            said = " ".join(file.read()[-_MOST_TEXT:].split())
+        raise BadConfiguration(f"Spark does not start: {said or made[0]}") from made[0]
+    return made[0]
+
+
+def _end(gateway: Any) -> None:
+    """End Java."""
+    from pyspark import SparkContext
+
+    gateway.shutdown()
+    SparkContext._gateway = SparkContext._jvm = None
+    # It ends when it hears no more of us.
+    gateway.proc.stdin.close()
+    gateway.proc.wait()
 
 
 def _settings(master: str, spec: JobSpec) -> dict[str, str]:
@@ -210,6 +234,7 @@ def run(
         parts, bad, counters = counted(results, spec, reducers)
         manifest = manifest_of(job, spec, counters)
         output.commit(parts, manifest, bad, SUFFIX_OF[spec.compress])
+        forget_unused(spec)
     except BaseException as error:
         output.discard(job)
         if isinstance(error, PytxmrError):

@@ -46,6 +46,7 @@ from pytxmr.records.codec import unpack_column
 from pytxmr.records.mapping import map_to_part, run_map
 from pytxmr.records.quarantine import Quarantine, UserCode, read_note
 from pytxmr.records.reducing import run_reduce
+from pytxmr.runners.inline import reuse_by
 from pytxmr.storage.output import OutputDirectory
 from pytxmr.worker import buffer_bytes, done_message, explained
 
@@ -134,15 +135,17 @@ def reduce_pieces(
         # Not in the attempt: what goes wrong with what Spark gives is no failure of the job's.
         segments, heads = _gathered(pieces, path)
         with _attempt(job, TaskId(REDUCE, partition)) as (attempt, watch):
-            outcome = run_reduce(
-                _functions(job),
-                segments,
-                job.output.attempt_path(str(attempt)),
-                os.path.join(scratch, "merge"),
-                _untold,
-                watch,
-                job.spec.compress,
-            )
+            functions, reuse = _functions(job)
+            place = job.output.attempt_path(str(attempt))
+
+            def reduced() -> Outcome:
+                merging, compress = os.path.join(scratch, "merge"), job.spec.compress
+                return run_reduce(functions, segments, place, merging, _untold, watch, compress)
+
+            if reuse is None:
+                outcome = reduced()
+            else:
+                outcome = reuse.reduce(reduced, segments, place, watch)
             done = done_message(outcome)
     yield done | {
         "attempt": str(attempt),
@@ -176,16 +179,23 @@ def _mapped(job: SparkJob, index: int, plain: Any, spill: str) -> tuple[Outcome,
     split = InputSplit.from_plain(plain)
     spec = job.spec
     with _attempt(job, TaskId(MAP, index), split) as (attempt, watch):
-        functions = _functions(job).of(split)
-        bad = _quarantine(job, attempt)
-        if not job.reducers:
-            place = job.output.attempt_path(str(attempt))
-            outcome = map_to_part(functions, split, place, _untold, bad, watch, spec.compress)
-        else:
+        functions, reuse = _functions(job)
+        functions = functions.of(split)
+        place = spill if job.reducers else job.output.attempt_path(str(attempt))
+
+        def mapped() -> Outcome:
+            bad = _quarantine(job, attempt)
+            if not job.reducers:
+                return map_to_part(functions, split, place, _untold, bad, watch, spec.compress)
             memory = buffer_bytes(spec.memory_bytes or DEFAULT_MEMORY_BYTES)
-            outcome = run_map(
-                functions, split, spill, job.reducers, memory, _untold, spec.codec, bad, watch
+            return run_map(
+                functions, split, place, job.reducers, memory, _untold, spec.codec, bad, watch
             )
+
+        if reuse is None:
+            outcome = mapped()
+        else:
+            outcome = reuse.map(mapped, functions, split, place, job.reducers, watch)
         return outcome, done_message(outcome) | {"attempt": str(attempt)}
 
 
@@ -375,11 +385,11 @@ def _scratch() -> Iterator[str]:
 # ---- the job's own code
 
 #: The job whose code this process has loaded: of an application with several, one at a time.
-_loaded: dict[str, JobFunctions] = {}
+_loaded: dict[str, tuple[JobFunctions, Any]] = {}
 
 
-def _functions(job: SparkJob) -> JobFunctions:
-    """The job's functions, loaded once."""
+def _functions(job: SparkJob) -> tuple[JobFunctions, Any]:
+    """The job's functions, loaded once, and what knows the results that are kept for it, if any."""
     if job.owner not in _loaded:
         _loaded.clear()
         spec = job.spec
@@ -390,7 +400,7 @@ def _functions(job: SparkJob) -> JobFunctions:
         if spec.key_sample is not None:
             bind_sample(functions, unpack_column(spec.key_sample))
         gc.freeze()
-        _loaded[job.owner] = functions
+        _loaded[job.owner] = functions, reuse_by(spec, functions) if spec.reuse else None
     return _loaded[job.owner]
 
 

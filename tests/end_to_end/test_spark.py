@@ -2,60 +2,33 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import features
 import pytest
 import pytest_twisted
 
 from pytxmr.client import Client, JobOptions, make_specs
 from pytxmr.errors import JobFailed, PytxmrError
-from pytxmr.runners import inline
+from pytxmr.runners import inline, spark
 from pytxmr.runners.local import LocalCluster
+from pytxmr.steps import remove_stored
 
 EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
 DATA = EXAMPLES / "data"
-IS_THERE = bool(importlib.util.find_spec("pyspark") and shutil.which("java"))
-
 # Where changes are checked before they are taken, both have to be there.
-pytestmark = pytest.mark.skipif(
-    os.environ.get("CI") != "true" and not IS_THERE,
-    reason="tests on Spark need Java 17 and PySpark: pip install 'pytxmr[spark]'",
-)
-
-if IS_THERE:
-    from pytxmr.runners import spark
-
-#: Of each example: its inputs, the size of a split, and what else its command line says.
-EXAMPLE_RUNS: dict[str, tuple[list[str], int, dict[str, Any]]] = {
-    "grep": (["access.log"], 2048, {"params": {"pattern": "GET"}}),
-    "harbour": (["ships.tsv", "calls.tsv"], 256, {}),
-    "inverted_index": (["documents.tsv"], 256, {}),
-    "join": (["ships.tsv", "calls.tsv"], 128, {}),
-    "kmeans": (["points.csv"], 256, {"params": {"centres": "[[1, 1], [5, 5]]"}}),
-    "log_join": (["access.log", "errors.log"], 512, {}),
-    "near_duplicates": (["notices.txt"], 256, {}),
-    "ngrams": (["documents.tsv"], 512, {"params": {"n": "2", "least": "2"}}),
-    "pagerank": (["graph.tsv"], 64, {}),
-    "reverse_links": (["links.tsv"], 512, {}),
-    "sessions": (["access.log"], 2048, {}),
-    "sort": (["unsorted.txt"], 512, {}),
-    "sort_batch": (["unsorted.txt"], 512, {}),
-    "term_vector": (["pages.tsv"], 512, {}),
-    "tf_idf": (["documents.tsv"], 1024, {}),
-    "top_words": (["documents.tsv"], 256, {}),
-    "url_frequency": (["access.log"], 2048, {}),
-    "wordcount": (["warandpeace.txt"], 1 << 19, {}),
-    "wordcount_batch": (["documents.tsv"], 256, {}),
-}
-#: Of those whose module has several, or that are scripts.
-CLASSES = {"kmeans": "Round", "pagerank": "Graph"}
+if os.environ.get("CI") != "true" and not (find_spec("pyspark") and shutil.which("java")):
+    pytest.skip(
+        "tests on Spark need Java 17 and PySpark: pip install 'pytxmr[spark]'",
+        allow_module_level=True,
+    )
 
 
 def specs_of(job: Any, inputs: list[Any], output: Path, **options: Any):
@@ -86,28 +59,31 @@ def left_in(output: Path) -> dict[str, bytes]:
     }
 
 
-def example_specs(example: str, output: Path):
-    names, split_bytes, options = EXAMPLE_RUNS[example]
-    job = f"{EXAMPLES / example}.py" + (f":{CLASSES[example]}" if example in CLASSES else "")
-    return specs_of(
-        job, [DATA / name for name in names], output, split_bytes=split_bytes, **options
-    )
-
-
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory) -> Callable[[str], dict[str, bytes]]:
-    """What an example leaves when it is run in this process."""
-    place = tmp_path_factory.mktemp("inline")
+def expected(tmp_path_factory) -> Iterator[Callable[[str], dict[str, bytes]]]:
+    """What a feature leaves when it is run in this process, in a directory with its inputs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("features"))
+        features.write_inputs(Path())
 
-    def left(example: str) -> dict[str, bytes]:
-        output = place / example
-        if not output.exists():
-            inline.run_all(example_specs(example, output))
-        found = left_in(output)
-        assert any(data for name, data in found.items() if name.startswith("part-"))
-        return found
+        def left(name: str) -> dict[str, bytes]:
+            output = Path("inline") / name
+            if not output.exists():
+                specs = features.specs_of(name, "inline", str(EXAMPLES))
+                inline.run_all(specs)
+                without_stored(specs)
+            found = left_in(output)
+            assert any(data for file, data in found.items() if file.startswith("part-")) or (
+                name == "empty input"
+            )
+            return found
 
-    return left
+        yield left
+
+
+def without_stored(specs: Any) -> None:
+    if len(specs) > 1:
+        remove_stored(specs)
 
 
 def without_number(found: dict[str, bytes]) -> dict[str, Any]:
@@ -117,42 +93,42 @@ def without_number(found: dict[str, bytes]) -> dict[str, Any]:
     return found | {"_SUCCESS": manifest}
 
 
-def test_all_examples_are_run():
-    assert EXAMPLE_RUNS.keys() == {path.stem for path in EXAMPLES.glob("*.py")}
+@pytest.mark.parametrize("name", features.FEATURES)
+def test_a_feature_leaves_on_spark_what_it_leaves_in_this_process(name, context, expected):
+    there = expected(name)
+    specs = features.specs_of(name, "spark", str(EXAMPLES))
+    on_spark(context, specs)
+    without_stored(specs)
+    assert left_in(Path("spark") / name) == there
 
 
-@pytest.mark.parametrize("example", EXAMPLE_RUNS)
-def test_an_example_leaves_on_spark_what_it_leaves_in_this_process(
-    example, context, expected, tmp_path
-):
-    output = tmp_path / "out"
-    on_spark(context, example_specs(example, output))
-    assert left_in(output) == expected(example)
-
-
-async def _run_on(client: Client, expected: Any, place: Path) -> None:
-    for example in EXAMPLE_RUNS:
-        output = place / example
-        for spec in example_specs(example, output):
+async def _run_on(client: Client, expected: Any, where: str) -> None:
+    for name, feature in features.FEATURES.items():
+        if "source" in feature:
+            continue
+        there = expected(name)
+        specs = features.specs_of(name, where, str(EXAMPLES))
+        for spec in specs:
             await client.run(spec)
-        assert without_number(left_in(output)) == without_number(expected(example)), example
+        without_stored(specs)
+        assert without_number(left_in(Path(where) / name)) == without_number(there), name
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_examples_leave_the_same_on_the_embedded_cluster(expected, tmp_path):
+async def test_the_examples_leave_the_same_on_the_embedded_cluster(expected):
     from twisted.internet import reactor
 
     async with LocalCluster(reactor, 2) as client:
-        await _run_on(client, expected, tmp_path)
+        await _run_on(client, expected, "embedded")
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_examples_leave_the_same_on_daemons(expected, tmp_path, cluster):
+async def test_the_examples_leave_the_same_on_daemons(expected, cluster):
     from twisted.internet import reactor
 
     client = await Client.connect(reactor, cluster.endpoint, cluster.secret.read_bytes().strip())
     try:
-        await _run_on(client, expected, tmp_path)
+        await _run_on(client, expected, "daemons")
     finally:
         client.disconnect()
 
@@ -290,13 +266,6 @@ def test_a_job_without_a_reducer_writes_a_part_for_each_split(text, context, tmp
         )
         found.append(left_in(tmp_path / place))
     assert found[0] == found[1]
-
-
-def test_an_empty_input_gives_empty_parts(context, expected, tmp_path):
-    (tmp_path / "in.txt").write_text("")
-    on_spark(context, specs_of(EXAMPLES / "wordcount.py", [tmp_path / "in.txt"], tmp_path / "out"))
-    found = left_in(tmp_path / "out")
-    assert [found[f"part-0000{n}"] for n in range(3)] == [b"", b"", b""]
 
 
 def test_bad_records_are_set_aside_and_those_that_kill_are_passed_over(context, tmp_path):

@@ -1,0 +1,70 @@
+"""What cannot run on Spark is refused before it starts Java, with what to do about it."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+from processes import BOOK, WORDCOUNT, Site
+
+from pytxmr.cli.options import build_parser, parse, settle_runner
+from pytxmr.errors import BadConfiguration
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--master", "local"], "--master is for a job that runs on Spark: add --runner spark"),
+        (
+            ["--runner", "inline", "--spark-conf", "a=b"],
+            "--spark-conf is for a job that runs on Spark: add --runner spark",
+        ),
+        (
+            ["--runner", "spark", "--keep"],
+            "--keep means nothing where the job runs on Spark (--runner spark)",
+        ),
+        (
+            ["--runner", "spark", "--workers", "2"],
+            "--workers means nothing where the job runs on Spark (--runner spark)",
+        ),
+        (
+            ["--runner", "spark", "--jobtracker", "tcp:localhost:9000"],
+            "--jobtracker means nothing where the job runs on Spark (--runner spark)",
+        ),
+    ],
+)
+def test_what_contradicts_the_runner_is_refused(words, said):
+    options = parse(build_parser(), ["run", "job.py", "in", "--output", "out", *words])
+    with pytest.raises(BadConfiguration, match=re.escape(said)):
+        settle_runner(options)
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("pyspark", "pytxmr: --runner spark needs PySpark: pip install 'pytxmr[spark]' ("),
+        ("java", "pytxmr: --runner spark needs Java 17 or newer: apt-get install openjdk-17-jre-"),
+    ],
+)
+def test_what_is_missing_is_named_with_what_to_install(missing, said, site: Site):
+    if missing == "java":
+        pytest.importorskip("pyspark")
+    site.env |= {"PATH": ""}
+    site.env.pop("JAVA_HOME", None)
+    program = "import sys; from pytxmr.cli import command; command()"
+    if missing == "pyspark":
+        program = program.replace("; ", "; sys.modules['pyspark'] = None; ", 1)
+    words = ["run", WORDCOUNT, BOOK, "--output", "out", "--runner", "spark"]
+    running = site.start(sys.executable, "-c", program, *words)
+    assert running.ended() == 2
+    assert running.err.startswith(said)
+    assert len(running.err.splitlines()) == 1
+    assert site.listing() == set()
+
+
+def test_standard_input_is_refused_where_executors_cannot_see_it(site: Site):
+    words = ["-", "--output", "out", "--runner", "spark", "--master", "spark://127.0.0.1:1"]
+    done = site.pytxmr("run", WORDCOUNT, *words)
+    assert done.status == 2
+    assert "standard input, -, is only for a job that runs here" in done.err
