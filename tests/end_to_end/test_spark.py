@@ -14,6 +14,7 @@ from typing import Any
 import features
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred, gatherResults
 
 from pytxmr.client import Client, JobOptions, make_specs
 from pytxmr.errors import JobFailed, PytxmrError
@@ -102,35 +103,22 @@ def test_a_feature_leaves_on_spark_what_it_leaves_in_this_process(name, context,
     assert left_in(Path("spark") / name) == there
 
 
-async def _run_on(client: Client, expected: Any, where: str) -> None:
-    for name, feature in features.FEATURES.items():
-        if "source" in feature:
-            continue
+@pytest_twisted.ensureDeferred
+async def test_the_examples_leave_the_same_on_the_embedded_cluster(expected):
+    """And on daemons, as `test_every_feature` shows."""
+    from twisted.internet import reactor
+
+    async def run(client: Client, name: str) -> None:
         there = expected(name)
-        specs = features.specs_of(name, where, str(EXAMPLES))
+        specs = features.specs_of(name, "embedded", str(EXAMPLES))
         for spec in specs:
             await client.run(spec)
         without_stored(specs)
-        assert without_number(left_in(Path(where) / name)) == without_number(there), name
+        assert without_number(left_in(Path("embedded") / name)) == without_number(there), name
 
-
-@pytest_twisted.ensureDeferred
-async def test_the_examples_leave_the_same_on_the_embedded_cluster(expected):
-    from twisted.internet import reactor
-
+    examples = [name for name, feature in features.FEATURES.items() if "source" not in feature]
     async with LocalCluster(reactor, 2) as client:
-        await _run_on(client, expected, "embedded")
-
-
-@pytest_twisted.ensureDeferred
-async def test_the_examples_leave_the_same_on_daemons(expected, cluster):
-    from twisted.internet import reactor
-
-    client = await Client.connect(reactor, cluster.endpoint, cluster.secret.read_bytes().strip())
-    try:
-        await _run_on(client, expected, "daemons")
-    finally:
-        client.disconnect()
+        await gatherResults([Deferred.fromCoroutine(run(client, name)) for name in examples])
 
 
 # ---- what a job may say
