@@ -33,7 +33,6 @@ from pytxmr.errors import (
     from_plain,
 )
 from pytxmr.model import BAD_RECORDS, MAP, AttemptId, InputSplit, JobSpec, job_id
-from pytxmr.net.limits import DEFAULT_MEMORY_BYTES
 from pytxmr.records.compressed import SUFFIX_OF
 from pytxmr.records.quarantine import read_note, too_many
 from pytxmr.runners import Told, inline, sparkparcel
@@ -198,9 +197,10 @@ def _settings(master: str, spec: JobSpec) -> dict[str, str]:
     settings = {
         "spark.task.maxFailures": str(attempts),
         "spark.speculation": str(spec.speculate).lower(),
-        # What Python holds of a partition while it is brought into order.
-        "spark.python.worker.memory": f"{(spec.memory_bytes or DEFAULT_MEMORY_BYTES) >> 20 or 1}m",
     }
+    if spec.memory_bytes is not None:
+        # What Python holds of a partition while it is brought into order: 512 MiB, if nobody says.
+        settings["spark.python.worker.memory"] = f"{max(1, spec.memory_bytes >> 20)}m"
     if (local := _LOCAL.fullmatch(master)) is not None:
         settings |= {
             # Without the second number nothing is tried again.

@@ -55,9 +55,13 @@ def test_an_interrupted_job_leaves_nothing(site: Site):
     gate = Gate(site.directory / "gate")
     site.write("in.txt", "a\nb\n")
     job = site.write("job.py", Gate.SOURCE + GATED.format(gate=str(gate.directory)))
+    # Where it runs is for Spark's own configuration to say, too.
+    conf = site.directory / "conf"
+    conf.mkdir()
+    (conf / "spark-defaults.conf").write_text("spark.master local[2]\n")
+    site.env["SPARK_CONF_DIR"] = os.fspath(conf)
     before = site.listing()
-    words = ["in.txt", "--output", "out", "--runner", "spark", "--master", "local[2]"]
-    running = site.start(*PYTXMR, "run", job, *words)
+    running = site.start(*PYTXMR, "run", job, "in.txt", "--output", "out", "--runner", "spark")
     gate.reached(SPARK_SECONDS)
     running.send(signal.SIGINT)
     assert running.ended(SPARK_SECONDS) == 130

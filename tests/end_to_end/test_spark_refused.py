@@ -10,6 +10,7 @@ from processes import BOOK, WORDCOUNT, Site
 
 from pytxmr.cli.options import build_parser, parse, settle_runner
 from pytxmr.errors import BadConfiguration
+from pytxmr.runners import blocking
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,14 @@ def test_what_contradicts_the_runner_is_refused(words, said):
     options = parse(build_parser(), ["run", "job.py", "in", "--output", "out", *words])
     with pytest.raises(BadConfiguration, match=re.escape(said)):
         settle_runner(options)
+
+
+def test_a_program_names_master_and_settings_as_the_command_line_does():
+    given = {"runner": "spark", "master": "local[2]", "spark_conf": ["a.b=c", "d=e=f"]}
+    options = parse(build_parser(), blocking._words("job.py", "in", "out", given))
+    settle_runner(options)
+    assert (options.runner, options.master) == ("spark", "local[2]")
+    assert options.spark_conf == [("a.b", "c"), ("d", "e=f")]
 
 
 @pytest.mark.parametrize(
