@@ -28,7 +28,7 @@ from typing import Any
 import msgpack
 
 from pytxmr.attemptlogs import LOG_TAIL_BYTES
-from pytxmr.errors import AttemptFailed, PytxmrError, WorkerDied, to_plain
+from pytxmr.errors import AttemptFailed, BadJob, PytxmrError, WorkerDied, to_plain
 from pytxmr.job import context, loading
 from pytxmr.model import (
     MAP,
@@ -48,7 +48,7 @@ from pytxmr.records.quarantine import Quarantine, UserCode, read_note
 from pytxmr.records.reducing import run_reduce
 from pytxmr.runners.inline import reuse_by
 from pytxmr.storage.output import OutputDirectory
-from pytxmr.worker import buffer_bytes, done_message, explained
+from pytxmr.worker import bind_sides, buffer_bytes, done_message, explained
 
 #: Of a map, a partition and a place in it; and bytes.
 Piece = tuple[tuple[int, int, int], bytes]
@@ -396,9 +396,13 @@ def _functions(job: SparkJob) -> tuple[JobFunctions, Any]:
         sys.set_int_max_str_digits(0)
         gc.set_threshold(50_000, 20, 50)  # as in our workers
         context.begin_side_files(_side_files(job))
-        functions = loading.load(spec.code, spec.params, spec.step)
+        try:
+            functions = loading.load(spec.code, spec.params, spec.step)
+        except BadJob as error:
+            raise AttemptFailed(error.message, final=True, **error.details) from error
         if spec.key_sample is not None:
             bind_sample(functions, unpack_column(spec.key_sample))
+        bind_sides(functions, spec.sides, spec.memory_bytes or DEFAULT_MEMORY_BYTES)
         gc.freeze()
         _loaded[job.owner] = functions, reuse_by(spec, functions) if spec.reuse else None
     return _loaded[job.owner]
