@@ -41,14 +41,13 @@ from pytxmr.model import (
     TaskId,
 )
 from pytxmr.net.limits import DEFAULT_MEMORY_BYTES
-from pytxmr.records.attempt import Outcome, Signs, Watch, bind_sample
-from pytxmr.records.codec import unpack_column
+from pytxmr.records.attempt import Outcome, Signs, Watch
 from pytxmr.records.mapping import map_to_part, run_map
 from pytxmr.records.quarantine import Quarantine, UserCode, read_note
 from pytxmr.records.reducing import run_reduce
 from pytxmr.runners.inline import reuse_by
 from pytxmr.storage.output import OutputDirectory
-from pytxmr.worker import bind_sides, buffer_bytes, done_message, explained
+from pytxmr.worker import bind_ranges, bind_sides, buffer_bytes, done_message, explained
 
 #: Of a map, a partition and a place in it; and bytes.
 Piece = tuple[tuple[int, int, int], bytes]
@@ -400,9 +399,8 @@ def _functions(job: SparkJob) -> tuple[JobFunctions, Any]:
             functions = loading.load(spec.code, spec.params, spec.step)
         except BadJob as error:
             raise AttemptFailed(error.message, final=True, **error.details) from error
-        if spec.key_sample is not None:
-            bind_sample(functions, unpack_column(spec.key_sample))
         bind_sides(functions, spec.sides, spec.memory_bytes or DEFAULT_MEMORY_BYTES)
+        bind_ranges(functions, spec.key_sample, spec.sourced_inputs)
         gc.freeze()
         _loaded[job.owner] = functions, reuse_by(spec, functions) if spec.reuse else None
     return _loaded[job.owner]
