@@ -230,6 +230,8 @@ def reducer(key, values):
         archives=("lists.zip#lists",),
     ),
     # what is read and written
+    "results that are kept": own(COUNT, reuse=True),
+    "kept results of another run": own(COUNT, reuse_dir="kept"),
     "compressed input and output": own(COUNT, "words.gz", "words.bz2", "words.xz", compress="gzip"),
     "directory, glob and names in a file": own(COUNT, "in", "i*/*.txt", "@names.txt"),
     "empty input": own(COUNT, "empty.txt"),

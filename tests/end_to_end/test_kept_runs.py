@@ -95,23 +95,25 @@ def test_a_worker_that_dies_loses_nothing_that_was_kept(site: Site) -> None:
     assert site.parts("one") == site.parts("two") == [b"a\t1\nb\t1\nc\t1\n"]
 
 
-def test_the_workers_of_a_cluster_share_what_is_kept(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_cluster_shares_what_is_kept_with_any_other_runner(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     (tmp_path / "job.py").write_text(JOB)
-    for number in range(4):
+    for number in range(5):
         (tmp_path / f"{number}.txt").write_text(f"{number} a\n")
-    names = [tmp_path / f"{number}.txt" for number in range(4)]
 
-    def run(output: str) -> Finished:
-        words = (tmp_path / "job.py", *names, "--reducers", 2, "--reuse")
-        return cluster.site.pytxmr("run", *words, "--output", tmp_path / output)
+    def run(output: str, files: int, *more: object) -> str:
+        names = [tmp_path / f"{number}.txt" for number in range(files)]
+        words = (tmp_path / "job.py", *names, "--reducers", 2, "--reuse", *more)
+        return reused(cluster.site.pytxmr("run", *words, "--output", tmp_path / output))
 
-    assert reused(run("one")) == "0 of 4 maps, 0 of 2 reduces"
-    again = run("two")
-    assert reused(again) == "4 of 4 maps, 2 of 2 reduces"
-    assert "counter   words: 8" in again.out
-    parts = [
-        [(tmp_path / name / f"part-0000{n}").read_bytes() for n in range(2)]
-        for name in ("one", "two")
-    ]
-    assert parts[0] == parts[1] != [b"", b""]
+    assert run("one", 4, "--runner", "inline") == "0 of 4 maps, 0 of 2 reduces"
+    assert run("two", 4) == "4 of 4 maps, 2 of 2 reduces"
+    assert run("three", 5).startswith("4 of 5 maps")
+    assert run("four", 5) == "5 of 5 maps, 2 of 2 reduces"
+    parts = {
+        name: [(tmp_path / name / f"part-0000{n}").read_bytes() for n in range(2)]
+        for name in ("one", "two", "three", "four")
+    }
+    assert parts["one"] == parts["two"] != parts["three"] == parts["four"]
     assert cluster.jobs_on_disk() == []
