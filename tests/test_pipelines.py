@@ -667,6 +667,7 @@ def test_an_element_that_does_not_fit_is_named_with_its_record(tmp_path, view, m
         (lambda v: v.map(3), "map(): the function is a int, not a function"),
         (lambda v: v.map(pytxmr.batch(stops)), "takes one element or group, without @batch"),
         (lambda v: v.top(0), "it takes a number from 1 up"),
+        (lambda v: v.map(folds.sum), "map(): folds.sum folds the values of a key, for reduce_by_"),
         (lambda v: v.sort_by("n"), "sort_by(): the function is a str, not a function"),
         (lambda v: v.sort_by(len, reverse=1), "sort_by(): reverse is True or False, not a int"),
         (lambda v: v.sample(2), "the fraction is a number from 0 to 1"),

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import pytxmr
-from pytxmr import pipeline, readers, writers
+from pytxmr import folds, pipeline, readers, writers
 from pytxmr.errors import AttemptFailed, BadInput, BadJob, Uncarryable
 from pytxmr.testing import run_inline
 
@@ -522,6 +522,35 @@ def test_views_of_an_imported_module_are_a_job_too() -> None:
         run_inline(job, ["a"])
     with pytest.raises(BadJob, match="reducers=0: the job has steps that shuffle"):
         run_inline(job, {"words": []}, reducers=0)
+
+
+@pytest.mark.parametrize("hooks", [False, True])
+def test_the_steps_of_a_class_may_each_have_ranges_of_keys(tmp_path: Path, hooks: bool) -> None:
+    class Ordered(pytxmr.MapReduce):
+        def __init__(self) -> None:
+            self.partition = pytxmr.RangePartitioner()
+
+        def begin(self) -> None:
+            self.sign = -1
+
+        def words(self, key: Any, line: str) -> Any:
+            yield from ((word, 1) for word in line.split())
+
+        def turned(self, word: str, times: int) -> Any:
+            yield times * (self.sign if hooks else -1), word
+
+        def steps(self) -> Any:
+            return [
+                pytxmr.Step(mapper=self.words, reducer=folds.sum),
+                pytxmr.Step(
+                    mapper=self.turned,
+                    reducer=pytxmr.identity,
+                    map_init=self.begin if hooks else None,
+                ),
+            ]
+
+    result = run_inline(Ordered, ["a b c d a b c a b a"], reducers=2)
+    assert result.parts == [[(-4, "a"), (-3, "b")], [(-2, "c"), (-1, "d")]]
 
 
 def test_views_are_looked_up_in_and_sorted() -> None:

@@ -230,6 +230,10 @@ class View:
 
 
 def _callable(function: Any, method: str, role: str = "function") -> Function:
+    if isinstance(function, Fold) and method not in ("reduce_by_key", "group"):
+        raise TypeError(
+            f"{method}(): folds.{function.name} folds the values of a key, for reduce_by_key()"
+        )
     if not callable(function):
         raise TypeError(f"{method}(): the {role} is {kind_of(function)}, not a function")
     if batch_form(function) is not None:

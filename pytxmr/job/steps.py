@@ -485,10 +485,6 @@ def _of_class(cls: type[Any], code: JobCode, params: dict[str, Any]) -> list[Sta
         role: usable(method_for(instance, code, role), role, code.filename)
         for role in ("partitioner", *_ROLES)
     }
-    if isinstance(own["partitioner"], RangePartitioner):
-        raise BadJob(
-            f"{code.filename}: a RangePartitioner is for a job of one step, whose input it samples"
-        )
     stages = []
     for number, step in enumerate(steps, 1):
         first, last = number == 1, number == len(steps)
@@ -510,8 +506,9 @@ def _of_class(cls: type[Any], code: JobCode, params: dict[str, Any]) -> list[Sta
             reader=own["reader"] if first else PairReader(),
             writer=own["writer"] if last else StepWriter(),
             **hooks,
-            renew=_renew(cls, code, params, number) if any(hooks.values()) else None,
         )
+        if any(hooks.values()):
+            functions = replace(functions, renew=_renew(cls, code, params, functions, number))
         of: Input | int = Input(None, None, None) if first else number - 1
         reducers = None if step.shuffles else 0
         stages.append(Stage(number, (Source(of),), reducers, (functions,), ()))
@@ -519,9 +516,13 @@ def _of_class(cls: type[Any], code: JobCode, params: dict[str, Any]) -> list[Sta
 
 
 def _renew(
-    cls: type[Any], code: JobCode, params: dict[str, Any], number: int
+    cls: type[Any], code: JobCode, params: dict[str, Any], functions: JobFunctions, number: int
 ) -> Callable[[], JobFunctions]:
-    return lambda: _of_class(cls, code, params)[number - 1].functions[0]
+    def renew() -> JobFunctions:
+        (again,), kept = _of_class(cls, code, params)[number - 1].functions, functions.partitioner
+        return replace(again, partitioner=kept) if isinstance(kept, RangePartitioner) else again
+
+    return renew
 
 
 def _same(key: Any, value: Any) -> Iterator[tuple[Any, Any]]:

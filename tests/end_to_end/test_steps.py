@@ -560,7 +560,6 @@ def test_a_module_whose_views_are_wrong_is_refused(site: Site, source: str, mess
             "map_init() is called without arguments",
         ),
         ("return [pytxmr.Step(reduce_init=self.words)]", "a step without a reducer has no reduce_"),
-        ("self.partition = pytxmr.RangePartitioner()\n        return [pytxmr.Step()]", "one step"),
     ],
 )
 def test_a_class_whose_steps_are_wrong_is_refused(site: Site, source: str, message: str) -> None:
