@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from textwrap import dedent
@@ -883,6 +884,21 @@ def test_frames_of_ours_are_left_out_and_those_beside_us_are_not():
         shown = user_traceback(caught.value)
         assert (f'File "{filename}"' in shown) is seen
         assert "ZeroDivisionError: division by zero" in shown
+
+
+def test_frames_of_python_itself_are_left_out_up_to_the_users_first():
+    source = "import contextlib\n@contextlib.contextmanager\ndef f():\n    1 / 0\n    yield\n"
+    names = {}
+    exec(compile(source, "words.py", "exec"), names)
+    with pytest.raises(ZeroDivisionError) as caught, names["f"]():
+        pass
+    ours = caught.value.with_traceback(caught.value.__traceback__.tb_next)
+    shown = user_traceback(ours)
+    assert "contextlib.py" not in shown
+    assert 'File "words.py", line 4, in f' in shown
+    with pytest.raises(json.JSONDecodeError) as caught:
+        exec(compile("import json\njson.loads('{')", "words.py", "exec"))
+    assert "decoder.py" in user_traceback(caught.value)
 
 
 def test_a_traceback_without_end_is_cut_at_its_beginning():

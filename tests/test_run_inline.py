@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -241,6 +242,28 @@ def test_a_path_finds_the_modules_beside_it(tmp_path: Path) -> None:
     source = "import helping\ndef mapper(k, v):\n    for w in helping.cut(v): yield w, 1\n"
     (tmp_path / "job.py").write_text(source)
     assert run_inline(tmp_path / "job.py", ["a-b"]).pairs == [("a", 1), ("b", 1)]
+
+
+def test_a_combiner_that_yields_nothing_is_told_what_it_lacks() -> None:
+    job = module(mapper=words, reducer=added, combiner=lambda key, values: None)
+    with pytest.raises(AttemptFailed, match="the combiner returned no pairs .* lack a yield"):
+        run_inline(job, ["a a"])
+    job = module(mapper=words, reducer=added, combiner=lambda key, values: [(key, len(None))])
+    with pytest.raises(TypeError, match="NoneType"):
+        run_inline(job, ["a a"])
+
+
+@pytest.mark.parametrize(
+    ("read", "said"),
+    [
+        (lambda lines: [1], "the reader yielded 1: not a pair (key, value)"),
+        (lambda lines: [(1, 2, 3)], "the reader yielded (1, 2, 3): not a pair (key, value)"),
+        (lambda lines: None, "the reader yielded no pairs (key, value)"),
+    ],
+)
+def test_a_reader_whose_records_are_no_pairs_is_told_so(read: Any, said: str) -> None:
+    with pytest.raises(AttemptFailed, match=re.escape(said)):
+        run_inline(module(mapper=words, reducer=added, reader=read), ["a"])
 
 
 def test_a_counter_that_no_cluster_could_add_up_is_the_jobs_error() -> None:

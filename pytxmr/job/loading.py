@@ -12,7 +12,8 @@ import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from os import PathLike, fspath
+from itertools import dropwhile
+from os import PathLike, fspath, sep
 from pathlib import PurePath
 from types import ModuleType, TracebackType
 from typing import Any
@@ -505,9 +506,10 @@ def user_traceback(error: BaseException) -> str:
     summary = traceback.TracebackException.from_exception(error)
     link: traceback.TracebackException | None = summary
     while link is not None:
-        link.stack = traceback.StackSummary.from_list(
-            [frame for frame in link.stack if not is_ours(frame.filename)]
-        )
+        theirs = [frame for frame in link.stack if not is_ours(frame.filename)]
+        # What Python's own modules do for us, before it comes to the user's code, if it does.
+        first = dropwhile(lambda frame: frame.filename.startswith(_PYTHON), theirs)
+        link.stack = traceback.StackSummary.from_list(list(first))
         link = link.__cause__ or link.__context__
     return "".join(summary.format(chain=True))[-16384:]
 
@@ -520,6 +522,8 @@ def user_frames(link: TracebackType | None) -> TracebackType | None:
 
 
 _PACKAGE = PurePath(__file__).parent.parent
+#: Where Python's own modules are, of which some are directories.
+_PYTHON = f"{PurePath(traceback.__file__).parent}{sep}"
 
 
 def is_ours(filename: str) -> bool:

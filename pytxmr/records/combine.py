@@ -51,6 +51,13 @@ def combine_groups(
     except PytxmrError:
         raise
     except BaseException as error:
+        link = error.__traceback__
+        if isinstance(error, TypeError) and link is not None and link.tb_next is None:
+            raise AttemptFailed(
+                f"the combiner returned no pairs ({error}); does it lack a yield?",
+                where=f"key {key!r:.400}",
+                final=True,
+            ) from error
         message = f"the combiner raised {type(error).__name__}: {error}"
         raise AttemptFailed(message, where=f"key {key!r:.400}") from error
     return kept

@@ -218,6 +218,14 @@ class MapCalls:
             yield record
         self._ended = True
 
+    def misread(self, error: BaseException) -> str:
+        """What is wrong with what the job's reader gives, if that is why the error came up."""
+        if self._reader is None or not isinstance(error, TypeError) or is_pair(self._record):
+            return ""
+        if self._record is None:
+            return f"the reader yielded no pairs (key, value) ({error}); does it lack a yield?"
+        return f"the reader yielded {self._record!r:.200}: not a pair (key, value)"
+
     def signs(self) -> tuple[int, ...]:
         """Differs whenever one more record, or batch of them, has been read."""
         return (self.bytes_done, self.count, length_hint(self._rest), len(self._chunk))

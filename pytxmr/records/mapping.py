@@ -225,6 +225,8 @@ def _tell(error: BaseException, records: MapCalls, careful: _Careful, path: str)
             return
         if isinstance(error, OSError):
             raise AttemptFailed(f"{path}: {error.strerror}") from error
+        if problem := records.misread(error):
+            raise AttemptFailed(problem, where=where, final=True) from error
         if who != WRITER:
             careful.explain()
         if isinstance(error, TypeError) and (who == WRITER or records.form is not None):
