@@ -126,7 +126,8 @@ def _matching(pattern: str) -> Iterator[InputFile]:
     yield from files.values()
 
 
-def _directory(path: str) -> Iterator[InputFile]:
+def _directory(path: str, followed: tuple[str, ...] = ()) -> Iterator[InputFile]:
+    """``followed``: the directories from which links have led here."""
     try:
         with os.scandir(path) as entries:
             found = sorted(entries, key=lambda entry: entry.name, reverse=True)
@@ -136,10 +137,25 @@ def _directory(path: str) -> Iterator[InputFile]:
         entry = found.pop()  # what it remembers of a file goes with it
         if entry.name.startswith((".", "_")):
             continue
-        if entry.is_dir():
-            yield from _directory(entry.path)
+        if _is_directory(entry):
+            if entry.is_symlink():
+                target, here = os.path.realpath(entry.path), os.path.realpath(path)
+                if any(
+                    f"{one}{os.sep}".startswith(f"{target}{os.sep}") for one in (*followed, here)
+                ):
+                    raise BadInput(f"cannot read {entry.path}: the link leads back to {target}")
+                yield from _directory(entry.path, (*followed, here))
+            else:
+                yield from _directory(entry.path, followed)
         else:
             yield _checked(entry.path, _status(entry.path, entry.stat))
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        raise BadInput(f"cannot read {entry.path}: {error.strerror}") from error
 
 
 def _named(path: str) -> InputFile:

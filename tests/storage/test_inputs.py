@@ -119,6 +119,34 @@ def test_links_are_followed(tree):
     assert listed("link", "b") == ["link/a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("links", "message"),
+    [
+        ({"in/a/back": "."}, "cannot read in/a/back: the link leads back to {}/in/a"),
+        ({"in/a/back": ".."}, "cannot read in/a/back: the link leads back to {}/in"),
+        (
+            {"in/a/there": "../../other", "other/back": "../in"},
+            "cannot read in/a/there/back: the link leads back to {}/in",
+        ),
+        ({"in/a/itself": "itself"}, "cannot read in/a/itself: Too many levels of symbolic links"),
+    ],
+)
+def test_links_that_lead_nowhere_else_are_refused(tree, links, message):
+    directory = tree("in/a/b", "other/c")
+    for link, target in links.items():
+        os.symlink(target, directory / link)
+    with pytest.raises(BadInput) as caught:
+        listed("in")
+    assert caught.value.message == message.format(os.path.realpath(directory))
+
+
+def test_a_directory_that_two_links_lead_to_is_read_by_both(tree):
+    directory = tree("real/a", "in/b")
+    os.symlink("../real", directory / "in/x")
+    os.symlink("../real", directory / "in/y")
+    assert listed("in") == ["in/b", "in/x/a", "in/y/a"]
+
+
 def test_an_empty_directory_and_an_empty_file_are_no_error(tree):
     directory = tree()
     (directory / "in").mkdir()
