@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from pytxmr import jobbook, joblife, jobwork, roster, segments, state, store, tasktracker
 from pytxmr.errors import PytxmrError
 from pytxmr.net import fetch, kvserver
-from pytxmr.plan import cluster, eventlog, jobstate, snapshot, tasks
+from pytxmr.plan import cluster, deadly, eventlog, jobstate, snapshot, tasks
 from pytxmr.plan import events as ev
 from pytxmr.records import codec, mapcalls, quarantine, spill
 from pytxmr.storage import output
@@ -529,3 +529,18 @@ def a_transaction_counts_before_it_is_synced(patch: pytest.MonkeyPatch) -> None:
         self._db.execute("PRAGMA synchronous=NORMAL")
 
     patch.setattr(state.StateStore, "__init__", unsynced)
+
+
+@defect
+def a_probe_counts_as_an_attempt_that_failed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(tasks.Task, "probes", lambda self, attempt: False)
+
+
+@defect
+def a_search_blames_the_first_record(patch: pytest.MonkeyPatch) -> None:
+    ended = deadly.Search.ended
+
+    def first(self: Any, error: Any) -> Any:
+        return ended(self, error) and deadly.Culprits(1, 1)
+
+    patch.setattr(deadly.Search, "ended", first)

@@ -51,7 +51,7 @@ SHOWN_BY = {
     "checksums are not checked": 53,
     "segments of an attempt that does not count are taken": 102,
     "what is reserved cannot be reserved again": 119,
-    "an answer does not say which request it answers": 374,
+    "an answer does not say which request it answers": 507,
     "a commit is not made again by the next life": 134,
     "damage counts against the reduce that finds it": 252,
     "what cannot be logged is taken for logged": 263,
@@ -86,6 +86,8 @@ SHOWN_BY = {
     "a success that is reported again commits again": 30,
     "a job that is killed while it commits succeeds": 275,
     "reduces that are done are lost with their tracker": 70,
+    "a probe counts as an attempt that failed": 16,
+    "a search blames the first record": 16,
     "a source may trickle without end": 245,
     "a transaction counts before it is synced": 89,
 }

@@ -130,7 +130,45 @@ def mapper(offset, line):
 def reducer(word, offsets):
     yield word if word.endswith("7") else (word, sorted(offsets))
 """
+#: A mapper of which workers die at some lines, ...
+DEADLY = """
+from pytxmr.simulation.deaths import die
+
+def mapper(offset, line):
+    if line.endswith("17"):
+        die()
+    for word in line.split():
+        yield word, offset
+
+def reducer(word, offsets):
+    yield word, sorted(offsets)
+"""
+#: ... or at the end, if these lines were among those that it was given.
+DEADLY_LATER = """
+from pytxmr.simulation.deaths import die, mortal
+
+given = []
+
+def map_init():
+    given.clear()
+
+def mapper(offset, line):
+    if line.endswith("17"):
+        mortal() or die()
+        given.append(offset)
+    for word in line.split():
+        yield word, offset
+
+def map_final():
+    if given:
+        die()
+
+def reducer(word, offsets):
+    yield word, sorted(offsets)
+"""
 SOURCES |= {
+    "deadly": DEADLY,
+    "deadly later": DEADLY_LATER,
     "faulty": FAULTY,
     "unsettled": UNSETTLED,
     "raw": RAW,
@@ -138,7 +176,7 @@ SOURCES |= {
     "unpaired": UNPAIRED,
 }
 #: Of `SOURCES`, those whose maps may set records aside.
-SKIPPING = ("faulty", "uncarryable")
+SKIPPING = ("faulty", "uncarryable", "deadly", "deadly later")
 #: Different inputs of each kind and size that there are: few, so that the truth is known by then.
 VARIANTS = 5
 #: The sources whose jobs end in one way only.
@@ -192,6 +230,19 @@ class JobKind:
         if source != "uncarryable":
             short, strict = 0, False
         return replace(self, source=source, short=short, strict=strict)
+
+    def or_deadly(self, rare: Random) -> JobKind:
+        """The job or, of very few, one of which workers die."""
+        if rare.random() * 48 >= 1:
+            return self
+        source = rare.choice(("deadly", "deadly later"))
+        return replace(self, source=source, short=0, strict=False)
+
+    def spoils(self, line: str) -> bool:
+        """Is the line a bad record, if the job has any?"""
+        if self.source.startswith("deadly"):
+            return line.endswith("17")
+        return any(word.endswith("7") for word in line.split())
 
     @property
     def skips(self) -> bool:
@@ -259,7 +310,7 @@ def spec_of(kind: JobKind, inputs: str, output: str) -> JobSpec:
     bad = 0
     if kind.skips:
         with open(path, encoding="utf-8") as file:
-            bad = sum(any(word.endswith("7") for word in line.split()) for line in file)
+            bad = sum(kind.spoils(line.rstrip("\n")) for line in file)
     return JobSpec(
         name=kind.source,
         code=JobCode(f"/{kind.source}.py", SOURCES[kind.source].encode()),

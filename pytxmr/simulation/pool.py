@@ -20,6 +20,7 @@ from pytxmr.job import context
 from pytxmr.model import InputSplit, JobFunctions
 from pytxmr.net.workers import Task
 from pytxmr.simulation.clock import Call
+from pytxmr.simulation.deaths import Death, Life
 from pytxmr.simulation.jobs import functions_of
 from pytxmr.simulation.machine import Machine
 from pytxmr.worker import Worker, done_message
@@ -135,11 +136,16 @@ class SimulatedPool:
         task = running.task
         looked = self._watcher.reading(task)
         worker = self.worker(task.setup.values)
+        life = Life(task.message.get("bad", {}).get("note_path", ""))
+        data, plain = b"", None
         try:
-            with self._machine.disk():
+            with life, self._machine.disk():
                 data = msgpack.packb(worker.answer(task.message))
-        except Exception as error:
+        except (Exception, Death) as error:
             plain = to_plain(worker.explained(error))
+        if life.dead:
+            self._die(running)
+        elif plain is not None:
             self._end(running, f"failed: {plain['message']}")
             task.done.errback(from_plain(plain))
         else:

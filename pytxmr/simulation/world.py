@@ -84,11 +84,13 @@ class Scenario:
         killed_at = tuple(
             round(more.uniform(0.0, 15.0), 3) if more.random() < 0.1 else None for _ in range(jobs)
         )
+        workers = tuple(rng.randint(1, 3) for _ in range(trackers))
+        kinds = [JobKind.drawn(rng, more).or_strange(strange) for _ in range(jobs)]
         more_faults = faults_.rare(rare, trackers)
         return cls(
             seed,
-            tuple(rng.randint(1, 3) for _ in range(trackers)),
-            tuple(JobKind.drawn(rng, more).or_strange(strange) for _ in range(jobs)),
+            workers,
+            tuple(kind.or_deadly(rare) for kind in kinds),
             tuple(round(rng.uniform(0.0, 3.0), 3) for _ in range(jobs)),
             rng.choice(((0.0005, 0.002), (0.001, 0.05))),
             rng.choice(((0.3, 2.0), (1.0, 5.0))),

@@ -69,6 +69,22 @@ def test_the_reduces_of_a_lost_tracker_run_elsewhere_over_what_can_still_be_fetc
     assert story.job.reduces[1].failures == 0
 
 
+def test_a_reduce_whose_tracker_is_lost_before_it_reports_counts_once_as_it_ran_elsewhere():
+    story = Story(a=1, b=1)
+    story.begin(maps=1, reducers=2)
+    story.mapped("a", 0)
+    story.fetched("a", M0, 0)
+    story.fetched("b", M0, 1)
+    story.lose("b")  # it has written the part, and said so to nobody
+    story.fetched("a", M0, 1)
+    assert story.reduced("b", 1) == []
+    story.reduced("a", 0)
+    assert story.reduced("b", 1) == []
+    assert story.reduced("a", 1, 1) == [commit(R0, reduce_attempt(1, 1))]
+    assert story.reduced("b", 1) == []
+    assert story.committed() == [destroy("a")]
+
+
 def test_completed_reduces_stay_when_their_tracker_is_lost():
     story = Story(a=1, b=1)
     story.begin(maps=1, reducers=2)
