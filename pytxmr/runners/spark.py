@@ -119,7 +119,13 @@ def application(
             # For these, spark-submit has values of its own.
             conf.setAppName(given.get("spark.app.name", f"pytxmr {spec.name}"))
             conf.set("spark.ui.showConsoleProgress", "false")
-            context = SparkContext(conf=conf, gateway=gateway)
+            try:
+                context = SparkContext(conf=conf, gateway=gateway)
+            except Exception as error:
+                place = conf.get("spark.master", "")
+                raise BadConfiguration(
+                    f"Spark does not start on {place}: {_said(error)}"
+                ) from error
             try:
                 if is_here(context.master):
                     context.pythonExec = os.environ.get("PYSPARK_PYTHON", sys.executable)
@@ -173,10 +179,17 @@ def _gateway(given: dict[str, str], log: IO[bytes]) -> Any:
             _end(made[0])
         raise
     if isinstance(made[0], PySparkException):
-        with open(log.name, encoding="utf-8", errors="replace") as file:
-            said = " ".join(file.read()[-_MOST_TEXT:].split())
-        raise BadConfiguration(f"Spark does not start: {said or made[0]}") from made[0]
+        raise BadConfiguration(f"Spark does not start: {reason_of(log.name)}") from made[0]
     return made[0]
+
+
+def reason_of(log: str) -> str:
+    """The line of a log that says best why there is no more of it."""
+    with open(log, encoding="utf-8", errors="replace") as file:
+        lines = [line.strip() for line in file]
+    thrown = [line.partition("Exception: ")[2] for line in lines if "Exception: " in line]
+    said = [line for line in lines if line and "WARN" not in line]
+    return (thrown or said or ["it says nothing"])[0][:_MOST_TEXT]
 
 
 def _end(gateway: Any) -> None:
@@ -404,8 +417,14 @@ class _Running:
 
     def _failure(self) -> PytxmrError:
         """Why Spark has given up."""
-        cause: Any = getattr(self._error, "java_exception", self._error)
-        said = str(cause.getMessage() if hasattr(cause, "getMessage") else cause)
-        # What follows are Spark's own frames, which its log has, too.
-        first = said.split("\n\tat ")[0]
-        return self._hopeless() or PytxmrError(f"Spark has given up: {first[:_MOST_TEXT]}")
+        assert self._error is not None
+        return self._hopeless() or PytxmrError(f"Spark has given up: {_said(self._error)}")
+
+
+def _said(error: BaseException) -> str:
+    """What Spark says of an error, without frames, which its log has."""
+    cause: Any = getattr(error, "java_exception", error)
+    text = str(cause.getMessage() if hasattr(cause, "getMessage") else cause)
+    lines = text.split("\n\tat ")[0].strip().splitlines() or [type(error).__name__]
+    # Of a Python exception, the last line says what it is.
+    return lines[-1][:_MOST_TEXT]

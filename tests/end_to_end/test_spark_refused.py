@@ -10,7 +10,7 @@ from processes import BOOK, WORDCOUNT, Site
 
 from pytxmr.cli.options import build_parser, parse, settle_runner
 from pytxmr.errors import BadConfiguration
-from pytxmr.runners import blocking
+from pytxmr.runners import blocking, spark
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,24 @@ def test_standard_input_is_refused_where_executors_cannot_see_it(site: Site):
     done = site.pytxmr("run", WORDCOUNT, *words)
     assert done.status == 2
     assert "standard input, -, is only for a job that runs here" in done.err
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        (
+            "WARNING: Using incubator modules: jdk.incubator.vector\n"
+            'Exception in thread "main" org.apache.spark.SparkException: Master must be known\n'
+            "\tat org.apache.spark.deploy.SparkSubmit.error(SparkSubmit.scala:1068)\n",
+            "Master must be known",
+        ),
+        (
+            "spark-class: line 71: /no/java: No such file or directory\nmore\n",
+            "spark-class: line 71",
+        ),
+        ("", "it says nothing"),
+    ],
+)
+def test_why_spark_does_not_start_is_said_in_a_line(log, reason, tmp_path):
+    (tmp_path / "log").write_text(log)
+    assert spark._reason(str(tmp_path / "log")).startswith(reason)
