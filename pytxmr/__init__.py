@@ -7,6 +7,7 @@ process next to nothing:
 - ``pytxmr.counter("bad lines")``: count something, summed over the whole job
 - ``pytxmr.status("...")``: say what this attempt is doing
 - ``pytxmr.side_file("NAME")``: the path of a file that was sent along with the job
+- ``pytxmr.to("NAME", key, value)``: a pair for an output that the job declares by that name
 - ``pytxmr.MapReduce``: the base of jobs written as a class
 - ``pytxmr.RangePartitioner()``: a partitioner that makes the parts, in order, globally sorted
 - ``pytxmr.folds``: ready-made combiners and reducers, such as ``folds.sum``
@@ -23,7 +24,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pytxmr.errors import JobFailed, PytxmrError
-from pytxmr.job.context import counter, params, side_file, status
+from pytxmr.job.context import counter, params, side_file, status, to
 from pytxmr.job.mapreduce import MapReduce
 from pytxmr.records import folds
 from pytxmr.records.batch import batch
@@ -49,6 +50,7 @@ __all__ = [
     "run",
     "side_file",
     "status",
+    "to",
 ]
 __version__ = "0.1.0"
 

@@ -14,6 +14,7 @@ from pytxmr.jobbook import JobBook
 from pytxmr.model import AttemptId, checked_job_id, take
 from pytxmr.net.remote import Peer, answering
 from pytxmr.plan import events as ev
+from pytxmr.records.named import OUTPUT_NAME
 from pytxmr.roster import Roster
 
 
@@ -75,12 +76,12 @@ def _as_event(tracker: str, fact: Any) -> ev.Event:
             counters = _counters(fact)
             first_bad = take(fact, "first_bad", (dict, type(None))) or {}
             size = take(fact, "size_bytes", (int, type(None))) or 0
-            written = take(fact, "digest", str), size
+            written = take(fact, "digest", str), size, _outputs(fact)
             return ev.MapSucceeded(job, tracker, attempt, sizes, counters, first_bad, *written)
         case "reduce-succeeded":
             size, digest = take(fact, "size_bytes", int), take(fact, "digest", str)
-            counters = _counters(fact)
-            return ev.ReduceSucceeded(job, tracker, attempt, size, digest, counters)
+            counters, outputs = _counters(fact), _outputs(fact)
+            return ev.ReduceSucceeded(job, tracker, attempt, size, digest, counters, outputs)
         case "attempt-failed":
             error = from_plain(take(fact, "error", dict))
             return ev.AttemptEndedBadly(job, tracker, attempt, error)
@@ -93,6 +94,18 @@ def _as_event(tracker: str, fact: Any) -> ev.Event:
             error = from_plain(take(fact, "error", dict))
             return ev.FetchFailed(job, tracker, attempt, error, take(fact, "rounds", int))
     raise PeerBroke(f"{fact['fact']!r:.80} is no fact")
+
+
+def _outputs(fact: Any) -> tuple[tuple[str, int, str], ...]:
+    """Their names become paths, so they are looked at."""
+    found = []
+    for output in take(fact, "outputs", (list, tuple, type(None))) or ():
+        match output:
+            case [str(name), int(size), str(digest)] if OUTPUT_NAME.fullmatch(name) and size >= 0:
+                found.append((name, size, digest))
+            case _:
+                raise PeerBroke("an output is not a name, a number of bytes and a digest")
+    return tuple(found)
 
 
 def _counters(fact: Any) -> dict[str, int]:

@@ -131,12 +131,12 @@ def make_specs(options: JobOptions) -> list[JobSpec]:
         raise BadJob(f"--codec {options.codec} needs a library: pip install '{extra}'")
     if options.compress in CODECS and (extra := missing(options.compress)) is not None:
         raise BadJob(f"--compress {options.compress} needs a library: pip install '{extra}'")
-    writer = functions.writer
-    if options.compress != "none" and isinstance(writer, Writer) and writer.compresses:
-        raise BadJob(
-            f"--compress {options.compress}: {writer.name} compresses by itself, as its own "
-            f"option says"
-        )
+    for writer in (functions.writer, *functions.outputs.values()):
+        if options.compress != "none" and isinstance(writer, Writer) and writer.compresses:
+            raise BadJob(
+                f"--compress {options.compress}: {writer.name} compresses by itself, as its own "
+                f"option says"
+            )
     declared = loading.declared(module, code)
     names = options.inputs or declared.inputs
     if not names and not stages:
@@ -230,6 +230,10 @@ def load_job(options: JobOptions) -> Loaded:
     use_pickle(False)
     params = loading.convert_params(loading.declared_params(module, code), options.params)
     loading.begin_job(params)
+    if b"to(" in code.source:
+        from pytxmr.job.outputs import check_output_names
+
+        check_output_names(module, code)
     return Loaded(code, files, module, params, loading.stages(module, code, params))
 
 

@@ -228,6 +228,8 @@ class JobLife:
 
     def _commit(self, order: ev.CommitJob) -> Deferred[Any]:
         parts = [Part(str(attempt), size, digest) for attempt, size, digest in order.winners]
+        for attempt, name, size, digest in order.outputs:
+            parts.append(Part(str(attempt), size, digest, name))
         manifest = manifest_of(self.job, self.spec, order.counters)
         bad = [(str(attempt), str(attempt.task)) for attempt in order.bad]
         suffix = SUFFIX_OF[self.spec.compress]

@@ -212,6 +212,7 @@ class JobWork:
             "size_bytes": done["size_bytes"],
             "digest": done["digest"],
             "first_bad": done["first_bad"],
+            "outputs": done["outputs"],
         }
 
     def _note_path(self, attempt: AttemptId) -> str:
@@ -237,6 +238,7 @@ class JobWork:
             "fact": "reduce-succeeded",
             "size_bytes": done["size_bytes"],
             "digest": done["digest"],
+            "outputs": done["outputs"],
         }
 
     def _start(

@@ -217,6 +217,8 @@ class JobFunctions:
     sources: tuple[JobFunctions, ...] = ()
     #: What they look up in, a `records.lookup.Table` for each of the job's ``sides``.
     tables: tuple[Any, ...] = ()
+    #: The outputs by name that the job declares, and the writer of each.
+    outputs: dict[str, Callable[..., Any] | None] = field(default_factory=dict)
 
     def of(self, split: InputSplit) -> JobFunctions:
         """The functions for a split of the input."""

@@ -20,6 +20,27 @@ _USER_COUNTER = "job: "
 
 
 @dataclass(frozen=True, slots=True)
+class Output:
+    """The part files of an output, in order, and what is in them: iterate over it for pairs."""
+
+    parts: list[str]
+
+    def lines(self) -> Iterator[str]:
+        """The lines of all parts, in order, without their ends."""
+        return chain.from_iterable(map(_lines_of, self.parts))
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        for path in self.parts:
+            pairs = pairs_in(path)
+            if pairs is not None:
+                yield from pairs
+                continue
+            for line in _lines_of(path):
+                key, tab, value = line.partition("\t")
+                yield key, value if tab else None
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """A job's output, pair by pair: iterate over it, as often as you like.
 
@@ -52,24 +73,29 @@ class Result:
     @property
     def parts(self) -> list[str]:
         """The paths of the part files, in order, as ``_SUCCESS`` lists them."""
+        return self._paths(self._manifest()["parts"])
+
+    @property
+    def outputs(self) -> dict[str, Output]:
+        """The outputs that the job declares by name; each has ``parts``, ``lines()`` and pairs."""
+        listed = self._manifest().get("outputs", {})
+        return {name: Output(self._paths(parts)) for name, parts in listed.items()}
+
+    def _manifest(self) -> dict[str, Any]:
         with open(os.path.join(self.output, "_SUCCESS"), encoding="utf-8") as file:
-            return [os.path.join(self.output, part["name"]) for part in json.load(file)["parts"]]
+            return dict(json.load(file))
+
+    def _paths(self, listed: list[dict[str, Any]]) -> list[str]:
+        return [os.path.join(self.output, part["name"]) for part in listed]
 
     def lines(self) -> Iterator[str]:
         """The lines of all parts, in order, without their ends."""
-        return chain.from_iterable(map(_lines_of, self.parts))
+        return Output(self.parts).lines()
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         """Key and value of each pair: as they were if `writers.msgpack` wrote them; as text if it
         was the default writer, where a line without a tab gives the line and None."""
-        for path in self.parts:
-            pairs = pairs_in(path)
-            if pairs is not None:
-                yield from pairs
-                continue
-            for line in _lines_of(path):
-                key, tab, value = line.partition("\t")
-                yield key, value if tab else None
+        return iter(Output(self.parts))
 
 
 def _lines_of(path: str) -> Iterator[str]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from pytxmr.errors import AttemptFailed, BadJob
 from pytxmr.job import loading
-from pytxmr.job.context import begin_job, begin_side_files
+from pytxmr.job.context import begin_job, begin_outputs, begin_side_files
 from pytxmr.job.names import nearest
 from pytxmr.job.pipeline import Input
 from pytxmr.job.shipping import Beside
@@ -78,7 +78,8 @@ class InlineResult:
 
     ``pairs``: what the reducers yielded, in the order of the parts; ``parts``: the same by reducer,
     or by split if there is none; ``files``: the bytes of each part file. Of several steps it is the
-    last that counts. ``counters`` are the job's own by name, ``totals`` those of pytxmr, such as
+    last that counts. ``outputs``: by name, the pairs of each output that the job declares.
+    ``counters`` are the job's own by name, ``totals`` those of pytxmr, such as
     ``map output records``, both over all steps.
     """
 
@@ -88,6 +89,7 @@ class InlineResult:
     counters: dict[str, int]
     totals: dict[str, int]
     bad_records: list[BadRecord]
+    outputs: dict[str, list[Pair]]
 
     def __iter__(self) -> Iterator[Pair]:
         return iter(self.pairs)
@@ -162,6 +164,7 @@ class _Run:
         self._bad: list[BadRecord] = []
         self.parts: list[list[Pair]] = []
         self.files: list[bytes] = []
+        self.outputs: dict[str, list[Pair]] = {}
 
     def result(self, records: dict[str | None, Any]) -> InlineResult:
         inputs = inputs_of(self._stages)
@@ -182,10 +185,14 @@ class _Run:
             {k.removeprefix(_USER_COUNTER): n for k, n in counters if k.startswith(_USER_COUNTER)},
             {k: n for k, n in counters if not k.startswith(_USER_COUNTER)},
             self._bad,
+            self.outputs,
         )
 
     def _step(self, stage: Stage, written: dict[str | None, _Written]) -> None:
         kept = _Kept(stage.functions[0].writer) if stage is self._stages[-1] else None
+        by_name = {name: _Kept(writer) for name, writer in stage.functions[0].outputs.items()}
+        begin_outputs(by_name)
+        self.outputs = {name: [] for name in by_name}
         each: list[JobFunctions] = []
         files: list[list[InputFile]] = []
         for source, functions in zip(stage.sources, stage.functions, strict=True):
@@ -200,7 +207,9 @@ class _Run:
                     functions = _with(functions, reader=reader)
             else:
                 paths = [self._place(source.of)]
-            each.append(functions if kept is None else _with(functions, writer=kept))
+            if kept is not None:
+                functions = _with(functions, writer=kept, outputs=by_name)
+            each.append(functions)
             files.append(list_inputs(paths))
         functions = replace(each[0], sources=tuple(each)) if len(each) > 1 else each[0]
         bind_sides(functions, [*map(self._place, stage.sides)], DEFAULT_MEMORY_BYTES)
@@ -220,13 +229,15 @@ class _Run:
             self._skip_bad_records,
         )
 
-        def take(part: Part) -> None:
+        def take(parts: list[Part]) -> None:
             path = os.path.join(place, f"{len(os.listdir(place)):05}")
-            os.rename(os.path.join(scratch, f"{part.attempt}.out"), path)
+            os.rename(os.path.join(scratch, f"{parts[0].attempt}.out"), path)
             if kept is not None:
                 self.parts.append(kept.part)
                 with open(path, "rb") as file:
                     self.files.append(file.read())
+            for name, pairs in self.outputs.items():
+                pairs += by_name[name].part
 
         for index, split in enumerate(splits):
             mapped = attempts.map(index, split, lambda done: None)

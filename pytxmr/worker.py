@@ -390,6 +390,7 @@ def done_message(outcome: Outcome) -> dict[str, Any]:
         "size_bytes": outcome.size_bytes,
         "digest": outcome.digest,
         "first_bad": outcome.first_bad,
+        "outputs": outcome.outputs,
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TextIO
 
 from pytxmr.errors import PytxmrError
 from pytxmr.model import BAD_RECORDS, CHANGED_MAPS, MAPS_REUSED, REDUCES_REUSED, step_label
+from pytxmr.records.named import BYTES, RECORDS
 
 _LINE_SECONDS = 10.0
 UNCUT = "large files cannot be cut, as they are compressed: one map each"
@@ -153,6 +154,11 @@ def show_summary(status: dict[str, Any], stream: TextIO | None = None) -> None:
     ]
     if direct:
         rows = [rows[0], ("output", "map output records", "map output bytes")]
+    of = f"{RECORDS} of "
+    rows += [
+        (f"to {name}", f"{of}{name}", f"{BYTES} of {name}")
+        for name in (key.removeprefix(of) for key in status["counters"] if key.startswith(of))
+    ]
     for name, records, octets in rows:
         text = f"  {name:<9} {count(records, 0):>14,} records"
         print(text + (f" {count(octets, 0):>16,} bytes" if octets else ""), file=out)

@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from operator import index
 from typing import Any
 
+from pytxmr.errors import AttemptFailed
 from pytxmr.job.names import nearest
+from pytxmr.records.named import To
 
 #: The job's parameters by name: the declared defaults, with those given by ``-D`` on top.
 params: dict[str, Any] = {}
@@ -20,6 +22,8 @@ params: dict[str, Any] = {}
 _side_files: dict[str, str] = {}
 _counters: dict[str, int] = defaultdict(int)
 _status: list[str] = [""]
+#: None: no job is being worked for, as in somebody's own test of a reducer.
+_outputs: list[frozenset[str] | None] = [None]
 _listeners: list[Callable[[], None]] = []
 
 
@@ -52,6 +56,20 @@ def side_file(name: str) -> str:
     return _side_files[name]
 
 
+def to(output: str, key: Any, value: Any = None) -> To:
+    """What a reducer yields so that a pair goes to an output by name, which the job declares:
+    ``outputs = ("errors", "late")``; also the mapper of a job without a reducer.
+
+    ``key`` may be ``pytxmr.columns(...)``, many pairs. Raises for a name that is not declared.
+    """
+    declared = _outputs[0]
+    if declared is not None and output not in declared:
+        hint = nearest(str(output), declared)
+        said = "" if hint else "; the job's last step declares them, as outputs = (...)"
+        raise AttemptFailed(f"there is no output {output!r}{hint or said}", final=True)
+    return To(output, key, value)
+
+
 def on_status(listener: Callable[[], None]) -> None:
     """Call ``listener`` whenever the user's code sets the status."""
     _listeners.append(listener)
@@ -67,6 +85,11 @@ def begin_side_files(paths: dict[str, str]) -> None:
     """Set where the side files of the job are that this process works for, by their names."""
     _side_files.clear()
     _side_files.update(paths)
+
+
+def begin_outputs(names: Iterable[str] | None) -> None:
+    """Set which outputs by name `to` knows."""
+    _outputs[0] = None if names is None else frozenset(names)
 
 
 def begin_attempt() -> None:
@@ -113,8 +136,8 @@ def current_status() -> str:
 @contextmanager
 def kept_aside() -> Iterator[None]:
     """Let a job run in a process that has other things to do: afterwards parameters, side files,
-    counters and status are what they were."""
-    before = dict(params), counters(), current_status(), dict(_side_files)
+    outputs, counters and status are what they were."""
+    before = dict(params), counters(), current_status(), dict(_side_files), _outputs[0]
     try:
         yield
     finally:
@@ -122,3 +145,4 @@ def kept_aside() -> Iterator[None]:
         restore_counters(before[1])
         _status[0] = before[2]
         begin_side_files(before[3])
+        begin_outputs(before[4])

@@ -19,7 +19,7 @@ from types import ModuleType, TracebackType
 from typing import Any
 
 from pytxmr.errors import BadJob
-from pytxmr.job.context import begin_job
+from pytxmr.job.context import begin_job, begin_outputs
 from pytxmr.job.mapreduce import MapReduce
 from pytxmr.job.names import misspelt, misspelt_attribute, nearest
 from pytxmr.job.readymade import FORMATS, ready_made, ready_made_names, usable
@@ -76,10 +76,13 @@ def load(code: JobCode, params: dict[str, Any], step: int | None = None) -> JobF
     params = _with_tuples(params, declared_params(module, code))
     begin_job(params)
     if step is None:
-        return bind(module, code, params)
-    from pytxmr.job.steps import functions_of
+        functions = bind(module, code, params)
+    else:
+        from pytxmr.job.steps import functions_of
 
-    return functions_of(module, code, params, step)
+        functions = functions_of(module, code, params, step)
+    begin_outputs(functions.outputs)
+    return functions
 
 
 def stages(module: ModuleType, code: JobCode, params: dict[str, Any]) -> list[Any] | None:
@@ -304,6 +307,7 @@ def bind(module: ModuleType, code: JobCode, params: dict[str, Any]) -> JobFuncti
             f"{code.filename}: a batch mapper reads the input itself; leave out the reader"
         )
     found["partitioner"] = found["partitioner"] or stable_partition
+    found["outputs"] = outputs_of(module, code, found["writer"])
     if not code.class_name or not any(found[hook] for hook in HOOKS):
         return JobFunctions(**found)
 
@@ -312,6 +316,18 @@ def bind(module: ModuleType, code: JobCode, params: dict[str, Any]) -> JobFuncti
         return replace(again, partitioner=kept) if isinstance(kept, RangePartitioner) else again
 
     return JobFunctions(**found, renew=renew)
+
+
+def outputs_of(module: ModuleType, code: JobCode, writer: Any) -> dict[str, Any]:
+    """The outputs by name that the class, or the module, declares, and the writer of each: it is
+    ``writer`` where none is named. Raises `BadJob`."""
+    owner = job_class(module, code) if code.class_name else module
+    said = getattr(owner, "outputs", ())
+    if not said or isinstance(said, ModuleType):
+        return {}
+    from pytxmr.job.outputs import declared_outputs  # few jobs have any
+
+    return declared_outputs(said, code, writer)
 
 
 def new_instance(cls: type[Any], code: JobCode, params: dict[str, Any]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -29,6 +29,8 @@ class MapReduce:
     input: str | Sequence[str] = ()
     output: str = ""
     reducers: int | None = None
+    #: Outputs by name, to which ``reduce`` writes by ``pytxmr.to``; of a dict, the writer of each.
+    outputs: Sequence[str] | Mapping[str, Any] = ()
 
     @classmethod
     def run(cls, argv: Sequence[str] | None = None) -> NoReturn:

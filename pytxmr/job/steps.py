@@ -28,6 +28,7 @@ from pytxmr.job.loading import (
     job_class,
     method_for,
     new_instance,
+    outputs_of,
     own_attribute,
     usable,
     user_traceback,
@@ -146,7 +147,7 @@ def stages_of(module: ModuleType, code: JobCode, params: dict[str, Any]) -> list
     `BadJob`."""
     if code.class_name:
         cls = job_class(module, code)
-        return _of_class(cls, code, params) if hasattr(cls, "steps") else None
+        return _of_class(module, cls, code, params) if hasattr(cls, "steps") else None
     views = named_views(module)
     found = getattr(module, OUTPUT, None)
     if not isinstance(found, View):
@@ -164,6 +165,8 @@ def stages_of(module: ModuleType, code: JobCode, params: dict[str, Any]) -> list
         if isinstance(view.op, Input):
             usable(view.op.reader, "reader", code.filename)
     own = {role: usable(function_for(module, code, role), role, code.filename) for role in _ROLES}
+    if outputs_of(module, code, None):
+        raise BadJob(f"{code.filename}: views leave no place for outputs by name; take them out")
     names = {view: name for name, view in views.items()}
     return compile_views(found, own["reader"], own["writer"], names)
 
@@ -455,7 +458,9 @@ def _by_first(key: Any, partitions: int) -> int:
 # ---- classes
 
 
-def _of_class(cls: type[Any], code: JobCode, params: dict[str, Any]) -> list[Stage]:
+def _of_class(
+    module: ModuleType, cls: type[Any], code: JobCode, params: dict[str, Any]
+) -> list[Stage]:
     for role in code.names:
         if role not in _ROLES:
             raise BadJob(f"--{role}: {code.class_name} has steps(), which name what each calls")
@@ -505,10 +510,12 @@ def _of_class(cls: type[Any], code: JobCode, params: dict[str, Any]) -> list[Sta
             partitioner=own["partitioner"] or stable_partition,
             reader=own["reader"] if first else PairReader(),
             writer=own["writer"] if last else StepWriter(),
+            outputs=outputs_of(module, code, own["writer"]) if last else {},
             **hooks,
         )
         if any(hooks.values()):
-            functions = replace(functions, renew=_renew(cls, code, params, functions, number))
+            renew = _renew(module, cls, code, params, functions, number)
+            functions = replace(functions, renew=renew)
         of: Input | int = Input(None, None, None) if first else number - 1
         reducers = None if step.shuffles else 0
         stages.append(Stage(number, (Source(of),), reducers, (functions,), ()))
@@ -516,10 +523,16 @@ def _of_class(cls: type[Any], code: JobCode, params: dict[str, Any]) -> list[Sta
 
 
 def _renew(
-    cls: type[Any], code: JobCode, params: dict[str, Any], functions: JobFunctions, number: int
+    module: ModuleType,
+    cls: type[Any],
+    code: JobCode,
+    params: dict[str, Any],
+    functions: JobFunctions,
+    number: int,
 ) -> Callable[[], JobFunctions]:
     def renew() -> JobFunctions:
-        (again,), kept = _of_class(cls, code, params)[number - 1].functions, functions.partitioner
+        stage = _of_class(module, cls, code, params)[number - 1]
+        (again,), kept = stage.functions, functions.partitioner
         return replace(again, partitioner=kept) if isinstance(kept, RangePartitioner) else again
 
     return renew

@@ -124,7 +124,8 @@ class InitFailed:
 class MapSucceeded:
     """``first_bad``: ``where``, ``message`` and ``traceback`` of the first record set aside.
     ``digest``: the same for all attempts of the map that put out the same. ``size_bytes``: of the
-    part that it wrote, of a job without reduces."""
+    part that it wrote, of a job without reduces, and ``outputs`` what it wrote for outputs by
+    name: name, bytes, SHA-256."""
 
     job: str
     tracker: str
@@ -134,16 +135,20 @@ class MapSucceeded:
     first_bad: dict[str, Any] = field(default_factory=dict)
     digest: str = ""
     size_bytes: int = 0
+    outputs: tuple[tuple[str, int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ReduceSucceeded:
+    """``outputs``: as with maps."""
+
     job: str
     tracker: str
     attempt: AttemptId
     size_bytes: int
     digest: str
     counters: dict[str, int] = field(default_factory=dict)
+    outputs: tuple[tuple[str, int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,12 +263,14 @@ class KillAttempt:
 @dataclass(frozen=True, slots=True)
 class CommitJob:
     """``winners``: of each part the attempt that counts, its bytes and its SHA-256; ``bad``:
-    the map attempts that count and have set records aside."""
+    the map attempts that count and have set records aside; ``outputs``: of each file of an output
+    by name the attempt that counts, the name, bytes and SHA-256."""
 
     job: str
     winners: tuple[tuple[AttemptId, int, str], ...]
     counters: dict[str, int]
     bad: tuple[AttemptId, ...] = ()
+    outputs: tuple[tuple[AttemptId, str, int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

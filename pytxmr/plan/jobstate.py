@@ -328,7 +328,7 @@ class JobState:
         if self.tasks.counters.get(BAD_RECORDS, 0) > self._skip_bad_records:
             return self._fail("the maps", *self.tasks.too_many_bad(self._skip_bad_records))
         if not self.reduces:
-            task.size_bytes = event.size_bytes
+            task.size_bytes, task.outputs = event.size_bytes, event.outputs
             return orders + self.own_orders()
         address = self._addresses[event.tracker]
         self._shuffle.add(MapOutput(event.attempt, event.tracker, address, event.partition_bytes))
@@ -400,6 +400,7 @@ class JobState:
         if self.phase is Phase.REDUCING:
             self.gathering.reduced(now)
         task.size_bytes, task.digest = event.size_bytes, event.digest
+        task.outputs = event.outputs
         self._shuffle.finish(task.id.index, event.tracker)
         if len(self._shuffle.done) < len(self.reduces):
             self._relieve(orders, event.attempt, now)
@@ -608,13 +609,11 @@ class JobState:
     def own_orders(self) -> list[ev.Instruction]:
         """What the jobtracker itself is to do or to be doing: to commit, or to clean up."""
         if self.phase is Phase.COMMITTING:
-            winners = tuple(
-                (task.winner, task.size_bytes, task.digest)
-                for task in self.reduces or self.maps
-                if task.winner
-            )
+            won = [(task.winner, task) for task in self.reduces or self.maps if task.winner]
+            winners = tuple((winner, task.size_bytes, task.digest) for winner, task in won)
             bad = tuple(task.bad_attempt for task in self.maps if task.bad_attempt is not None)
-            return [ev.CommitJob(self.job, winners, self.counters(), bad)]
+            outputs = tuple((winner, *file) for winner, task in won for file in task.outputs)
+            return [ev.CommitJob(self.job, winners, self.counters(), bad, outputs)]
         if self.phase is Phase.ENDING:
             everywhere = tuple(self.trackers | self._initialising | self._refusing)
             return [ev.DestroyJob(self.job, everywhere, self.keeps)]

@@ -34,6 +34,8 @@ class Task:
     size_bytes: int = 0
     #: Of what the task has put out, as others read it.
     digest: str = ""
+    #: What it has written for outputs by name: name, bytes, SHA-256.
+    outputs: tuple[tuple[str, int, str], ...] = ()
     #: Of a map: how often it put out something else when it ran again; and the number of the first
     #: attempt whose output may be read since.
     changes: int = 0

@@ -19,6 +19,7 @@ from pytxmr.errors import Uncarryable
 from pytxmr.model import JobFunctions
 from pytxmr.records.codec import check_key, check_value
 from pytxmr.records.combine import is_pair
+from pytxmr.records.named import To
 from pytxmr.records.partition import RangePartitioner
 from pytxmr.records.spill import PartitionRange
 
@@ -38,13 +39,15 @@ def unwatched(signs: Signs) -> None:
 class Outcome:
     """What a finished attempt reports. ``counters`` are pytxmr's own, by name; ``first_bad`` is the
     first record that a map has set aside: ``where``, ``message``, ``traceback``. ``digest`` is of
-    what it wrote: a map's spill (see `SpillWriter`), or a reduce's file, SHA-256."""
+    what it wrote: a map's spill (see `SpillWriter`), or a reduce's file, SHA-256; ``outputs`` are
+    its files of outputs by name: name, bytes, SHA-256."""
 
     counters: dict[str, int] = field(default_factory=dict)
     ranges: list[PartitionRange] = field(default_factory=list)
     size_bytes: int = 0
     digest: str = ""
     first_bad: dict[str, str] = field(default_factory=dict)
+    outputs: tuple[tuple[str, int, str], ...] = ()
 
 
 def bind_sample(functions: JobFunctions, sample: list[Any]) -> None:
@@ -91,14 +94,20 @@ Problem = Callable[[Any, str], Uncarryable | None]
 
 
 def shape_problem(pair: Any, who: str) -> Uncarryable | None:
-    """It must be a pair."""
-    if is_pair(pair):
+    """It must be a pair, for whatever output."""
+    if is_pair(pair) or type(pair) is To:
         return None
     return Uncarryable(f"{who} yielded {pair!r:.200}: not a pair (key, value)", final=True)
 
 
 def pair_problem(pair: Any, who: str) -> Uncarryable | None:
     """It must be a pair, of a key and a value that can be carried to a reducer."""
+    if type(pair) is To:
+        return Uncarryable(
+            f"{who} yielded {pair!r:.200}, and a reducer follows: only that can write to an output "
+            f"by name",
+            final=True,
+        )
     if not is_pair(pair):
         return shape_problem(pair, who)
     key, value = pair

@@ -27,6 +27,7 @@ from typing import Any
 from pytxmr.errors import Uncarryable
 from pytxmr.records.columns import Columns
 from pytxmr.records.combine import is_pair
+from pytxmr.records.named import To
 
 FORMS = ("lines", "bytes", "buffer")
 #: The most that a mapper of the form "buffer" gets at once, but for a line that is longer.
@@ -66,8 +67,14 @@ def batch_form(function: Any) -> str | None:
     return getattr(function, _MARK, None)
 
 
-def as_columns(items: Iterable[Any], who: str) -> Iterator[Columns]:
-    """What a batch function, ``who``, yields, as columns. Raises `Uncarryable` for other things."""
+def pairs_of(found: Any) -> Iterable[Any]:
+    """The pairs of what `as_columns` gives, and each `To` as it is."""
+    return (found,) if type(found) is To else found.pairs()
+
+
+def as_columns(items: Iterable[Any], who: str, named: bool = False) -> Iterator[Any]:
+    """What a batch function, ``who``, yields, as `Columns`; what goes to an output by name as `To`,
+    if ``named``. Raises `Uncarryable` for other things."""
     keys: list[Any] = []
     values: list[Any] = []
     for item in items:
@@ -76,6 +83,9 @@ def as_columns(items: Iterable[Any], who: str) -> Iterator[Columns]:
             values.append(item[1])
             if len(keys) < _PAIRS:
                 continue
+        elif named and type(item) is To:
+            yield item
+            continue
         if keys:
             yield Columns(keys, values)
             keys, values = [], []

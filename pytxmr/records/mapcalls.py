@@ -17,6 +17,7 @@ from pytxmr.records.attempt import Problem, pair_problem
 from pytxmr.records.batch import BUFFER_BYTES, as_columns, batch_form
 from pytxmr.records.combine import is_pair
 from pytxmr.records.formats import Block, Reader, as_they_are, blocks_of, decoded, decoded_record
+from pytxmr.records.named import To
 from pytxmr.records.quarantine import Quarantine
 from pytxmr.records.readers import TEXT_CHUNK_BYTES, Reading, line_blocks, split_lines, split_text
 from pytxmr.records.writers import Chunk
@@ -48,6 +49,7 @@ class MapCalls:
             if self._one_by_one:
                 self._mapper = self._decoding(self._mapper)
         self._init, self._final = functions.map_init, functions.map_final
+        self._named = bool(functions.outputs)
         self.form = batch_form(functions.mapper)
         self._part = split.ranges[0]
         self._line_by_line = False
@@ -78,7 +80,7 @@ class MapCalls:
         """What it yields, for a writer. Raises `TypeError` for what is not a pair."""
         stream = self.mapped()
         if self.form is not None:
-            yield from as_columns(stream, MAPPER)
+            yield from as_columns(stream, MAPPER, self._named)
             return
         while True:
             # The list grows while the mapper yields, so that it shows how far that is.
@@ -87,7 +89,7 @@ class MapCalls:
             if not chunk:
                 return
             if (set(map(type, chunk)) != {tuple} or set(map(len, chunk)) != {2}) and not all(
-                map(is_pair, chunk)
+                is_pair(item) or (self._named and type(item) is To) for item in chunk
             ):
                 raise TypeError("something in the stream is not a pair")
             yield chunk

@@ -20,12 +20,13 @@ from pytxmr.records.attempt import (
     shape_problem,
     unwatched,
 )
-from pytxmr.records.batch import as_columns
+from pytxmr.records.batch import as_columns, pairs_of
 from pytxmr.records.codec import check_key
 from pytxmr.records.columns import Groups
 from pytxmr.records.combine import is_pair
 from pytxmr.records.folds import Fold
 from pytxmr.records.mapcalls import MAPPER, MapCalls
+from pytxmr.records.named import outputs_of
 from pytxmr.records.quarantine import Quarantine, checked
 from pytxmr.records.sortbuffer import SortBuffer
 from pytxmr.records.writers import WRITER, Chunk, PartFile, encoded
@@ -176,6 +177,7 @@ def _map_to_part(
 ) -> Outcome:
     functions = functions.fresh()
     part = PartFile(output_path, compress)
+    outputs = outputs_of(functions, output_path, compress)
     records = MapCalls(split, functions, bad, shape_problem)
     pairs = 0
     total = max(1, split.size_bytes)
@@ -184,6 +186,8 @@ def _map_to_part(
         nonlocal pairs
         records.at_work = MAPPER
         for chunk in records.chunks():
+            if outputs is not None:
+                chunk = outputs.rest_of(chunk)
             pairs += len(chunk)
             progress(min(1.0, records.bytes_done / total))
             mapping, records.at_work = records.at_work, WRITER
@@ -191,11 +195,14 @@ def _map_to_part(
             records.at_work = mapping
         records.at_work = WRITER
 
-    watch(lambda: (*records.signs(), pairs, part.size_bytes))
+    watch(lambda: (*records.signs(), pairs, part.size_bytes, outputs and outputs.signs))
     records.at_work = WRITER  # it pulls what the mapper makes
+    pieces = encoded(counted(), functions.writer)
     try:
-        part.write(encoded(counted(), functions.writer))
+        part.write(pieces if outputs is None else outputs.beside(pieces))
     except BaseException as error:
+        if outputs is not None:
+            outputs.abort()
         careful = _Careful(replace(functions, combiner=None), split, bad, shape_problem)
         _tell(error, records, careful, part.path)
         raise
@@ -205,9 +212,11 @@ def _map_to_part(
             "map input bytes": records.bytes_done,
             "map output records": pairs,
             "map output bytes": part.size_bytes,
+            **(outputs.counters() if outputs is not None else {}),
         },
         size_bytes=part.size_bytes,
         digest=part.digest,
+        outputs=() if outputs is None else outputs.written,
     )
 
 
@@ -287,8 +296,8 @@ class _Careful:
         try:
             # Batch by batch: those after the one at fault must not be read before it is found.
             for result in records.results():
-                for columns in as_columns(result, records.at_work):
-                    for pair in columns.pairs():
+                for columns in as_columns(result, records.at_work, named=True):
+                    for pair in pairs_of(columns):
                         problem = self._problem(pair)
                         if problem is not None:
                             raise problem

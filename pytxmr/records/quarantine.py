@@ -29,7 +29,7 @@ from typing import IO, Any, NoReturn
 
 from pytxmr.errors import AttemptFailed, Uncarryable, Undecodable
 from pytxmr.records.attempt import Problem, pair_problem
-from pytxmr.records.batch import as_columns
+from pytxmr.records.batch import as_columns, pairs_of
 from pytxmr.records.columns import Columns
 from pytxmr.records.spill import remove_spill
 
@@ -318,9 +318,9 @@ def _pairs(result: Any, problem: Problem) -> list[Any]:
 
 
 def _columns(result: Any, problem: Problem) -> list[Columns]:
-    found = list(as_columns(result, _MAPPER))
+    found = list(as_columns(result, _MAPPER, named=True))
     for columns in found:
-        for pair in columns.pairs():
+        for pair in pairs_of(columns):
             error = problem(pair, _MAPPER)
             if error is not None:
                 raise error

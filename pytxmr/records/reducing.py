@@ -20,6 +20,7 @@ from pytxmr.records.columns import Columns, Groups, WithoutParts, whole
 from pytxmr.records.combine import is_pair
 from pytxmr.records.folds import Fold, Identity
 from pytxmr.records.merge import SegmentMerge
+from pytxmr.records.named import To, outputs_of
 from pytxmr.records.writers import WRITER, Chunk, PartFile, encoded
 
 _REDUCER = "the reducer"
@@ -47,18 +48,22 @@ def run_reduce(
     merged = SegmentMerge(segments, scratch)
     reducing = _reducing(functions, merged)
     part = PartFile(output_path, compress)
+    outputs = outputs_of(functions, output_path, compress)
+    named = outputs is not None
     pairs = 0
     at_work = WRITER  # it pulls what the reducer makes
 
     def counted() -> Iterator[Chunk]:
         nonlocal pairs, at_work
         for who, chunks in (
-            ("reduce_init()", _hook_chunks("reduce_init()", functions.reduce_init)),
+            ("reduce_init()", _hook_chunks("reduce_init()", functions.reduce_init, named)),
             (_REDUCER, reducing.chunks()),
-            ("reduce_final()", _hook_chunks("reduce_final()", functions.reduce_final)),
+            ("reduce_final()", _hook_chunks("reduce_final()", functions.reduce_final, named)),
         ):
             at_work = who
             for chunk in chunks:
+                if outputs is not None:
+                    chunk = outputs.rest_of(chunk)
                 pairs += len(chunk)
                 progress(0.5)
                 at_work = WRITER
@@ -66,10 +71,13 @@ def run_reduce(
                 at_work = who
         at_work = WRITER
 
-    watch(lambda: (merged.batches, part.size_bytes, *reducing.signs()))
+    watch(lambda: (merged.batches, part.size_bytes, outputs and outputs.signs, *reducing.signs()))
+    pieces = encoded(counted(), functions.writer)
     try:
-        part.write(encoded(counted(), functions.writer))
+        part.write(pieces if outputs is None else outputs.beside(pieces))
     except BaseException as error:
+        if outputs is not None:
+            outputs.abort()
         details = {"where": reducing.where()} if at_work == _REDUCER else {}
         if isinstance(error, Uncarryable) and at_work == _REDUCER:
             error.details.setdefault("where", reducing.where())
@@ -94,17 +102,19 @@ def run_reduce(
             "reduce input groups": reducing.groups_in,
             "reduce output records": pairs,
             "reduce output bytes": part.size_bytes,
+            **(outputs.counters() if outputs is not None else {}),
         },
         size_bytes=part.size_bytes,
         digest=part.digest,
+        outputs=() if outputs is None else outputs.written,
     )
 
 
-def _hook_chunks(name: str, hook: Callable[[], Any] | None) -> Iterator[Chunk]:
+def _hook_chunks(name: str, hook: Callable[[], Any] | None, named: bool) -> Iterator[Chunk]:
     """What a hook yields, if there is one and it yields anything."""
     result = hook() if hook is not None else None
     if result is not None:
-        yield from as_columns(result, name)
+        yield from as_columns(result, name, named)
 
 
 def _reducing(functions: JobFunctions, merged: Iterable[Groups]) -> _Reducing:
@@ -116,8 +126,8 @@ def _reducing(functions: JobFunctions, merged: Iterable[Groups]) -> _Reducing:
     if isinstance(reducer, Fold):
         return _Folded(merged, reducer, are_partials=functions.combiner == reducer)
     if batch_form(reducer) is not None:
-        return _Batched(merged, reducer)
-    return Calls(merged, reducer)
+        return _Batched(merged, reducer, bool(functions.outputs))
+    return Calls(merged, reducer, bool(functions.outputs))
 
 
 class _Reducing:
@@ -208,13 +218,14 @@ class _Folded(_Reducing):
 
 
 class _Batched(_Reducing):
-    def __init__(self, merged: Iterable[Groups], reducer: Any) -> None:
+    def __init__(self, merged: Iterable[Groups], reducer: Any, named: bool) -> None:
         super().__init__(merged)
         self._reducer = reducer
+        self._named = named
         self._keys: list[Any] = []
 
     def chunks(self) -> Iterator[Chunk]:
-        return as_columns(chain.from_iterable(self._results()), _REDUCER)
+        return as_columns(chain.from_iterable(self._results()), _REDUCER, self._named)
 
     def _results(self) -> Iterator[Iterable[Any]]:
         for groups in whole(self._merged):
@@ -232,12 +243,14 @@ class Calls(_Reducing):
     """``reducer(key, values)`` for each group; ``values`` is an iterator that is read once.
 
     A group may be larger than memory: the values of a batch's last key pull the next batches as
-    they are read. Values that the reducer leaves unread are skipped.
+    they are read. Values that the reducer leaves unread are skipped. If ``named``, it may yield
+    `To` as well as pairs.
     """
 
-    def __init__(self, merged: Iterable[Groups], reducer: Any) -> None:
+    def __init__(self, merged: Iterable[Groups], reducer: Any, named: bool = False) -> None:
         super().__init__(merged)
         self._reducer = reducer
+        self._named = named
         self._keys: list[Any] = []
         self._rest: Iterator[Any] = iter(())
         self._batches: Iterator[Groups] = iter(())
@@ -269,19 +282,22 @@ class Calls(_Reducing):
 
     def _check(self, chunk: list[Any]) -> None:
         for pair in chunk:
-            if not is_pair(pair):
+            if not self._fits(pair):
                 raise AttemptFailed(
                     f"the reducer yielded {pair!r:.200}: not a pair (key, value)",
                     where=self._where_again() or self.where(),
                     final=True,
                 )
 
+    def _fits(self, pair: Any) -> bool:
+        return is_pair(pair) or (self._named and type(pair) is To)
+
     def _where_again(self) -> str:
         """At which key the first thing came that is no pair: found by reducing once more."""
         again = Calls(self._merged, self._reducer)
         try:
             for pair in again.pairs():
-                if not is_pair(pair):
+                if not self._fits(pair):
                     return again.where()
         except Exception:
             pass

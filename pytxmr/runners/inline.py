@@ -146,10 +146,10 @@ def _run(
         status.tell("mapping", maps_done=index)
         done = attempts.map(index, split, lambda done: status.tell(fraction_running=done))
         if not attempts.reducers:
-            parts.append(done)
+            parts += done
     for partition in range(attempts.reducers):
         status.tell("reducing", maps_done=len(splits), reduces_done=partition)
-        parts.append(attempts.reduce(partition))
+        parts += attempts.reduce(partition)
     status.tell("committing", maps_done=len(splits), reduces_done=attempts.reducers)
     manifest = manifest_of(job, spec, attempts.counters)
     output.commit(parts, manifest, attempts.bad, SUFFIX_OF[spec.compress])
@@ -251,9 +251,10 @@ class Attempts:
         self._segments: list[list[Segment]] = [[] for _ in range(reducers)]
         self._first_bad: dict[str, str] = {}
 
-    def map(self, index: int, split: InputSplit, progress: Callable[[float], None]) -> Part:
-        """Map one split; what it wrote, which is a part if there are no reducers. Raises
-        `AttemptFailed` from the user's exception, naming task and split.
+    def map(self, index: int, split: InputSplit, progress: Callable[[float], None]) -> list[Part]:
+        """Map one split; what it wrote, which are parts if there are no reducers: its own, then
+        those of outputs by name. Raises `AttemptFailed` from the user's exception, naming task and
+        split.
 
         Splits are mapped in order, all of them before anything is reduced.
         """
@@ -270,7 +271,7 @@ class Attempts:
         for segments, part in zip(self._segments, outcome.ranges, strict=True):
             if part.length:
                 segments.append(Segment(path, part.offset, part.length))
-        return Part(str(attempt), outcome.size_bytes, outcome.digest)
+        return _parts(attempt, outcome)
 
     def _mapped(
         self, attempt: AttemptId, split: InputSplit, path: str, progress: Callable[[float], None]
@@ -325,7 +326,7 @@ class Attempts:
         """Where a map sets records aside, as `OutputDirectory.bad_path`."""
         return self._place(f"{attempt}.bad")
 
-    def reduce(self, partition: int) -> Part:
+    def reduce(self, partition: int) -> list[Part]:
         """Reduce one partition; what it wrote. Raises as `map`."""
         attempt = AttemptId(TaskId(REDUCE, partition), 0)
         scratch = os.path.join(self._directory, f"{attempt}.scratch")
@@ -342,12 +343,19 @@ class Attempts:
             reuse = self._reuse
             outcome = reduce() if reuse is None else reuse.reduce(reduce, segments, path)
             self._count(outcome)
-        return Part(str(attempt), outcome.size_bytes, outcome.digest)
+        return _parts(attempt, outcome)
 
     def _count(self, outcome: Outcome) -> None:
         done = done_message(outcome)
         self.counters.update({f"job: {name}": n for name, n in done["user_counters"].items()})
         self.counters.update(done["counters"])
+
+
+def _parts(attempt: AttemptId, outcome: Outcome) -> list[Part]:
+    """The files of an attempt."""
+    written = [(outcome.size_bytes, outcome.digest, "")]
+    written += [(size, digest, name) for name, size, digest in outcome.outputs]
+    return [Part(str(attempt), *file) for file in written]
 
 
 @contextmanager

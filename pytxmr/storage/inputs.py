@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import json
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -133,9 +134,10 @@ def _directory(path: str, followed: tuple[str, ...] = ()) -> Iterator[InputFile]
             found = sorted(entries, key=lambda entry: entry.name, reverse=True)
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from error
+    apart = _outputs_by_name(found)
     while found:
         entry = found.pop()  # what it remembers of a file goes with it
-        if entry.name.startswith((".", "_")):
+        if entry.name.startswith((".", "_")) or entry.name in apart:
             continue
         if _is_directory(entry):
             if entry.is_symlink():
@@ -156,6 +158,18 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError as error:
         raise BadInput(f"cannot read {entry.path}: {error.strerror}") from error
+
+
+def _outputs_by_name(entries: list[os.DirEntry[str]]) -> Container[str]:
+    """Of a job's output, the directories of its outputs by name: each is an input by itself."""
+    manifest = next((entry for entry in entries if entry.name == "_SUCCESS"), None)
+    if manifest is None or not any(entry.is_dir() for entry in entries):
+        return ()
+    try:
+        with open(manifest.path, encoding="utf-8") as file:
+            return frozenset(json.load(file)["outputs"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()  # somebody else's
 
 
 def _named(path: str) -> InputFile:

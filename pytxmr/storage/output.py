@@ -33,13 +33,12 @@ from typing import Any
 
 from pytxmr.errors import BadInput, PytxmrError
 from pytxmr.failpoints import fail_point
+from pytxmr.records.named import OUTPUT_NAME, beside
 
 _TEMPORARY = "_temporary"
 SUCCESS = "_SUCCESS"
 BAD = "_bad"
 _PART = re.compile(r"part-[0-9]{5,}(\.(gz|bz2|xz|lz4|zst))?", re.ASCII)
-#: Names that outputs may have. None of them is that of a part, or of what is not for readers.
-OUTPUT_NAME = re.compile(r"(?!part-[0-9])[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 _BAD_FILE = re.compile(r"Map[0-9]{3,}\.jsonl", re.ASCII)
 
 
@@ -57,11 +56,6 @@ class Part:
     def file(self) -> str:
         """What it is called in ``_temporary``."""
         return beside(self.attempt, self.output) if self.output else self.attempt
-
-
-def beside(path: str, output: str) -> str:
-    """Where an attempt that writes to ``path`` writes what goes to an output by name."""
-    return f"{path}@{output}"
 
 
 class OutputDirectory:

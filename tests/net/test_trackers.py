@@ -298,6 +298,12 @@ REDUCED = MAP001 | {"fact": "reduce-succeeded", "attempt": "Reduce001.0", "size_
         SUCCEEDED | {"counters": {1: 1}},
         SUCCEEDED | {"partition_bytes": ["many"]},
         REDUCED | {"counters": {"words": None}},
+        REDUCED | {"outputs": "errors"},
+        REDUCED | {"outputs": [7]},
+        REDUCED | {"outputs": [["errors", 1]]},
+        REDUCED | {"outputs": [["errors", -1, ""]]},
+        REDUCED | {"outputs": [["../errors", 1, ""]]},
+        SUCCEEDED | {"outputs": [["errors", 1, b""]]},
     ],
 )
 def test_a_report_that_is_none_is_refused(by_hand, fact):

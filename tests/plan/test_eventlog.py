@@ -31,7 +31,7 @@ EVENTS = [
     ev.BackupHome(JOB, "one.1", 3),
     ev.JobInitialised(JOB, "one.1"),
     ev.MapSucceeded(JOB, "one.1", map_attempt(0), (1, 2**40), {"caf\udce9": 2**70, "b": -1}),
-    ev.ReduceSucceeded(JOB, "one.1", reduce_attempt(7), 10, "sha", {}),
+    ev.ReduceSucceeded(JOB, "one.1", reduce_attempt(7), 10, "sha", {}, (("late", 3, "sha"),)),
     ev.SegmentsFetched(JOB, "one.1", map_attempt(1), (0, 2)),
     ev.JobCommitted(JOB),
     ev.KillJob(JOB, "enough"),
@@ -86,9 +86,11 @@ def test_a_snapshot_is_read_as_it_was_written():
     story = Story(a=1)
     story.begin(3, 2)
     story.mapped("a", 0, words=2**70)
+    story.job.tasks.of(map_attempt(0)).outputs = (("late", 3, "sha"),)
     read, now = from_record(snapshot_record(story.job, 2.5))
     assert (now, read.counters(), read.maps_done) == (2.5, {"words": 2**70}, 1)
     assert read.tasks.of(map_attempt(1)).running == {map_attempt(1): "a"}
+    assert read.tasks.of(map_attempt(0)).outputs == (("late", 3, "sha"),)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,34 @@ def test_a_job_goes_through_its_five_verbs_to_success():
     assert story.job.error is None
 
 
+def test_what_the_attempts_that_count_wrote_for_outputs_by_name_is_committed():
+    story = Story(a=2, b=2)
+    story.begin(maps=1, reducers=2)
+    story.mapped("a", 0)
+    story.fetched("a", M0, 0)
+    story.fetched("b", M0, 1)
+    written = {
+        R0: (("errors", 1, "x"), ("late", 2, "y")),
+        R1: (("errors", 3, "z"), ("late", 0, "")),
+    }
+    story.tell(ev.ReduceSucceeded("Job001", "b", R1, 10, "sha", {}, written[R1]))
+    orders = story.tell(ev.ReduceSucceeded("Job001", "a", R0, 10, "sha", {}, written[R0]))
+    assert orders[-1].outputs == (
+        (R0, "errors", 1, "x"),
+        (R0, "late", 2, "y"),
+        (R1, "errors", 3, "z"),
+        (R1, "late", 0, ""),
+    )
+
+
+def test_what_maps_wrote_for_outputs_by_name_is_committed_in_a_job_without_reduces():
+    story = Story(a=1)
+    story.begin(maps=1, reducers=0)
+    written = (("errors", 1, "x"),)
+    orders = story.tell(ev.MapSucceeded("Job001", "a", M0, (), {}, {}, "sha", 10, written))
+    assert orders[-1].outputs == ((M0, "errors", 1, "x"),)
+
+
 def test_outputs_are_shuffled_as_each_map_ends_while_others_still_run():
     story = Story(a=2, b=2)
     assert story.begin(maps=3, reducers=2) == [

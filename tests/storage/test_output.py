@@ -10,6 +10,7 @@ import os
 import pytest
 
 from pytxmr.errors import BadInput, PytxmrError
+from pytxmr.records.named import OUTPUT_NAME
 from pytxmr.storage import output
 from pytxmr.storage.output import OutputDirectory, Part
 
@@ -239,8 +240,8 @@ def test_outputs_by_name_that_were_half_committed_go_with_the_rest(out):
     "name", ["part-00000", "_bad", "../up", "a/b", ".a", "", "a\nb", "ä", "a@b"], ids=ascii
 )
 def test_no_output_may_be_named_so_that_it_is_taken_for_something_else(name):
-    assert output.OUTPUT_NAME.fullmatch(name) is None
-    assert output.OUTPUT_NAME.fullmatch("errors-2.late_ones")
+    assert OUTPUT_NAME.fullmatch(name) is None
+    assert OUTPUT_NAME.fullmatch("errors-2.late_ones")
 
 
 def test_parts_are_numbered_beyond_five_digits(out, monkeypatch):
