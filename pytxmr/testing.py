@@ -26,7 +26,7 @@ from pytxmr.job.steps import Source, Stage
 from pytxmr.model import InputSplit, JobCode, JobFunctions
 from pytxmr.net.limits import DEFAULT_MEMORY_BYTES
 from pytxmr.records.attempt import bind_sample
-from pytxmr.records.batch import batch_form
+from pytxmr.records.batch import LINES, batch_form
 from pytxmr.records.formats import Reader
 from pytxmr.records.mapping import sample_keys
 from pytxmr.records.order import sort_key
@@ -200,7 +200,7 @@ class _Run:
             if isinstance(source.of, Input):
                 paths, reader = written[source.of.name]
                 if reader is not None:
-                    if batch_form(functions.mapper) is not None:
+                    if batch_form(functions.mapper) in LINES:
                         raise BadJob(
                             "records: a batch mapper reads lines; pairs cannot be given to it"
                         )

@@ -190,7 +190,10 @@ def test_a_batch_is_refused_as_combiner():
 
 
 def test_a_batch_mapper_is_refused_with_a_reader():
-    expected = "jobs/words.py: a batch mapper reads the input itself; leave out the reader"
+    expected = (
+        "jobs/words.py: a batch mapper of lines, bytes or a buffer reads the input itself; leave "
+        'out the reader, or let it take the records: @pytxmr.batch("records")'
+    )
     roles = {"mapper": "pytxmr.batch('buffer')(mapper)", "reducer": "add_up", "reader": "print"}
     assert refused(with_roles(**roles)).message == expected
     roles.pop("reader")

@@ -27,7 +27,7 @@ from pytxmr.job.shipping import Beside, Modules, importing, own_package, remembe
 from pytxmr.model import JobCode, JobFunctions
 from pytxmr.records import kinds
 from pytxmr.records.attempt import not_there
-from pytxmr.records.batch import batch_form
+from pytxmr.records.batch import LINES, batch_form
 from pytxmr.records.codec import use_pickle
 from pytxmr.records.folds import Fold, Identity
 from pytxmr.records.partition import RangePartitioner, stable_partition
@@ -302,9 +302,10 @@ def bind(module: ModuleType, code: JobCode, params: dict[str, Any]) -> JobFuncti
         raise BadJob(f"{code.filename}: a combiner takes one group at a time, without @batch")
     for role in FORMATS:
         found[role] = usable(found[role], role, code.filename)
-    if found["reader"] is not None and batch_form(found["mapper"]) is not None:
+    if found["reader"] is not None and batch_form(found["mapper"]) in LINES:
         raise BadJob(
-            f"{code.filename}: a batch mapper reads the input itself; leave out the reader"
+            f"{code.filename}: a batch mapper of lines, bytes or a buffer reads the input itself; "
+            f'leave out the reader, or let it take the records: @pytxmr.batch("records")'
         )
     found["partitioner"] = found["partitioner"] or stable_partition
     found["outputs"] = outputs_of(module, code, found["writer"])

@@ -45,7 +45,7 @@ from pytxmr.job.operations import (
 )
 from pytxmr.job.pipeline import View
 from pytxmr.model import JobCode, JobFunctions
-from pytxmr.records.batch import batch_form
+from pytxmr.records.batch import LINES, batch_form
 from pytxmr.records.folds import Fold, identity
 from pytxmr.records.lookup import Table
 from pytxmr.records.pairfile import PairReader, StepWriter
@@ -493,10 +493,10 @@ def _of_class(
     stages = []
     for number, step in enumerate(steps, 1):
         first, last = number == 1, number == len(steps)
-        if batch_form(step.mapper) is not None and not (first and own["reader"] is None):
+        if batch_form(step.mapper) in LINES and not (first and own["reader"] is None):
             raise BadJob(
                 f"{code.filename}: a batch mapper reads the input itself: it is for a first step, "
-                f"without a reader"
+                f'without a reader; others take @pytxmr.batch("records")'
             )
         hooks = {hook: checked_hook(getattr(step, hook), code, hook) for hook in HOOKS}
         reducer = identity if step.reducer is None and step.shuffles else step.reducer

@@ -13,8 +13,9 @@
 A batch mapper is marked with what it wants of the input: ``"lines"``, lists of str; ``"bytes"``,
 lists of bytes, without line ends; or ``"buffer"``, whole lines as they lie in the file, in one
 bytes object: all of a split that is not larger than `BUFFER_BYTES`. It is called as
-``mapper(offset, records)``. A batch reducer is called with `Groups` that are complete, so each of
-its groups has to fit in memory.
+``mapper(offset, records)``. Marked with ``"records"``, it gets what the job's reader makes of the
+input, as ``mapper(keys, values)``, two lists of one length. A batch reducer is called with `Groups`
+that are complete, so each of its groups has to fit in memory.
 
 Both yield pairs, whole mappings (every item is a pair), or ``pytxmr.columns(keys, values)``.
 """
@@ -29,7 +30,10 @@ from pytxmr.records.columns import Columns
 from pytxmr.records.combine import is_pair
 from pytxmr.records.named import To
 
-FORMS = ("lines", "bytes", "buffer")
+#: With these, the mapper reads the input itself; with this one, a reader does.
+LINES = ("lines", "bytes", "buffer")
+RECORDS = "records"
+FORMS = (*LINES, RECORDS)
 #: The most that a mapper of the form "buffer" gets at once, but for a line that is longer.
 BUFFER_BYTES = 32 << 20
 #: Single pairs are handed on in columns of so many.

@@ -14,7 +14,7 @@ from typing import Any
 from pytxmr.errors import AttemptFailed
 from pytxmr.model import InputSplit, JobFunctions
 from pytxmr.records.attempt import Problem, pair_problem
-from pytxmr.records.batch import BUFFER_BYTES, as_columns, batch_form
+from pytxmr.records.batch import BUFFER_BYTES, LINES, RECORDS, as_columns, batch_form
 from pytxmr.records.combine import is_pair
 from pytxmr.records.formats import Block, Reader, as_they_are, blocks_of, decoded, decoded_record
 from pytxmr.records.named import To
@@ -25,6 +25,13 @@ from pytxmr.records.writers import Chunk
 MAPPER = "the mapper"
 #: Pairs that go to a writer are handed on so many at a time.
 _CHUNK_PAIRS = 1024
+#: Records of the job's own reader that a batch mapper gets at once.
+_RECORDS = 4096
+
+
+def _of_one(mapper: Callable[[list[Any], list[Any]], Any]) -> Callable[[Any, Any], Any]:
+    """A batch mapper of records as one that takes a single record."""
+    return lambda key, value: mapper([key], [value])
 
 
 class MapCalls:
@@ -44,13 +51,15 @@ class MapCalls:
         self._ready: Reader | None = None
         self._block = Block((), [], 0, as_they_are)
         self._one_by_one = bad is not None
+        self.form = batch_form(functions.mapper)
+        if self.form == RECORDS and self._one_by_one:
+            self._mapper = _of_one(self._mapper)
+        self._init, self._final = functions.map_init, functions.map_final
+        self._named = bool(functions.outputs)
         if isinstance(self._reader, Reader):
             self._ready, self._reader = self._reader, None
             if self._one_by_one:
                 self._mapper = self._decoding(self._mapper)
-        self._init, self._final = functions.map_init, functions.map_final
-        self._named = bool(functions.outputs)
-        self.form = batch_form(functions.mapper)
         self._part = split.ranges[0]
         self._line_by_line = False
         if bad is not None:
@@ -96,8 +105,10 @@ class MapCalls:
 
     def results(self) -> Iterator[Any]:
         """What each call of the mapper returns, and before and after them those of its hooks."""
-        if self.form is not None:
+        if self.form in LINES:
             results = self._batch_results()
+        elif self.form == RECORDS and not self._one_by_one:
+            results = self._records_results()
         else:
             results = chain.from_iterable(self._batches())
         if self._init is None and self._final is None:
@@ -139,6 +150,30 @@ class MapCalls:
                     self.count += len(lines)
                     yield self._mapper(offset, lines)
                 self.bytes_done += len(data)
+
+    def _records_results(self) -> Iterator[Any]:
+        """What a batch mapper makes of a reader's records: as many at a time as that decodes, or
+        as text has in one piece; of the job's own reader `_RECORDS`."""
+        for part in self._split.ranges:
+            self._part = part
+            if self._ready is not None:
+                for block in blocks_of(self._ready, part, self.reading):
+                    self._block = block
+                    keys, values = decoded(self._ready, part, block)
+                    yield self._mapper(list(keys), values)
+                    self.count += len(values)
+                    self.bytes_done += block.size
+            elif self._reader is not None:
+                records = self._remembered(self._reader(self._raw_lines()))
+                while some := list(islice(records, _RECORDS)):
+                    yield self._mapper([key for key, _ in some], [value for _, value in some])
+            else:
+                for offset, data in line_blocks(part, 0, self.reading):
+                    self._offset = offset
+                    offsets, lines = split_text(offset, data)
+                    yield self._mapper(list(islice(offsets, len(lines))), lines)
+                    self.count += len(lines)
+                    self.bytes_done += len(data)
 
     def _line_results(self) -> Iterator[Iterable[Any]]:
         """What a batch mapper makes of single lines."""
@@ -241,6 +276,8 @@ class MapCalls:
         one of its hooks is at work."""
         if self.at_work != MAPPER:
             return ""
+        if self.form == RECORDS and not self._one_by_one:
+            return self._where_in_batch()
         if self._record is not None:
             return f"{self._part.path}, record {self._record!r:.400}"
         if self._ready is not None:
@@ -254,3 +291,13 @@ class MapCalls:
             return f"{self._part.path}, offset {self._offset}"
         offset = next(islice(split_text(self._offset, self._data)[0], at, None))
         return f"{self._part.path}, offset {offset}, record {self._lines[at]!r:.400}"
+
+    def _where_in_batch(self) -> str:
+        """The file, and from where to where the records at hand are."""
+        if self._record is not None:
+            return f"{self._part.path}, up to the record {self._record!r:.400}"
+        if self._ready is not None:
+            places, unit = self._block.places, self._ready.unit
+            at = f", {unit}s {places[0]} to {places[-1]}" if len(places) else ""
+            return f"{self._part.path}{at}"
+        return f"{self._part.path}, lines from offset {self._offset} on"
