@@ -39,13 +39,13 @@ from pytxmr.model import (
 from pytxmr.records.attempt import Outcome, Watch, unwatched
 from pytxmr.records.compressed import MAGIC_BYTES, format_of
 from pytxmr.records.formats import Reader
+from pytxmr.records.named import beside
 from pytxmr.records.pairfile import PairReader
 from pytxmr.records.partition import RangePartitioner
 from pytxmr.records.readers import CHUNK_BYTES, line_blocks, open_stored
 from pytxmr.records.remote import is_remote
 from pytxmr.records.spill import PartitionRange, index_path
 from pytxmr.storage.kept import KeptResults
-from pytxmr.storage.output import beside
 
 #: Goes up when something else than pytxmr's code changes what a kept result means.
 _FORM = "1"
@@ -71,6 +71,7 @@ class Reuse:
     ) -> None:
         """Raises `BadJob` if nobody can tell whether the job's code has changed."""
         self._kept = KeptResults(directory)
+        self._functions = functions
         # What the code was given here, and what cannot be told from it where it is not taken apart.
         given: list[Any] = [_content_of_table(table.files) for table in functions.tables]
         if isinstance(functions.partitioner, RangePartitioner):
@@ -110,7 +111,7 @@ class Reuse:
             of_code = (self._maps if partitions else self._maps_to_part)[split.source]
             return content and _digest_of((*of_code, partitions, content))
 
-        paths = [path, index_path(path)] if partitions else [path]
+        paths = [path, index_path(path)] if partitions else _written(path, functions)
         return self._once(run, key, paths, MAPS_REUSED, share=partitions > 0)
 
     def reduce(
@@ -128,7 +129,8 @@ class Reuse:
             content = _content_of_segments(segments, watch)
             return content and _digest_of((*self._reduce, content))
 
-        return self._once(run, key, [path], REDUCES_REUSED, share=False)
+        paths = _written(path, self._functions)
+        return self._once(run, key, paths, REDUCES_REUSED, share=False)
 
     def _once(
         self,
@@ -145,7 +147,7 @@ class Reuse:
                 found.counters[counter] = 1
                 return found
         outcome = run()
-        is_all = not outcome.counters.get(BAD_RECORDS) and (share or not _more_than(paths[0]))
+        is_all = not outcome.counters.get(BAD_RECORDS)
         # The input may have been altered since: then nobody knows what this is the result of.
         if key is not None and is_all and key_of() == key:
             try:
@@ -194,13 +196,13 @@ def _written_down(outcome: Outcome) -> dict[str, Any]:
         "ranges": ranges,
         "size_bytes": outcome.size_bytes,
         "digest": outcome.digest,
+        "outputs": outcome.outputs,
     }
 
 
-def _more_than(path: str) -> bool:
-    """Has the attempt written to outputs by name as well?"""
-    directory, name = os.path.split(path)
-    return any(other.startswith(beside(name, "")) for other in os.listdir(directory))
+def _written(path: str, functions: JobFunctions) -> list[str]:
+    """What an attempt writes that makes a part at ``path``."""
+    return [path, *(beside(path, name) for name in functions.outputs)]
 
 
 def _restored(answer: Any) -> Outcome | None:
@@ -212,6 +214,7 @@ def _restored(answer: Any) -> Outcome | None:
         ranges=[PartitionRange(*part) for part in answer["ranges"]],
         size_bytes=answer["size_bytes"],
         digest=answer["digest"],
+        outputs=tuple(map(tuple, answer["outputs"])),
     )
 
 

@@ -115,7 +115,7 @@ class Desk:
         return Done(
             f"{counters.pop('maps reused', 'none')} of {every['maps']}",
             f"{counters.pop('reduces reused', 'none')} of {every['reduces']}",
-            [path.read_bytes() for path in sorted(Path(output).glob("part-*"))],
+            [path.read_bytes() for path in sorted(Path(output).glob("**/part-*"))],
             counters,
         )
 
@@ -483,6 +483,45 @@ def test_compressed_files_count_by_what_is_in_them(desk: Desk) -> None:
     assert (desk.run(inputs="in.gz").maps, desk.run(inputs="in.gz").maps) == ("0 of 1", "1 of 1")
     desk.write("in.gz", gzip.compress(b"a\nc\n", mtime=0))
     assert desk.run(inputs="in.gz").maps == "0 of 1"
+
+
+BY_NAME = """\
+import pytxmr
+from pytxmr import writers
+
+outputs = {"short": None, "long": writers.json}
+
+def mapper(key, value):
+    yield value, 1
+
+def reducer(key, values):
+    yield key, sum(values)
+    yield pytxmr.to("long" if len(key) > 2 else "short", key, 1)
+"""
+
+
+def test_outputs_by_name_are_kept_with_the_parts(desk: Desk) -> None:
+    desk.write("job.py", BY_NAME)
+    done, again = desk.run(), desk.run()
+    assert (done.reduces, again.reduces) == ("0 of 2", "2 of 2")
+    assert len(again.parts) == 6
+    assert again.parts == done.parts
+    assert again.counters["output records of long"] == 2
+    desk.edit("job.py", "writers.json", "writers.values")
+    done = desk.run()
+    assert (done.maps, done.reduces) == ("3 of 3", "0 of 2")
+    desk.edit("job.py", '{"short"', '{"more": None, "short"')
+    assert desk.run().reduces == "0 of 2"
+
+
+def test_outputs_by_name_are_kept_of_a_job_without_a_reducer(desk: Desk) -> None:
+    desk.write("job.py", BY_NAME.replace("def mapper", "def other").replace("reducer", "mapper"))
+    desk.edit("job.py", "sum(values)", "values")
+    desk.edit("job.py", "len(key)", "len(values)")
+    done, again = desk.run(reducers=0), desk.run(reducers=0)
+    assert (done.maps, again.maps) == ("0 of 3", "3 of 3")
+    assert again.parts == done.parts
+    assert len(done.parts) == 9
 
 
 # ---- what is refused, and what it costs those who do not want it

@@ -24,7 +24,8 @@ from pytxmr.records import codec, kinds
 
 _NO_FILE = ""
 _MAP_SIDE = ("mapper", "combiner", "partitioner", "reader", "map_init", "map_final")
-_REDUCE_SIDE = ("reducer", "reduce_init", "reduce_final", "writer")
+_WRITERS = ("writer", "outputs")
+_REDUCE_SIDE = ("reducer", "reduce_init", "reduce_final", *_WRITERS)
 
 
 class CodeDigests:
@@ -42,7 +43,7 @@ class CodeDigests:
 
         Raises `BadJob` if the code reaches something of which nobody can tell whether it changed.
         """
-        roles = (*_MAP_SIDE, "writer") if to_part else _MAP_SIDE
+        roles = (*_MAP_SIDE, *_WRITERS) if to_part else _MAP_SIDE
         return self._of({role: getattr(functions, role) for role in roles})
 
     def of_reduce(self, functions: JobFunctions) -> str:
