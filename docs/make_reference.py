@@ -224,7 +224,7 @@ def library() -> Iterator[str]:
         "``pytxmr.params``, a dict, has the parameters of the job: the declared defaults, with "
         "those that ``-D NAME=VALUE`` sets on top."
     )
-    for name in ("counter", "status", "side_file", "batch", "columns"):
+    for name in ("counter", "status", "side_file", "to", "batch", "columns"):
         yield from function_section(f"pytxmr.{name}", getattr(pytxmr, name))
     yield from class_section("pytxmr.Groups", pytxmr.Groups, made=False)
     yield from class_section("pytxmr.MapReduce", pytxmr.MapReduce, made=False)

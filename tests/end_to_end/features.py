@@ -186,6 +186,40 @@ def reducer(groups):
     yield pytxmr.columns(groups.keys, list(map(len, groups.lists())))
 """
     ),
+    "batch of records": own(
+        """
+import pytxmr
+from pytxmr import folds, readers, writers
+
+reader = readers.csv(delimiter=" ")
+outputs = {"short": writers.json}
+
+@pytxmr.batch("records")
+def mapper(keys, rows):
+    for row in rows:
+        yield pytxmr.columns(row, [1] * len(row))
+
+@pytxmr.batch
+def reducer(groups):
+    for key, values in groups:
+        yield (key, sum(values)) if len(key) > 3 else pytxmr.to("short", key, sum(values))
+"""
+    ),
+    "outputs by name of a job without a reducer": own(
+        """
+import pytxmr
+
+class Sorted(pytxmr.MapReduce):
+    outputs = ("even", "odd")
+
+    def map(self, key, value):
+        yield pytxmr.to("odd" if len(value) % 2 else "even", None, value)
+        yield key, len(value)
+""",
+        class_name="Sorted",
+        reducers=0,
+        compress="gzip",
+    ),
     "parameters": own(
         "import pytxmr\n"
         "params = {'n': 1, 'f': 0.5, 'b': False, 'l': [1], 't': (1, 2), 'd': {'a': 1}, 'x': None}\n"
