@@ -30,6 +30,7 @@ from pytxmr.errors import AttemptFailed, BadInput, BadJob, PytxmrError, to_plain
 from pytxmr.failpoints import fail_point
 from pytxmr.job import context
 from pytxmr.job.loading import load, user_traceback
+from pytxmr.job.shipping import hint_for
 from pytxmr.model import FileRange, InputSplit, JobCode, JobFunctions, Segment
 from pytxmr.records.attempt import Outcome, Signs, bind_sample
 from pytxmr.records.codec import unpack_column
@@ -252,6 +253,7 @@ class Worker:
         """The error as the tracker gets it: the user's own exception with its traceback."""
         shown = explained(error)
         raised = error.__cause__ if isinstance(error, AttemptFailed) else error
+        shown.message += hint_for(raised, self._job["code"]["filename"])
         if isinstance(raised, MemoryError):
             most, planned = self._job["data_bytes"] >> 20, self._job["memory_bytes"] >> 20
             shown.message = (

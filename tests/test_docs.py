@@ -191,6 +191,7 @@ def test_what_the_page_on_shipping_shows_works_in_its_order(desk: Path):
     counted = Counter(re.findall("[a-z]+", BOOK.read_text("ascii").lower()))
     stop = (desk / "lists" / "english.txt").read_text().split()
     assert found["words"] == {word: str(count) for word, count in counted.items()}
+    assert found["people"] == {name: str(counted[name]) for name in ("andrew", "natasha", "pierre")}
     assert found["sizes"]["prince"] == f"[{counted['prince']}, 1000]"
     assert found["stopped"].keys() == counted.keys() - set(stop)
     assert int(found["languages"]["english"]) == sum(counted[word] for word in stop)

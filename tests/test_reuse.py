@@ -485,6 +485,19 @@ def test_compressed_files_count_by_what_is_in_them(desk: Desk) -> None:
     assert desk.run(inputs="in.gz").maps == "0 of 1"
 
 
+def test_edited_data_of_a_package_count_as_code(desk: Desk) -> None:
+    desk.write("pkg/__init__.py", "")
+    desk.write("pkg/list.txt", "a")
+    desk.edit(
+        "job.py",
+        "def helped(word):",
+        "import pkgutil, pkg\n\ndef helped(word):\n    word += str(pkgutil.get_data('pkg', 'list.txt'))",
+    )
+    assert [desk.run().maps, desk.run().maps] == ["0 of 3", "3 of 3"]
+    desk.write("pkg/list.txt", "b")
+    assert desk.run().maps == "0 of 3"
+
+
 BY_NAME = """\
 import pytxmr
 from pytxmr import writers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import zipfile
 from collections import Counter
@@ -451,3 +452,143 @@ def test_annotations_mean_in_a_job_what_its_own_imports_say(tmp_path: Path) -> N
     with open(tmp_path / "job.py", "a") as file:
         file.write("\ndef f(x: int): pass\n")
     assert says(spec_of(tmp_path).code) == ({"x": int}, {"x": int})
+
+
+# ---- data in packages
+
+DATA_FILES = {
+    "lib/__init__.py": "",
+    "lib/words.txt": "wörter\n",
+    "lib/deep/more.json": "[1]",
+    "lib/.hidden": "no",
+    "lib/__pycache__/old.pyc": "no",
+    "bare/text.py": "",
+    "bare/list.txt": "bare",
+    "data/none.txt": "of no package",
+}
+READS = {
+    "files": "(importlib.resources.files('lib') / 'words.txt').read_text('utf-8')",
+    "joined": "importlib.resources.files('lib').joinpath('deep', 'more.json').read_text()",
+    "opened": "importlib.resources.files('lib').joinpath('words.txt').open('rb').read()",
+    "listed": "sorted(f.name for f in importlib.resources.files('lib').iterdir() if f.is_file())",
+    "read_text": "importlib.resources.read_text('lib', 'words.txt', encoding='utf-8')",
+    "pkgutil": "pkgutil.get_data('lib', 'deep/more.json')",
+    "bare": "importlib.resources.files('bare').joinpath('list.txt').read_text()",
+    "as_file": "open(stack.enter_context(importlib.resources.as_file("
+    "importlib.resources.files('lib') / 'words.txt')), 'rb').read()",
+}
+WANTED = {
+    "files": "wörter\n",
+    "joined": "[1]",
+    "opened": "wörter\n".encode(),
+    "listed": ["__init__.py", "words.txt"],
+    "read_text": "wörter\n",
+    "pkgutil": b"[1]",
+    "bare": "bare",
+    "as_file": "wörter\n".encode(),
+}
+READER = """
+import contextlib, importlib.resources, pkgutil
+import lib, bare.text
+
+stack = contextlib.ExitStack()
+FOUND = {at_once}
+
+def mapper(key, value):
+    with stack:
+        yield {lazily}, FOUND
+"""
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("way", READS)
+def test_data_in_a_jobs_packages_are_read_as_python_has_it_where_its_files_are_not(
+    tmp_path: Path, way: str
+) -> None:
+    there = tmp_path / "there"
+    source = READER.format(at_once="None", lazily=READS[way])
+    write(there, DATA_FILES | {"job.py": source})
+    code = spec_of(there).code
+    assert sorted(path for path in code.modules if not path.endswith(".py")) == [
+        "bare/list.txt",
+        "lib/deep/more.json",
+        "lib/words.txt",
+    ]
+    there.rename(tmp_path / "moved")
+    found = says(code)
+    assert (sorted(set(found) - {"deep"}) if way == "listed" else found) == WANTED[way]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("way", READS)
+def test_a_module_may_read_them_when_it_is_imported_on_the_client_too(
+    tmp_path: Path, way: str
+) -> None:
+    if way == "as_file":  # it is gone when the stack is closed
+        return
+    there = tmp_path / "there"
+    write(there, DATA_FILES | {"job.py": READER.format(at_once=READS[way], lazily="FOUND")})
+    code = spec_of(there).code
+    there.rename(tmp_path / "moved")
+    found = says(code)
+    assert ([name for name in found if name[0] != "."] if way == "listed" else found) == WANTED[way]
+
+
+@pytest.mark.parametrize("form", ["directory", "zip"])
+def test_data_of_py_files_go_with_them(tmp_path: Path, form: str) -> None:
+    there = tmp_path / "there"
+    write(there, {f"more/{name}": text for name, text in DATA_FILES.items()})
+    given = [str(there / "more" / "lib"), str(there / "more" / "bare")]
+    if form == "zip":
+        given = [str(there / "more.zip")]
+        with zipfile.ZipFile(given[0], "w") as archive:
+            for name in DATA_FILES:
+                archive.write(there / "more" / name, name)
+    for way in ("files", "pkgutil", "bare"):
+        write(there, {"job.py": READER.format(at_once=READS[way], lazily=READS[way])})
+        code = spec_of(there, *given).code
+        there.rename(tmp_path / "moved")
+        assert says(code) == WANTED[way]
+        (tmp_path / "moved").rename(there)
+
+
+def test_data_that_are_too_large_are_not_sent_and_whoever_reads_them_is_told_how(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / "there"
+    for way, path in (("files", "lib/words.txt"), ("pkgutil", f"{there}/lib/deep/more.json")):
+        write(there, DATA_FILES | {"job.py": READER.format(at_once="None", lazily=READS[way])})
+        monkeypatch.setattr(shipping, "MOST_MODULE_BYTES", (there / "job.py").stat().st_size)
+        (there / "lib" / "words.txt").write_bytes(b"x" * 1000)
+        code = spec_of(there).code
+        assert [path for path in code.modules if path.startswith("lib/")] == ["lib/__init__.py"]
+        with pytest.raises(FileNotFoundError, match=f"{path} was not sent .* --file sends a file"):
+            says(code)
+
+
+def test_an_altered_data_file_is_noticed_on_the_way(tmp_path: Path) -> None:
+    write(tmp_path, DATA_FILES | {"job.py": job("import lib")})
+    plain = spec_of(tmp_path).code.to_plain()
+    filename, _ = plain["modules"]["lib/words.txt"]
+    plain["modules"]["lib/words.txt"] = (filename, b"other")
+    with pytest.raises(PeerBroke, match="does not match its digest"):
+        JobCode.from_plain(plain)
+
+
+@pytest.mark.parametrize(
+    ("opened", "hint"),
+    [
+        ("lib/words.txt", "it was sent along: importlib.resources.files('lib') and pkgutil"),
+        ("data/none.txt", "--file sends a file along with the job"),
+    ],
+)
+def test_a_file_that_is_opened_by_its_place_beside_the_job_is_told_of(
+    tmp_path: Path, opened: str, hint: str
+) -> None:
+    there = tmp_path / "there"
+    source = f"import os\nimport lib\nopen(os.path.join(os.path.dirname(__file__), {opened!r}))\n"
+    write(there, DATA_FILES | {"job.py": source + job()})
+    code = spec_of(there).code
+    there.rename(tmp_path / "moved")
+    with pytest.raises(BadJob, match=f"No such file or directory: .*; {re.escape(hint)}"):
+        says(code)

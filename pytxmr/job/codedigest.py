@@ -8,6 +8,7 @@ of all of the job's code.
 from __future__ import annotations
 
 import ast
+import hashlib
 import io
 import re
 import sys
@@ -72,6 +73,9 @@ class CodeDigests:
             reach.add((kind, carried.plain, carried.restore))
         for name, path in self._modules.items():
             self._note_effects(reach, name, path)
+        for path, (_, content) in sorted(self._code.modules.items()):
+            if not path.endswith(".py"):  # data of a package: anything may read them
+                reach.put("data", path, hashlib.sha256(content).hexdigest())
         return reach.digest
 
     def _note_effects(self, reach: Reach, name: str, path: str | None) -> None:
@@ -111,7 +115,7 @@ def own_modules(code: JobCode) -> dict[str, str | None]:
     None for that of the job itself, `_NO_FILE` for a package without ``__init__.py``."""
     stem = re.split(r"[/\\]", code.filename)[-1].removesuffix(".py")
     names: dict[str, str | None] = {f"{MODULE_PREFIX}{stem}": None}
-    for path in sorted(code.modules):
+    for path in sorted(path for path in code.modules if path.endswith(".py")):
         name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         names[name] = path
         while "." in name:

@@ -23,7 +23,14 @@ from pytxmr.job.context import begin_job, begin_outputs
 from pytxmr.job.mapreduce import MapReduce
 from pytxmr.job.names import misspelt, misspelt_attribute, nearest
 from pytxmr.job.readymade import FORMATS, ready_made, ready_made_names, usable
-from pytxmr.job.shipping import Beside, Modules, importing, own_package, remember_lines
+from pytxmr.job.shipping import (
+    Beside,
+    Modules,
+    hint_for,
+    importing,
+    own_package,
+    remember_lines,
+)
 from pytxmr.model import JobCode, JobFunctions
 from pytxmr.records import kinds
 from pytxmr.records.attempt import not_there
@@ -133,7 +140,8 @@ def _import_hint(error: BaseException, module: ModuleType, modules: Modules | No
         return nearest(str(error.name), [*vars(module), *vars(builtins)])
     if type(error) is ImportError and error.name is None and module.__package__ is None:
         return "; as there is no __init__.py beside it, import what is there without the dot"
-    return not_there(error)
+    beside = "" if isinstance(modules, Beside) else hint_for(error, str(module.__file__))
+    return beside or not_there(error)
 
 
 def literal_params(code: JobCode) -> dict[str, Any]:

@@ -170,7 +170,25 @@ class Beside(Mapping[str, tuple[str, bytes]]):
                 f"the modules that the job imports are larger than {MOST_MODULE_BYTES >> 20} MiB, "
                 f"the most that is shipped; the largest is {self._found[largest][0]}"
             )
-        return dict(self._found)
+        return self._found | self._data(MOST_MODULE_BYTES - size)
+
+    def _data(self, most_bytes: int) -> dict[str, tuple[str, bytes]]:
+        """What lies in the packages that were found: of each all, or nothing if that is more than
+        what is left of ``most_bytes``."""
+        places = {
+            top_of(path): filename.removesuffix(path)
+            for path, (filename, _) in self._found.items()
+            if "/" in path
+        }
+        found: dict[str, tuple[str, bytes]] = {}
+        for top, above in sorted(places.items()):
+            if os.path.isdir(directory := os.path.join(above, top)):  # it may be in a zip
+                from pytxmr.job.packagedata import data_of  # few jobs have packages
+
+                data = data_of(directory, most_bytes) or {}
+                most_bytes -= sum(len(content) for _, content in data.values())
+                found |= data
+        return found
 
 
 def _package_above(directory: str) -> tuple[str, str]:
@@ -306,8 +324,17 @@ def _read_zip(path: str) -> dict[str, tuple[str, bytes]]:
                     f"--py-files {path}: larger than {MOST_MODULE_BYTES >> 20} MiB, the most that "
                     f"is shipped"
                 )
+            packages = {top_of(info.filename) for info in members if "/" in info.filename}
+            data = [
+                info
+                for info in archive.infolist()
+                if top_of(info.filename) in packages and not info.filename.endswith((".py", "/"))
+            ]
+            if sum(info.file_size for info in members + data) > MOST_MODULE_BYTES:
+                data = []
             found = {
-                info.filename: (f"{path}/{info.filename}", archive.read(info)) for info in members
+                info.filename: (f"{path}/{info.filename}", archive.read(info))
+                for info in members + data
             }
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise BadJob(
@@ -319,6 +346,20 @@ def _read_zip(path: str) -> dict[str, tuple[str, bytes]]:
 
 
 # ---- on both: how it is imported
+
+
+def hint_for(error: BaseException | None, job_filename: str) -> str:
+    """How a file can be had that a worker does not find; nothing for other errors."""
+    if not isinstance(error, FileNotFoundError) or not isinstance(error.filename, str):
+        return ""
+    for path, (filename, _) in _FINDER.modules.items():
+        if filename == error.filename:
+            return (
+                f"; it was sent along: importlib.resources.files({package_of(path)!r}) and "
+                f"pkgutil.get_data find it"
+            )
+    is_beside = error.filename.startswith(os.path.dirname(job_filename) + os.sep)
+    return "; --file sends a file along with the job" if is_beside else ""
 
 
 @contextmanager
@@ -369,12 +410,12 @@ class _Finder:
         if found is None:
             return None
         if not found.endswith(".py"):
-            spec = ModuleSpec(name, None, is_package=True)
+            spec = ModuleSpec(name, _Directory(self.modules), is_package=True)  # type: ignore[arg-type]
             spec.submodule_search_locations = [f"{_PACKAGES}/{found}"]
             return spec
         is_package = found.endswith("/__init__.py")
         filename, source = self.modules[found]
-        loader: Any = _Loader(source)
+        loader: Any = _Loader(source, self.modules)
         spec = ModuleSpec(name, loader, origin=filename, is_package=is_package)
         spec.has_location = True
         return spec
@@ -393,20 +434,40 @@ _PACKAGES = "<shipped with the job>"
 
 def _is_ours(module: ModuleType | None) -> bool:
     spec = getattr(module, "__spec__", None)
-    if isinstance(getattr(spec, "loader", None), _Loader):
-        return True
-    where = getattr(spec, "submodule_search_locations", None)
-    return where is not None and any(str(place).startswith(_PACKAGES) for place in where)
+    return isinstance(getattr(spec, "loader", None), _Directory)
 
 
-class _Loader:
-    """Of one module; found by `linecache` and `inspect` as well."""
+class _Directory:
+    """The loader of a package without a file."""
 
-    def __init__(self, source: bytes) -> None:
-        self._source = source
+    def __init__(self, modules: Modules) -> None:
+        self._modules = modules
 
     def create_module(self, spec: ModuleSpec) -> None:
         return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
+
+    def get_resource_reader(self, name: str) -> Any:
+        """For `importlib.resources`."""
+        from pytxmr.job.packagedata import reader_of
+
+        path = name.replace(".", "/")
+        place = ""
+        if isinstance(self._modules, Beside):  # the client, which may read what lies there
+            inner = next((each for each in self._modules if each.startswith(f"{path}/")), None)
+            if inner is not None:
+                place = os.path.join(self._modules[inner][0].removesuffix(inner), path)
+        return reader_of(self._modules, name, place if os.path.isdir(place) else "")
+
+
+class _Loader(_Directory):
+    """Of one module; found by `linecache` and `inspect` as well."""
+
+    def __init__(self, source: bytes, modules: Modules) -> None:
+        super().__init__(modules)
+        self._source = source
 
     def exec_module(self, module: ModuleType) -> None:
         filename = str(module.__file__)
@@ -415,3 +476,15 @@ class _Loader:
 
     def get_source(self, name: str) -> str:
         return self._source.decode("utf-8", "replace")
+
+    def get_data(self, path: str) -> bytes:
+        """For `pkgutil.get_data`, which asks for what lies beside ``__file__``."""
+        for filename, content in self._modules.values():
+            if filename == path:
+                return content
+        if isinstance(self._modules, Beside):
+            with open(path, "rb") as file:
+                return file.read()
+        from pytxmr.job.packagedata import not_sent
+
+        raise FileNotFoundError(not_sent(path))
