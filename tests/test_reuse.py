@@ -491,7 +491,8 @@ def test_edited_data_of_a_package_count_as_code(desk: Desk) -> None:
     desk.edit(
         "job.py",
         "def helped(word):",
-        "import pkgutil, pkg\n\ndef helped(word):\n    word += str(pkgutil.get_data('pkg', 'list.txt'))",
+        "import pkgutil, pkg\n\ndef helped(word):\n"
+        "    word += str(pkgutil.get_data('pkg', 'list.txt'))",
     )
     assert [desk.run().maps, desk.run().maps] == ["0 of 3", "3 of 3"]
     desk.write("pkg/list.txt", "b")
