@@ -289,8 +289,8 @@ def explained(error: BaseException) -> PytxmrError:
 def load_job(job: dict[str, Any]) -> JobFunctions:
     """Import a job that a tracker has laid down. Raises `AttemptFailed`."""
     code = _code_of(job)
-    context.begin_side_files(job["side_files"])
     try:
+        context.begin_side_files(job["side_files"])
         functions = load(code, job["params"], job.get("step"))
     except BadJob as error:
         raise AttemptFailed(error.message, final=True, **error.details) from error

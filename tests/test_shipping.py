@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
+import tarfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from textwrap import dedent
 
@@ -592,3 +594,47 @@ def test_a_file_that_is_opened_by_its_place_beside_the_job_is_told_of(
     there.rename(tmp_path / "moved")
     with pytest.raises(BadJob, match=f"No such file or directory: .*; {re.escape(hint)}"):
         says(code)
+
+
+# ---- packed environments
+
+
+def packed(directory: Path, name: str, version: str = "", python: str = "") -> str:
+    """An archive of an environment with a package in it."""
+    python = python or f"python3.{sys.version_info.minor}"
+    path = str(directory / name)
+    package = f"import sys\nVERSION = {version!r}\n".encode()
+    members = {f"env/lib/{python}/site-packages/plural/__init__.py": package}
+    with tarfile.open(path, "w:gz") as archive:
+        for member, content in members.items():
+            info = tarfile.TarInfo(member.removeprefix("env/"))
+            info.size = len(content)
+            archive.addfile(info, BytesIO(content))
+        for link, target in (("bin/python", "python3"), ("bin/python3", "/usr/bin/python3")):
+            info = tarfile.TarInfo(link)
+            info.type, info.linkname = tarfile.SYMTYPE, target
+            archive.addfile(info)
+    return path
+
+
+def test_a_job_imports_what_is_installed_in_a_packed_environment(tmp_path: Path) -> None:
+    before = list(sys.path)
+    for version in ("1.0", "2.0"):
+        archive = packed(tmp_path, "env.tar.gz", version)
+        for where in ("imports", "lazily"):
+            write(tmp_path, {"job.py": job(**{where: "import plural"}, said="plural.VERSION")})
+            spec = with_files(tmp_path, archives=(archive,))
+            assert says(spec.code) == version
+    assert [path for path in spec.code.modules if "plural" in path] == []
+    (place,) = [place for place in sys.path if place not in before]
+    assert sys.path[0] == place
+    context.begin_side_files({})
+    assert sys.path == before
+    assert "plural" not in sys.modules
+
+
+def test_an_environment_of_another_python_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, {"job.py": job()})
+    archive = packed(tmp_path, "env.tar.gz", python="python3.7")
+    with pytest.raises(BadJob, match=r"in the archive env.tar.gz is of python3.7, and what runs"):
+        with_files(tmp_path, archives=(archive,))

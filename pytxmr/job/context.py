@@ -82,7 +82,12 @@ def begin_job(values: dict[str, Any]) -> None:
 
 
 def begin_side_files(paths: dict[str, str]) -> None:
-    """Set where the side files of the job are that this process works for, by their names."""
+    """Set where the side files of the job are that this process works for, by their names. Imports
+    find what is in those that are environments; raises `BadJob` for one that cannot be used."""
+    if paths or _side_files:
+        from pytxmr.job import environments  # few jobs have side files
+
+        environments.use(paths.values())
     _side_files.clear()
     _side_files.update(paths)
 

@@ -9,6 +9,7 @@ there, each is followed to its end.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ MOST_UNPACKED_BYTES = 2 << 30
 MOST_MEMBERS = 100_000
 
 _CHUNK_BYTES = 1 << 20
+_INTERPRETER = re.compile(r"/bin/python[0-9.]*$", re.ASCII)
 
 
 def read_side_files(files: Iterable[str], archives: Iterable[str]) -> list[tuple[str, SideFile]]:
@@ -113,9 +115,16 @@ def _link(file: SideFile, directory: str, links: dict[str, str]) -> None:
         with _clashing(file, path):
             os.symlink(target, path)
     root = os.path.realpath(directory)
-    for path, target in links.items():
-        end = os.path.realpath(path)
-        if os.path.isabs(target) or os.path.commonpath([root, end]) != root:
+    out = [
+        path
+        for path, target in links.items()
+        if os.path.isabs(target) or os.path.commonpath([root, os.path.realpath(path)]) != root
+    ]
+    for path in out:
+        target = links[path]
+        if _INTERPRETER.search(path):  # of a packed environment, and of no use here
+            os.unlink(path)
+        else:
             raise BadJob(
                 f"the archive {file.name} has a link out of itself: {os.path.basename(path)!r} "
                 f"to {target!r:.200}"

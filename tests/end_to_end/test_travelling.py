@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import shutil
 import signal
 import socket
 import tarfile
+import venv
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,20 @@ def test_jobs_own_modules_come_along(site: Site) -> None:
     done = site.run(site.directory / "jobs" / "job.py", "in.txt", "--reducers", 1)
     assert done.status == 0, done.err
     assert site.parts() == [b"lazily\tA+B\nplaces\t[]+[]\n"]
+
+
+def test_packages_of_a_packed_virtual_environment_can_be_imported(site: Site) -> None:
+    site.write("in.txt", "a\nb\n")
+    venv.create(site.directory / "env")
+    (package,) = (site.directory / "env").glob("lib/python3*/site-packages")
+    write(package, {"plural/__init__.py": "def of(word):\n    return word + 's'\n"})
+    with tarfile.open(site.directory / "env.tar.gz", "w:gz") as archive:
+        archive.add(site.directory / "env", ".")
+    shutil.rmtree(site.directory / "env")
+    job = "import plural\n\ndef mapper(key, value):\n    yield plural.of(value), None\n"
+    done = site.run(site.write("job.py", job), "in.txt", "--archive", "env.tar.gz")
+    assert done.status == 0, done.err
+    assert site.parts() == [b"as\nbs\n"]
 
 
 def test_jobs_own_modules_come_along_to_a_cluster_and_go_with_the_job(

@@ -101,6 +101,25 @@ def test_nothing_of_an_archive_lies_or_leads_outside(
     assert [path.name for path in inner.iterdir()] == ["side"]
 
 
+def test_the_interpreter_of_a_packed_environment_is_left_out(tmp_path: Path) -> None:
+    members = {
+        "bin/python": ("link", "python3.11"),
+        "bin/python3.11": ("link", "/usr/bin/python3.11"),
+        "bin/tool": b"#!",
+        "lib64": ("link", "lib"),
+        "lib/a.py": b"",
+    }
+    lay_down([SideFile("env", tar(members), True)], str(tmp_path / "side"))
+    found = sorted(path.name for path in (tmp_path / "side" / "env").rglob("*"))
+    assert found == ["a.py", "bin", "lib", "lib64", "tool"]
+    for name in ("bin/python-config", "sbin/python", "python", "bin/python/x"):
+        with pytest.raises(BadJob, match="a link out of itself"):
+            lay_down(
+                [SideFile("env", tar({name: ("link", "/usr/bin/python3.11")}), True)],
+                str(tmp_path / name.replace("/", "-")),
+            )
+
+
 def test_a_hard_link_is_a_copy_and_leads_nowhere_else(tmp_path: Path) -> None:
     root = unpacked(tmp_path, tar({"a": b"abc", "b": ("hard", "a")}))
     assert (root / "b").read_bytes() == b"abc"
