@@ -35,6 +35,7 @@ from pytxmr.records.formats import Reader, Writer
 from pytxmr.records.partition import RangePartitioner
 from pytxmr.records.remote import is_remote
 from pytxmr.storage.inputs import absolute_names
+from pytxmr.storage.output import absolute_output, check_free
 from pytxmr.submission import differences
 
 if TYPE_CHECKING:
@@ -147,11 +148,9 @@ def make_specs(options: JobOptions) -> list[JobSpec]:
     named = options.output or declared.output
     if not named:
         raise BadInput(f"--output DIR is needed{_or_declare(code, 'output')}")
-    if is_remote(named):
-        raise BadInput(f"cannot write to {named}: the output is a directory, not a URL")
-    output = os.path.abspath(named)
-    if not stages and os.path.lexists(output):
-        raise BadInput(f"the output directory {output} exists already; remove it or name another")
+    output = absolute_output(named)
+    if not stages:
+        check_free(output)
     reducers = declared.reducers if options.reducers is None else options.reducers
     if functions.reducer is None and not stages:
         if reducers:

@@ -27,7 +27,7 @@ from pytxmr.plan import events as ev
 from pytxmr.plan.jobstate import JobState, Outcome, Phase
 from pytxmr.roster import Roster
 from pytxmr.state import Logs, State
-from pytxmr.storage.output import OutputDirectory
+from pytxmr.storage.output import output_at
 from pytxmr.submission import Chain, Submission, Turn, plan_job, with_differences
 
 #: Ended jobs that are still listed; older ones are forgotten.
@@ -72,7 +72,7 @@ class JobBook:
     async def discard_reserved(self) -> None:
         """Remove the outputs of submissions that were cut off."""
         for owner, path in self._state.reserved().items():
-            await self._in_thread(OutputDirectory(path, owner).discard)
+            await self._in_thread(output_at(path, owner).discard)
             self._state.release(owner)
 
     async def restore(self, logs: Logs) -> None:
@@ -100,7 +100,7 @@ class JobBook:
         self, submission: Submission, log: list[tuple[ev.Event | JobState, float]]
     ) -> None:
         if not log:
-            output = OutputDirectory(submission.spec.output, submission.owner)
+            output = output_at(submission.spec.output, submission.owner)
             await self._in_thread(output.discard)
             if submission.number in submission.chain.numbers[1:]:
                 self._restore_turn(submission.turn)
@@ -191,7 +191,7 @@ class JobBook:
 
     async def _queue(self, spec: JobSpec, owner: str, numbered: Callable[[], Turn]) -> None:
         """Plan a job, and tell the plan of it. ``numbered`` gives it its number, or raises."""
-        output = OutputDirectory(spec.output, owner)
+        output = output_at(spec.output, owner)
         workers = sum(tracker.workers for tracker in self._plan.cluster.trackers.values())
         self._state.reserve(owner, spec.output)
         try:
@@ -429,7 +429,7 @@ class JobBook:
 
 def _settle(status: dict[str, Any], owner: str) -> None:
     """End a job of which there is no log: its output is whole, or goes."""
-    output = OutputDirectory(status["output"], owner)
+    output = output_at(status["output"], owner)
     whole = output.manifest().get("job") == status["job"]
     if not whole:
         output.discard()

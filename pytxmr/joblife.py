@@ -25,7 +25,7 @@ from pytxmr.model import JobSpec, MapOutput, TaskId
 from pytxmr.plan import events as ev
 from pytxmr.plan.jobstate import JobState, Phase
 from pytxmr.records.compressed import SUFFIX_OF
-from pytxmr.storage.output import OutputDirectory, Part
+from pytxmr.storage.output import Part, output_at
 from pytxmr.storage.stepresults import remove_results
 from pytxmr.submission import Submission, forget_unused, manifest_of
 
@@ -60,7 +60,7 @@ class JobLife:
         self.chain = submission.chain.jobs
         self._uncut = submission.uncut
         self._states = states
-        self.output = OutputDirectory(self.spec.output, submission.owner)
+        self.output = output_at(self.spec.output, submission.owner)
         self.ended: Deferred[None] = Deferred()
         self.progress: dict[str, tuple[float, str]] = {}
         self._key = submission.key

@@ -231,7 +231,7 @@ class JobFunctions:
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """What a client submits. Paths are absolute; sizes are bytes."""
+    """What a client submits. Paths are absolute, or URLs; sizes are bytes."""
 
     name: str
     code: JobCode
@@ -330,7 +330,7 @@ class JobSpec:
         )
         if (
             not all(isinstance(path, str) for path in (*spec.inputs, *spec.replaces, *spec.leaves))
-            or not spec.output.startswith("/")
+            or not (spec.output.startswith("/") or "://" in spec.output)
             or (spec.reducers is not None and not 0 <= spec.reducers <= 100_000)
             or (spec.split_bytes is not None and spec.split_bytes < 1)
             or (spec.memory_bytes is not None and spec.memory_bytes < 1)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Self, TypeVar
 
-from pytxmr.errors import JobFailed, PytxmrError
+from pytxmr.errors import BadInput, JobFailed, PytxmrError
 from pytxmr.model import FileRange, step_label
 from pytxmr.records.pairfile import pairs_in
 from pytxmr.records.readers import line_blocks
+from pytxmr.storage.output import output_at
 
 Failure = TypeVar("Failure", bound=PytxmrError)
 
@@ -23,19 +23,24 @@ _USER_COUNTER = "job: "
 class Output:
     """The part files of an output, in order, and what is in them: iterate over it for pairs."""
 
-    parts: list[str]
+    _files: list[FileRange]
+
+    @property
+    def parts(self) -> list[str]:
+        """Their paths."""
+        return [file.path for file in self._files]
 
     def lines(self) -> Iterator[str]:
         """The lines of all parts, in order, without their ends."""
-        return chain.from_iterable(map(_lines_of, self.parts))
+        return chain.from_iterable(map(_lines_of, self._files))
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        for path in self.parts:
-            pairs = pairs_in(path)
+        for file in self._files:
+            pairs = pairs_in(file)
             if pairs is not None:
                 yield from pairs
                 continue
-            for line in _lines_of(path):
+            for line in _lines_of(file):
                 key, tab, value = line.partition("\t")
                 yield key, value if tab else None
 
@@ -73,33 +78,39 @@ class Result:
     @property
     def parts(self) -> list[str]:
         """The paths of the part files, in order, as ``_SUCCESS`` lists them."""
-        return self._paths(self._manifest()["parts"])
+        return self._main().parts
 
     @property
     def outputs(self) -> dict[str, Output]:
         """The outputs that the job declares by name; each has ``parts``, ``lines()`` and pairs."""
         listed = self._manifest().get("outputs", {})
-        return {name: Output(self._paths(parts)) for name, parts in listed.items()}
+        return {name: self._of(parts) for name, parts in listed.items()}
 
     def _manifest(self) -> dict[str, Any]:
-        with open(os.path.join(self.output, "_SUCCESS"), encoding="utf-8") as file:
-            return dict(json.load(file))
+        found = output_at(self.output, "").manifest()
+        if "parts" not in found:
+            raise BadInput(f"{self.output} has no _SUCCESS that can be read")
+        return found
 
-    def _paths(self, listed: list[dict[str, Any]]) -> list[str]:
-        return [os.path.join(self.output, part["name"]) for part in listed]
+    def _main(self) -> Output:
+        return self._of(self._manifest()["parts"])
+
+    def _of(self, listed: list[dict[str, Any]]) -> Output:
+        places = ((os.path.join(self.output, part["name"]), part["bytes"]) for part in listed)
+        return Output([FileRange(path, 0, size) for path, size in places])
 
     def lines(self) -> Iterator[str]:
         """The lines of all parts, in order, without their ends."""
-        return Output(self.parts).lines()
+        return self._main().lines()
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         """Key and value of each pair: as they were if `writers.msgpack` wrote them; as text if it
         was the default writer, where a line without a tab gives the line and None."""
-        return iter(Output(self.parts))
+        return iter(self._main())
 
 
-def _lines_of(path: str) -> Iterator[str]:
-    for _, data in line_blocks(FileRange(path, 0, os.path.getsize(path))):
+def _lines_of(file: FileRange) -> Iterator[str]:
+    for _, data in line_blocks(file):
         lines = data.decode("utf-8", "surrogateescape").split("\n")
         if not lines[-1]:
             lines.pop()

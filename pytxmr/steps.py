@@ -26,6 +26,7 @@ from pytxmr.job.steps import Stage, ViewStage, named_views
 from pytxmr.model import JobSpec
 from pytxmr.records.formats import Reader
 from pytxmr.records.partition import RangePartitioner
+from pytxmr.records.remote import is_remote
 from pytxmr.storage.inputs import absolute_names, list_inputs
 from pytxmr.storage.output import OutputDirectory
 from pytxmr.storage.stepresults import remove_results
@@ -60,6 +61,10 @@ def step_specs(
         raise BadJob(f"--reducers {spec.reducers}: {spec.code.filename} has {has}")
     if spec.keep and map_only:
         raise BadJob("--keep: a job that shuffles nothing has no spills")
+    if len(stages) > 1 and is_remote(spec.output):
+        raise BadInput(
+            f"{spec.output}: a job of several steps writes to a directory of this machine, for now"
+        )
     specs = []
     for stage in running:
         paths: list[str] = []

@@ -21,7 +21,7 @@ from pytxmr.storage.inputs import (
     list_inputs,
     plan_splits,
 )
-from pytxmr.storage.output import OutputDirectory
+from pytxmr.storage.output import Output, output_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ class Submission:
         )
 
 
-def plan_job(spec: JobSpec, output: OutputDirectory, workers: int) -> tuple[list[InputSplit], int]:
+def plan_job(spec: JobSpec, output: Output, workers: int) -> tuple[list[InputSplit], int]:
     """Look at the input, remove what the output replaces, and reserve it; the splits, and how many
     of the files were to be cut and cannot be. Raises `BadInput`."""
     sources: dict[int, list[InputFile]] = {}
@@ -201,7 +201,7 @@ def plan_job(spec: JobSpec, output: OutputDirectory, workers: int) -> tuple[list
 
         KeptResults(spec.reuse).make()
     for path in spec.replaces:
-        earlier = OutputDirectory(path, "")
+        earlier = output_at(path, "")
         earlier.discard(earlier.manifest().get("job", ""))
     output.reserve()
     return splits, cut.whole

@@ -37,6 +37,7 @@ from pytxmr.records.codec import unpack_column
 from pytxmr.records.mapping import map_to_part, run_map
 from pytxmr.records.quarantine import Quarantine, UserCode
 from pytxmr.records.reducing import run_reduce
+from pytxmr.records.remote import send_from
 
 CONTROL_FD = 3
 ANSWER_FD = 4
@@ -163,6 +164,7 @@ class Worker:
 
     def _load(self, job: dict[str, Any]) -> JobFunctions:
         """Import the job. Its directory is the working directory, for what its code may write."""
+        send_from(job["directory"])
         _limit_data(job["data_bytes"])
         os.chdir(job["directory"])
         self._functions = functions = load_job(job)

@@ -20,7 +20,7 @@ def result(tmp_path):
     def written(*parts):
         for name, data in parts:
             (tmp_path / name).write_bytes(data)
-        names = [{"name": name} for name, _ in parts]
+        names = [{"name": name, "bytes": len(data)} for name, data in parts]
         (tmp_path / "_SUCCESS").write_text(json.dumps({"parts": names}))
         return Result(str(tmp_path), {}, {}, 0.0)
 

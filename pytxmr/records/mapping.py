@@ -195,7 +195,15 @@ def _map_to_part(
             records.at_work = mapping
         records.at_work = WRITER
 
-    watch(lambda: (*records.signs(), pairs, part.size_bytes, outputs and outputs.signs))
+    watch(
+        lambda: (
+            *records.signs(),
+            pairs,
+            part.size_bytes,
+            part.sent_bytes,
+            outputs and outputs.signs,
+        )
+    )
     records.at_work = WRITER  # it pulls what the mapper makes
     pieces = encoded(counted(), functions.writer)
     try:

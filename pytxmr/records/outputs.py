@@ -78,7 +78,7 @@ class Outputs:
     @property
     def signs(self) -> int:
         """Is another one whenever something has been written."""
-        return sum(output.part.size_bytes for output in self._all.values())
+        return sum(out.part.size_bytes + out.part.sent_bytes for out in self._all.values())
 
     @property
     def written(self) -> tuple[tuple[str, int, str], ...]:

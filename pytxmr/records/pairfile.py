@@ -22,7 +22,6 @@ value.
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -163,12 +162,11 @@ class SamplingReader(PairReader):
         return (self.before + begin - 1) // self.every < (self.before + end - 1) // self.every
 
 
-def pairs_in(path: str) -> Iterator[Pair] | None:
-    """The pairs of a file that `PairWriter` has written; None if that is not what it is.
+def pairs_in(part: FileRange) -> Iterator[Pair] | None:
+    """The pairs of a whole file that `PairWriter` has written; None if that is not what it is.
 
     The iterator raises `AttemptFailed` where the file is damaged.
     """
-    part = FileRange(path, 0, os.path.getsize(path))
     with open_range(part) as file:
         if read_fully(file, len(MAGIC)) != MAGIC:
             return None

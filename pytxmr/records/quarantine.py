@@ -25,12 +25,14 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, Any, NoReturn
+from io import TextIOWrapper
+from typing import Any, NoReturn
 
 from pytxmr.errors import AttemptFailed, Uncarryable, Undecodable
 from pytxmr.records.attempt import Problem, pair_problem
 from pytxmr.records.batch import as_columns, pairs_of
 from pytxmr.records.columns import Columns
+from pytxmr.records.remote import is_remote
 from pytxmr.records.spill import remove_spill
 
 NOTE_BYTES = 8192
@@ -102,7 +104,7 @@ class Quarantine:
         self._code = code
         self._skip = dict(skip)
         self._counters = code.save_counters()
-        self._file: IO[str] | None = None
+        self._file: TextIOWrapper | None = None
         self._note: mmap.mmap | None = None
         self._number = 0
         self._offset = 0
@@ -125,7 +127,13 @@ class Quarantine:
         """What was set aside is on disk."""
         if self._file is not None:
             self._file.flush()
-            os.fsync(self._file.fileno())
+            if is_remote(self._path):
+                from pytxmr.records.upload import send
+
+                buffer: Any = self._file.buffer
+                send(buffer, self._path)
+            else:
+                os.fsync(self._file.fileno())
             self._file.close()
             self._file = None
 
@@ -134,8 +142,9 @@ class Quarantine:
         if self._file is not None:
             self._file.close()
             self._file = None
-        with suppress(FileNotFoundError):
-            os.unlink(self._path)
+        if not is_remote(self._path):
+            with suppress(FileNotFoundError):
+                os.unlink(self._path)
 
     def probe(self, run: Callable[[], Any], path: str) -> NoReturn:
         """Run the attempt, which writes a spill or a part at ``path``, as a probe. Raises
@@ -254,7 +263,7 @@ class Quarantine:
         if self.count > self.most:
             raise too_many(self.count, self.most, self.first, final=True)
         if self._file is None:
-            self._file = open(self._path, "w", encoding="ascii")
+            self._file = self._opened()
         line = {
             "file": path,
             "offset": offset,
@@ -263,6 +272,13 @@ class Quarantine:
             "task": self._task,
         }
         self._file.write(json.dumps(line) + "\n")
+
+    def _opened(self) -> TextIOWrapper:
+        if is_remote(self._path):
+            from pytxmr.records.upload import to_be_sent
+
+            return TextIOWrapper(to_be_sent(), "ascii")
+        return open(self._path, "w", encoding="ascii")
 
 
 def too_many(count: int, most: int, first: dict[str, str], **details: Any) -> AttemptFailed:

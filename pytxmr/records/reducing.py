@@ -71,7 +71,15 @@ def run_reduce(
                 at_work = who
         at_work = WRITER
 
-    watch(lambda: (merged.batches, part.size_bytes, outputs and outputs.signs, *reducing.signs()))
+    watch(
+        lambda: (
+            merged.batches,
+            part.size_bytes,
+            part.sent_bytes,
+            outputs and outputs.signs,
+            *reducing.signs(),
+        )
+    )
     pieces = encoded(counted(), functions.writer)
     try:
         part.write(pieces if outputs is None else outputs.beside(pieces))

@@ -11,6 +11,7 @@ import glob
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from io import UnsupportedOperation
 from types import TracebackType
@@ -25,19 +26,39 @@ _REQUEST_BYTES = 4 << 20
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(?:::|://)")
 _PASSWORD = re.compile(r"://[^/@:]*:[^/@]*@")
 
+#: What brings the libraries of a protocol, but for fsspec itself.
+_EXTRAS = {"s3": "s3", "s3a": "s3", "sftp": "sftp", "ssh": "sftp"}
+
+#: Filesystems that keep no connection, by their servers.
+_shared: dict[str, Any] = {}
+
+#: Where files are written that are to be sent; None: where temporary files are.
+_scratch: str | None = None
+
+
+def send_from(directory: str) -> None:
+    """From now on, write in that directory what is to be sent."""
+    global _scratch
+    _scratch = directory
+
+
+def scratch_directory() -> str | None:
+    return _scratch
+
 
 def is_remote(path: str) -> bool:
     return "://" in path and _URL.match(path) is not None
 
 
-def checked_url(url: str) -> str:
+def checked_url(url: str, verb: str = "read") -> str:
     """The URL, with the path of a local file that it goes through, as an archive, made absolute.
+    ``verb``: what is to be done there, as messages say it.
 
     Raises `BadInput` if there is a password in it, or if a library is not installed.
     """
     if _PASSWORD.search(url):
         raise BadInput(
-            f"cannot read {_PASSWORD.sub('://...@', url)}: a password on the command line can be "
+            f"cannot {verb} {_PASSWORD.sub('://...@', url)}: a password on the command line can be "
             f"seen by others; give it in the environment or in a file, as the library for "
             f"{url.partition(':')[0]} has it"
         )
@@ -48,12 +69,16 @@ def checked_url(url: str) -> str:
     try:
         from fsspec import get_filesystem_class
     except ImportError:
-        raise BadInput(f"cannot read {url}: pip install 'pytxmr[fsspec]'") from None
+        raise BadInput(f"cannot {verb} {url}: pip install 'pytxmr[fsspec]'") from None
     for protocol in protocols:
         try:
             get_filesystem_class(protocol)
-        except (ImportError, ValueError) as error:
-            raise BadInput(f"cannot read {url}: {error}") from error
+        except ImportError as error:
+            extra = _EXTRAS.get(protocol)
+            reason = f"pip install 'pytxmr[{extra}]'" if extra else error
+            raise BadInput(f"cannot {verb} {url}: {reason}") from error
+        except ValueError as error:
+            raise BadInput(f"cannot {verb} {url}: {error}") from error
     return "::".join([*through, last])
 
 
@@ -66,7 +91,7 @@ def list_url(url: str) -> Iterator[tuple[str, int]]:
     except BadInput:
         raise
     except Exception as error:  # each library has errors of its own
-        raise BadInput(f"cannot read {url}: {_reason(error)}") from error
+        raise BadInput(f"cannot read {url}: {reason_of(error)}") from error
     if not found and _has_magic(url, path):
         raise BadInput(f"no file matches {url}")
     name = _naming(filesystem, path, url)
@@ -81,6 +106,35 @@ def _filesystem(url: str) -> tuple[Any, str]:
 
     filesystem, path = url_to_fs(url)
     return filesystem, path
+
+
+@contextmanager
+def own_filesystem(url: str) -> Iterator[tuple[Any, str]]:
+    """The filesystem of a URL, and the path in it.
+
+    If it keeps a connection, this has one of its own, and closes it: one that is shared, and is
+    broken, would stay so. Those that do not are shared, by all threads as well.
+    """
+    from fsspec import get_filesystem_class
+    from fsspec.core import url_to_fs
+
+    protocol, _, place = url.partition("://")
+    server = f"{protocol}://{place.partition('/')[0]}"
+    if get_filesystem_class(protocol).async_impl:
+        if server not in _shared:  # fsspec would make another for each thread, which takes 0.5 s
+            _shared[server] = url_to_fs(url)[0]
+        filesystem = _shared[server]
+        filesystem.invalidate_cache()
+        yield filesystem, filesystem._strip_protocol(url)
+        return
+    filesystem, path = url_to_fs(url, skip_instance_cache=True)
+    try:
+        yield filesystem, path
+    finally:
+        close = getattr(getattr(filesystem, "client", None), "close", None)
+        if close is not None:
+            with suppress(Exception):
+                close()
 
 
 def _has_magic(url: str, path: str) -> bool:
@@ -161,7 +215,7 @@ class RemoteFile:
             self._file = self._opened()
             self._seekable = self._seekable and bool(self._file.seekable())
         except Exception as error:  # each library has errors of its own
-            raise OSError(_reason(error)) from error
+            raise OSError(reason_of(error)) from error
 
     def _opened(self, **cache: str) -> Any:
         size = _REQUEST_BYTES if self._seekable else 0  # 0: by HTTP, a stream
@@ -237,10 +291,11 @@ class RemoteFile:
         try:
             return ask()
         except Exception as error:  # each library has errors of its own
-            raise OSError(_reason(error)) from error
+            raise OSError(reason_of(error)) from error
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What a library says was the matter."""
     if isinstance(error, FileNotFoundError):
         return "No such file"
     return getattr(error, "strerror", None) or f"{error}" or type(error).__name__

@@ -8,13 +8,14 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import Any
+from typing import IO, Any
 
 from pytxmr.errors import AttemptFailed, Uncarryable
 from pytxmr.records.columns import Columns
-from pytxmr.records.compressed import compressed
+from pytxmr.records.compressed import SUFFIX_OF, compressed
 from pytxmr.records.formats import Writer
 from pytxmr.records.kinds import standard
+from pytxmr.records.remote import is_remote
 
 #: As messages name it.
 WRITER = "the writer"
@@ -126,28 +127,44 @@ def encoded(
 
 class PartFile:
     """A part file of the output, compressed if ``compress`` says so (see `compressed`).
-    ``size_bytes``: what is written of it so far."""
+    ``size_bytes``: what is written of it so far; ``sent_bytes``: of one behind a URL, what is sent.
+    """
 
     def __init__(self, path: str, compress: str = "none") -> None:
         self.path = path
         self.compress = compress
-        self.size_bytes = 0
+        self.size_bytes = self.sent_bytes = 0
         self._hasher = hashlib.sha256()
 
     def write(self, pieces: Iterable[bytes]) -> None:
         """Write all of it, and fsync. No file is left if that fails."""
+        if is_remote(self.path):
+            return self._send(pieces)
         try:
             with open(self.path, "wb", buffering=1 << 18) as file:
-                for piece in compressed(pieces, self.compress):
-                    self._hasher.update(piece)
-                    self.size_bytes += len(piece)
-                    file.write(piece)
-                file.flush()
+                self._fill(file, pieces)
                 os.fsync(file.fileno())
         except BaseException:
             if os.path.exists(self.path):
                 os.unlink(self.path)
             raise
+
+    def _fill(self, file: IO[bytes], pieces: Iterable[bytes]) -> None:
+        for piece in compressed(pieces, self.compress):
+            self._hasher.update(piece)
+            self.size_bytes += len(piece)
+            file.write(piece)
+        file.flush()
+
+    def _send(self, pieces: Iterable[bytes]) -> None:
+        from pytxmr.records.upload import send, to_be_sent  # few outputs are behind URLs
+
+        def sent(size: int) -> None:
+            self.sent_bytes += size
+
+        with to_be_sent() as file:
+            self._fill(file, pieces)
+            send(file, self.path, SUFFIX_OF[self.compress], sent)
 
     @property
     def digest(self) -> str:

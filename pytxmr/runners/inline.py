@@ -44,7 +44,7 @@ from pytxmr.records.mapping import map_to_part, run_map
 from pytxmr.records.quarantine import Quarantine, UserCode, too_many
 from pytxmr.records.reducing import run_reduce
 from pytxmr.runners import Told
-from pytxmr.storage.output import OutputDirectory, Part
+from pytxmr.storage.output import Output, Part, output_at
 from pytxmr.submission import forget_unused, manifest_of, plan_job
 from pytxmr.worker import bind_ranges, bind_sides, buffer_bytes, done_message
 
@@ -86,7 +86,7 @@ def run(spec: JobSpec, told: Told = lambda status: None, number: int = 1) -> dic
     # Planned as for one worker per core, so that it cuts input and output as the embedded cluster.
     workers = len(os.sched_getaffinity(0))
     job = job_id(number)
-    output = OutputDirectory(spec.output, secrets.token_hex(16))
+    output = output_at(spec.output, secrets.token_hex(16))
     with (
         as_in_a_worker(),
         tempfile.TemporaryDirectory(prefix="pytxmr-") as directory,
@@ -137,7 +137,7 @@ def _run(
     splits: list[InputSplit],
     uncut: int,
     attempts: Attempts,
-    output: OutputDirectory,
+    output: Output,
     told: Told,
 ) -> dict[str, Any]:
     status = Status(job, spec, len(splits), attempts.reducers, uncut, told)

@@ -35,6 +35,7 @@ from pytxmr.errors import (
 from pytxmr.model import BAD_RECORDS, MAP, AttemptId, InputSplit, JobSpec, job_id
 from pytxmr.records.compressed import SUFFIX_OF
 from pytxmr.records.quarantine import read_note, too_many
+from pytxmr.records.remote import is_remote
 from pytxmr.runners import Told, inline, sparkparcel
 from pytxmr.runners.inline import Status
 from pytxmr.runners.sparktasks import ERROR_SUFFIX, SparkJob, deaths
@@ -234,6 +235,8 @@ def run(
 ) -> dict[str, Any]:
     """Run a job that has one step in a Spark application; its last status. Raises as `inline.run`,
     and leaves no output then."""
+    if is_remote(spec.output):
+        raise BadInput(f"cannot write to {spec.output}: on Spark it has to be a directory")
     job = job_id(number)
     workers = context.defaultParallelism
     output = OutputDirectory(spec.output, secrets.token_hex(16))

@@ -1,6 +1,6 @@
 """The output directory of a job: attempts write aside, and the winners are renamed at the end.
 
-::
+Of one on this machine, or on a filesystem that all machines have mounted::
 
     DIR/_temporary/OWNER/              OWNER names the submission that writes here
     DIR/_temporary/OWNER/Reduce000.0   what attempt 0 of reduce 0 writes, and fsyncs
@@ -18,6 +18,8 @@ A reader that finds ``_SUCCESS`` finds every part and the manifest whole. A job 
 nothing. A commit that was cut short at any step is taken up by making it again. An attempt that is
 cut off from its cluster, and goes on when its job is over, finds its directory gone: it cannot
 write among the files of a later job, although both have attempts of the same name.
+
+An output behind a URL keeps the same promises in other ways: see `remoteoutput` and `s3output`.
 """
 
 from __future__ import annotations
@@ -29,17 +31,18 @@ import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from pytxmr.errors import BadInput, PytxmrError
 from pytxmr.failpoints import fail_point
 from pytxmr.records.named import OUTPUT_NAME, beside
+from pytxmr.records.remote import is_remote
 
 _TEMPORARY = "_temporary"
 SUCCESS = "_SUCCESS"
 BAD = "_bad"
-_PART = re.compile(r"part-[0-9]{5,}(\.(gz|bz2|xz|lz4|zst))?", re.ASCII)
-_BAD_FILE = re.compile(r"Map[0-9]{3,}\.jsonl", re.ASCII)
+PART = re.compile(r"part-[0-9]{5,}(\.(gz|bz2|xz|lz4|zst))?", re.ASCII)
+BAD_FILE = re.compile(r"Map[0-9]{3,}\.jsonl", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,65 @@ class Part:
     def file(self) -> str:
         """What it is called in ``_temporary``."""
         return beside(self.attempt, self.output) if self.output else self.attempt
+
+
+class Output(Protocol):
+    """The output of one job; `OutputDirectory` says what each method promises."""
+
+    path: str
+
+    def reserve(self) -> None: ...
+    def attempt_path(self, attempt: str) -> str: ...
+    def bad_path(self, attempt: str) -> str: ...
+    def commit(
+        self,
+        parts: Iterable[Part],
+        manifest: dict[str, Any],
+        bad: Iterable[tuple[str, str]] = (),
+        suffix: str = "",
+    ) -> None: ...
+    def manifest(self) -> dict[str, Any]: ...
+    def discard(self, job: str = "") -> None: ...
+
+
+def output_at(path: str, owner: str) -> Output:
+    """The output at an absolute path or a URL. ``owner`` is a name that no other job has."""
+    if not is_remote(path):
+        return OutputDirectory(path, owner)
+    from pytxmr.storage.remoteoutput import remote_output  # few outputs are
+
+    return remote_output(path, owner)
+
+
+def absolute_output(named: str) -> str:
+    """The output that was named on a command line: an absolute path, or a URL. Raises `BadInput`
+    for a URL behind which there can be none."""
+    named = named.removeprefix("file://")
+    if is_remote(named):
+        from pytxmr.storage.remoteoutput import checked_output
+
+        return checked_output(named)
+    return os.path.abspath(named)
+
+
+def check_free(output: str) -> None:
+    """Raises `BadInput` if something is there already, and it is on this machine. Whoever plans the
+    job looks behind URLs."""
+    if not is_remote(output) and os.path.lexists(output):
+        raise BadInput(f"the output directory {output} exists already; remove it or name another")
+
+
+def is_part(name: str) -> bool:
+    """Is it the name of a part, relative to the output's directory?"""
+    output, slash, file = name.rpartition("/")
+    return bool(PART.fullmatch(file) and (not slash or OUTPUT_NAME.fullmatch(output)))
+
+
+def manifest_text(manifest: dict[str, Any]) -> bytes:
+    """What ``_SUCCESS`` has. What UTF-8 cannot say, a lone surrogate in a counter's name, becomes
+    JSON's \\udcff."""
+    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "backslashreplace")
 
 
 class OutputDirectory:
@@ -121,10 +183,7 @@ class OutputDirectory:
             if set_aside:
                 manifest = manifest | {"bad": set_aside}
                 _fsync_directory(os.path.join(self.path, BAD))
-            # What UTF-8 cannot say, a lone surrogate in a counter's name, becomes JSON's \udcff.
-            manifest = manifest | {"parts": parts_listed}
-            text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-            data = text.encode("utf-8", "backslashreplace")
+            data = manifest_text(manifest | {"parts": parts_listed})
             if not self._is_there(success, data):
                 written = self.attempt_path(SUCCESS)
                 with open(written, "wb") as file:
@@ -188,10 +247,10 @@ class OutputDirectory:
         """Remove what the job has written, which was committed if ``_SUCCESS`` is of that ``job``.
         Somebody else's files stay, and so does then DIR."""
         if os.path.isdir(self._own) or (job and self.manifest().get("job") == job):
-            self._discard_in(BAD, _BAD_FILE)
+            self._discard_in(BAD, BAD_FILE)
             for name in filter(OUTPUT_NAME.fullmatch, os.listdir(self.path)):
-                self._discard_in(name, _PART)
-            parts = filter(_PART.fullmatch, os.listdir(self.path))
+                self._discard_in(name, PART)
+            parts = filter(PART.fullmatch, os.listdir(self.path))
             # What says whose all this is goes last.
             for name in (*parts, SUCCESS):
                 with suppress(OSError):

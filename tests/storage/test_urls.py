@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def memory():
 
 
 @pytest.fixture
-def site(tmp_path):
+def web(tmp_path):
     pytest.importorskip("aiohttp")
     (tmp_path / "www").mkdir()
     with serving(tmp_path / "www") as served:
@@ -116,18 +117,18 @@ def test_members_of_an_archive_are_files(tmp_path, monkeypatch):
     assert lines_of(url, 10_000)[0] == [*TEXT.splitlines(), b"one line"]
 
 
-def test_files_of_a_web_server_are_found_by_its_listings(site):
-    (site.directory / "logs").mkdir()
+def test_files_of_a_web_server_are_found_by_its_listings(web):
+    (web.directory / "logs").mkdir()
     for name in ("a.txt", "b.txt", "_c.txt"):
-        (site.directory / "logs" / name).write_text(name)
-    url = f"{site.url}/logs"
+        (web.directory / "logs" / name).write_text(name)
+    url = f"{web.url}/logs"
     assert listed(f"{url}/a.txt", f"{url}/_c.txt") == [f"{url}/a.txt", f"{url}/_c.txt"]
     assert listed(f"{url}/*.txt") == listed(f"{url}/") == [f"{url}/a.txt", f"{url}/b.txt"]
     with pytest.raises(BadInput, match=f"cannot read {url}/nothing: No such file"):
         listed(f"{url}/nothing")
 
 
-def test_a_server_that_is_not_there_is_told(site):
+def test_a_server_that_is_not_there_is_told(web):
     with pytest.raises(BadInput, match="cannot read http://127.0.0.1:1/x: "):
         listed("http://127.0.0.1:1/x")
 
@@ -136,21 +137,21 @@ def test_a_server_that_is_not_there_is_told(site):
 
 
 @pytest.mark.parametrize("split_bytes", [1 << 20, 10_000, 7777])
-def test_a_file_of_a_web_server_is_read_by_ranges(site, split_bytes):
-    (site.directory / "text").write_bytes(TEXT)
-    found, splits, whole = lines_of(f"{site.url}/text", split_bytes)
+def test_a_file_of_a_web_server_is_read_by_ranges(web, split_bytes):
+    (web.directory / "text").write_bytes(TEXT)
+    found, splits, whole = lines_of(f"{web.url}/text", split_bytes)
     assert found == TEXT.splitlines()
     assert (splits, whole) == (-(-len(TEXT) // split_bytes), 0)
-    assert all(ranged for method, _, ranged in site.requests if method == "GET")
+    assert all(ranged for method, _, ranged in web.requests if method == "GET")
 
 
-def test_a_range_is_read_by_a_few_large_requests(site, monkeypatch):
+def test_a_range_is_read_by_a_few_large_requests(web, monkeypatch):
     monkeypatch.setattr(remote, "_REQUEST_BYTES", 10_000)
-    (site.directory / "text").write_bytes(TEXT)
-    part = FileRange(f"{site.url}/text", 10_000, 30_000)
+    (web.directory / "text").write_bytes(TEXT)
+    part = FileRange(f"{web.url}/text", 10_000, 30_000)
     expected = [line for block in line_blocks(part, 100) for line in block]
     assert expected
-    assert sum(method == "GET" for method, _, _ in site.requests) <= 5
+    assert sum(method == "GET" for method, _, _ in web.requests) <= 5
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ""])
@@ -171,11 +172,11 @@ def test_a_server_without_ranges_is_read_from_one_end_to_the_other(tmp_path, suf
 
 
 @pytest.mark.parametrize(("suffix", "cut"), [(".gz", False), (".bz2", True)])
-def test_compressed_files_behind_urls_are_decompressed(site, suffix, cut):
+def test_compressed_files_behind_urls_are_decompressed(web, suffix, cut):
     compress = {".gz": gzip.compress, ".bz2": bz2.compress}[suffix]
     half = len(TEXT) // 2
-    (site.directory / f"t{suffix}").write_bytes(compress(TEXT[:half]) + compress(TEXT[half:]))
-    found, splits, whole = lines_of(f"{site.url}/t{suffix}", 1000)
+    (web.directory / f"t{suffix}").write_bytes(compress(TEXT[:half]) + compress(TEXT[half:]))
+    found, splits, whole = lines_of(f"{web.url}/t{suffix}", 1000)
     assert found == TEXT.splitlines()
     assert (splits > 1, whole) == (cut, not cut)
 
@@ -185,15 +186,15 @@ def test_a_url_of_a_local_file_is_that_file(tmp_path):
     assert lines_of(f"file://{tmp_path}/text", 1000)[0] == TEXT.splitlines()
 
 
-def test_a_file_that_is_gone_or_breaks_off_fails_the_attempt_by_its_name(site, monkeypatch):
-    url = f"{site.url}/text"
+def test_a_file_that_is_gone_or_breaks_off_fails_the_attempt_by_its_name(web, monkeypatch):
+    url = f"{web.url}/text"
     with pytest.raises(AttemptFailed, match=f"{url}: No such file"):
         list(line_blocks(FileRange(url, 0, 10)))
     monkeypatch.setattr(remote, "_REQUEST_BYTES", 1000)
-    (site.directory / "text").write_bytes(TEXT)
+    (web.directory / "text").write_bytes(TEXT)
     blocks = line_blocks(FileRange(url, 0, len(TEXT)), 1000)
     assert next(blocks)[0] == 0
-    (site.directory / "text").unlink()
+    (web.directory / "text").unlink()
     with pytest.raises(AttemptFailed, match=f"{url}: 404"):
         list(blocks)
 
@@ -205,12 +206,13 @@ def test_a_file_that_is_gone_or_breaks_off_fails_the_attempt_by_its_name(site, m
     ("url", "message"),
     [
         ("nosuch://a/b", "cannot read nosuch://a/b: .*nosuch"),
-        ("s3://bucket/key", "cannot read s3://bucket/key: Install s3fs"),
+        ("s3://bucket/key", r"cannot read s3://bucket/key: pip install 'pytxmr\[s3\]'"),
         ("sftp://me:secret@host/x", "cannot read sftp://...@host/x: a password on the command"),
     ],
 )
 def test_a_url_that_cannot_be_opened_is_refused_before_anything_runs(url, message, monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(import_module("fsspec.registry")._registry, "s3", raising=False)
     with pytest.raises(BadInput, match=message) as told:
         list(absolute_names([url]))
     assert "secret" not in told.value.message
@@ -228,21 +230,38 @@ def test_what_is_no_url_is_a_path():
         assert list(absolute_names([name])) == [os.path.abspath(name)]
 
 
-def test_an_output_behind_a_url_is_refused(tmp_path):
-    options = JobOptions(str(WORDCOUNT), (str(tmp_path),), "s3://bucket/out")
-    with pytest.raises(BadInput, match="cannot write to s3://bucket/out"):
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://host/out", "cannot write to http://host/out: nothing can be written there"),
+        ("zip://out::a.zip", "cannot write to zip://out::.*a.zip: nothing can be written there"),
+        ("nosuch://a/b", "cannot write to nosuch://a/b: .*nosuch"),
+        ("sftp://me:secret@host/x", "cannot write to sftp://...@host/x: a password on the command"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused(tmp_path, url, message):
+    options = JobOptions(str(WORDCOUNT), (str(tmp_path),), url)
+    with pytest.raises(BadInput, match=message) as told:
         make_spec(options)
+    assert "secret" not in told.value.message
+
+
+def test_an_output_at_the_url_of_a_local_directory_is_that_directory(tmp_path):
+    options = JobOptions(str(WORDCOUNT), (str(tmp_path),), f"file://{tmp_path}/out")
+    assert make_spec(options).output == f"{tmp_path}/out"
+    with pytest.raises(BadInput, match=f"the output directory {tmp_path} exists already"):
+        make_spec(JobOptions(str(WORDCOUNT), (str(tmp_path),), f"file://{tmp_path}"))
 
 
 # ---- whole jobs
 
 
-def test_a_job_reads_a_web_server_in_its_workers(site, tmp_path):
-    (site.directory / "in").mkdir()
-    (site.directory / "in" / "a.txt").write_bytes(TEXT)
-    (site.directory / "in" / "b.txt.gz").write_bytes(gzip.compress(TEXT))
+def test_a_job_reads_a_web_server_in_its_workers(web, tmp_path):
+    (web.directory / "in").mkdir()
+    (web.directory / "in" / "a.txt").write_bytes(TEXT)
+    (web.directory / "in" / "b.txt.gz").write_bytes(gzip.compress(TEXT))
     done = subprocess.run(
-        [sys.executable, "-m", "pytxmr", "run", WORDCOUNT, f"{site.url}/in/"]
+        [sys.executable, "-m", "pytxmr", "run", WORDCOUNT, f"{web.url}/in/"]
         + ["--output", "out", "--workers", "2", "--split-size", "10000"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": os.fspath(IMPORTED_FROM)},
