@@ -35,6 +35,8 @@ MAPS_REUSED = "maps reused"
 REDUCES_REUSED = "reduces reused"
 
 _JOB = re.compile(r"Job([0-9]{3,9})", re.ASCII)
+#: Not the question mark of a glob.
+_QUERY = re.compile(r"\?[^\s'\"?]*=[^\s'\"]*")
 _TASK = re.compile(r"(Map|Reduce)([0-9]{3,9})", re.ASCII)
 
 
@@ -48,6 +50,12 @@ def checked_job_id(text: object) -> str:
     if match is not None and job_id(int(match[1])) == text != "Job000":
         return match[0]
     raise NotFound(f"{text!r:.80} is not a job's id; they look like Job001")
+
+
+def shown_path(text: str) -> str:
+    """A path, or a text with some, without what follows the question mark of a URL: that may be a
+    signature, by which whoever sees it may read the file."""
+    return _QUERY.sub("?...", text) if "://" in text else text
 
 
 def step_label(status: dict[str, Any]) -> str:
@@ -357,6 +365,11 @@ class FileRange:
     start: int
     end: int
 
+    @property
+    def shown(self) -> str:
+        """The path as people, logs and outputs may see it."""
+        return shown_path(self.path)
+
 
 @dataclass(frozen=True, slots=True)
 class InputSplit:
@@ -375,7 +388,7 @@ class InputSplit:
     def __str__(self) -> str:
         first = self.ranges[0]
         more = f" and {len(self.ranges) - 1} more files" if len(self.ranges) > 1 else ""
-        return f"{first.path}, bytes {first.start} to {first.end}{more}"
+        return f"{first.shown}, bytes {first.start} to {first.end}{more}"
 
     def to_plain(self) -> list[Any]:
         ranges = [[part.path, part.start, part.end] for part in self.ranges]

@@ -12,7 +12,7 @@ from pytxmr.job import loading
 from pytxmr.job.operations import Input, Shuffle, called
 from pytxmr.job.pipeline import View
 from pytxmr.job.steps import OUTPUT, Flow, Source, Stage, ViewStage, named_views, reachable
-from pytxmr.model import JobFunctions
+from pytxmr.model import JobFunctions, shown_path
 from pytxmr.records.partition import stable_partition
 from pytxmr.records.remote import is_remote
 from pytxmr.steps import given_inputs
@@ -127,7 +127,7 @@ def _read(source: Source, given: Given, names: dict[View, str], stages: list[Any
     name = f"{source.of.name}=" if source.of.name else ""
     more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
     count = f"{len(files):,} file{'s' if len(files) != 1 else ''}"
-    first = paths[0] if is_remote(paths[0]) else os.path.relpath(paths[0])
+    first = shown_path(paths[0]) if is_remote(paths[0]) else os.path.relpath(paths[0])
     return f"{name}{first}{more}: {count}, {size}"
 
 

@@ -82,8 +82,8 @@ class _Tables(Reader):
             raise self._failed(part, str(error)) from error
 
     def _failed(self, part: FileRange, reason: str) -> AttemptFailed:
-        message = f"{self.name} cannot read {part.path}: {reason}"
-        return AttemptFailed(message, where=part.path, traceback="", final=True)
+        message = f"{self.name} cannot read {part.shown}: {reason}"
+        return AttemptFailed(message, where=part.shown, traceback="", final=True)
 
 
 class Parquet(_Tables):

@@ -77,7 +77,7 @@ class Reader:
 
     def where(self, part: FileRange, place: int, raw: Any) -> str:
         """File, offset and content of a record."""
-        return f"{part.path}, {self.unit} {place}, record {raw!r:.400}"
+        return f"{part.shown}, {self.unit} {place}, record {raw!r:.400}"
 
 
 class Writer:
@@ -191,7 +191,7 @@ def blocks_of(reader: Reader, part: FileRange, reading: Reading) -> Iterator[Blo
         raise
     except Exception as error:
         message = f"{reader.name} raised {type(error).__name__}: {error}"
-        raise AttemptFailed(message, where=part.path) from error
+        raise AttemptFailed(message, where=part.shown) from error
 
 
 def decoded(reader: Reader, part: FileRange, block: Block) -> tuple[Sequence[Any], list[Any]]:

@@ -64,7 +64,7 @@ class MapCalls:
         self._line_by_line = False
         if bad is not None:
             self._mapper = bad.mapper(
-                self._mapper, self.form, self._reader is not None, lambda: self._part.path, problem
+                self._mapper, self.form, self._reader is not None, lambda: self._part.shown, problem
             )
             self._reader = self._reader and bad.reader(self._reader)
             self._line_by_line = True
@@ -279,25 +279,25 @@ class MapCalls:
         if self.form == RECORDS and not self._one_by_one:
             return self._where_in_batch()
         if self._record is not None:
-            return f"{self._part.path}, record {self._record!r:.400}"
+            return f"{self._part.shown}, record {self._record!r:.400}"
         if self._ready is not None:
             block = self._block
             at = max(0, len(block.raw) - length_hint(self._rest) - 1)
             if not block.raw:
-                return self._part.path
+                return self._part.shown
             return self._ready.where(self._part, block.places[at], block.raw[at])
         at = len(self._lines) - length_hint(self._rest) - 1
         if at < 0:
-            return f"{self._part.path}, offset {self._offset}"
+            return f"{self._part.shown}, offset {self._offset}"
         offset = next(islice(split_text(self._offset, self._data)[0], at, None))
-        return f"{self._part.path}, offset {offset}, record {self._lines[at]!r:.400}"
+        return f"{self._part.shown}, offset {offset}, record {self._lines[at]!r:.400}"
 
     def _where_in_batch(self) -> str:
         """The file, and from where to where the records at hand are."""
         if self._record is not None:
-            return f"{self._part.path}, up to the record {self._record!r:.400}"
+            return f"{self._part.shown}, up to the record {self._record!r:.400}"
         if self._ready is not None:
             places, unit = self._block.places, self._ready.unit
             at = f", {unit}s {places[0]} to {places[-1]}" if len(places) else ""
-            return f"{self._part.path}{at}"
-        return f"{self._part.path}, lines from offset {self._offset} on"
+            return f"{self._part.shown}{at}"
+        return f"{self._part.shown}, lines from offset {self._offset} on"

@@ -134,8 +134,8 @@ class PairReader(Reader):
 
     def _damaged(self, part: FileRange, offset: int, reason: str) -> AttemptFailed:
         return AttemptFailed(
-            f"{self.name} cannot read {part.path}: {reason}",
-            where=f"{part.path}, offset {offset}",
+            f"{self.name} cannot read {part.shown}: {reason}",
+            where=f"{part.shown}, offset {offset}",
             traceback="",
             final=True,
         )

@@ -54,7 +54,7 @@ class Fixed(Reader):
     def blocks(self, part: FileRange, reading: Reading) -> Iterator[Block]:
         with open_counted(part) as file:
             if file is not None:
-                yield from told(self._blocks(part.path, file), file, part, reading)
+                yield from told(self._blocks(part.shown, file), file, part, reading)
 
     def _blocks(self, path: str, file: RangeFile) -> Iterator[Block]:
         size = self.size
@@ -193,10 +193,10 @@ class Whole(Reader):
             data = b"".join(iter(lambda: file.read(CHUNK_BYTES), b""))
 
         def decode(places: Sequence[int], raw: list[Any]) -> tuple[Sequence[Any], list[Any]]:
-            return [part.path], _as_text(places, raw)[1] if self.as_text else raw
+            return [part.shown], _as_text(places, raw)[1] if self.as_text else raw
 
         reading.done += part.end
         yield Block([0], [data], len(data), decode)
 
     def where(self, part: FileRange, place: int, raw: Any) -> str:
-        return part.path
+        return part.shown

@@ -73,7 +73,7 @@ def open_range(part: FileRange) -> Iterator[RangeFile]:
             yield file if kind is None else _Compressed(kind, file, part)
     except OSError as error:
         reason = error.strerror or error
-        raise AttemptFailed(f"{part.path}: {reason}", where=part.path) from error
+        raise AttemptFailed(f"{part.shown}: {reason}", where=part.shown) from error
 
 
 def open_stored(part: FileRange) -> Any:
@@ -108,7 +108,7 @@ class _Compressed:
     """
 
     def __init__(self, kind: str, file: Any, part: FileRange) -> None:
-        self._pieces = pieces_of(kind, file, part.path, part.start, part.end, file.size())
+        self._pieces = pieces_of(kind, file, part.shown, part.start, part.end, file.size())
         self.stored_at = file.stored_at
         self.start = min(part.start, 1)
         self.end = sys.maxsize

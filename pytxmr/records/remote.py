@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pytxmr.errors import BadInput
-from pytxmr.model import FileRange
+from pytxmr.model import FileRange, shown_path
 
 #: Bytes that are asked for at a time: a request costs as long as it takes to send a good part.
 _REQUEST_BYTES = 4 << 20
@@ -69,16 +69,16 @@ def checked_url(url: str, verb: str = "read") -> str:
     try:
         from fsspec import get_filesystem_class
     except ImportError:
-        raise BadInput(f"cannot {verb} {url}: pip install 'pytxmr[fsspec]'") from None
+        raise BadInput(f"cannot {verb} {shown_path(url)}: pip install 'pytxmr[fsspec]'") from None
     for protocol in protocols:
         try:
             get_filesystem_class(protocol)
         except ImportError as error:
             extra = _EXTRAS.get(protocol)
             reason = f"pip install 'pytxmr[{extra}]'" if extra else error
-            raise BadInput(f"cannot {verb} {url}: {reason}") from error
+            raise BadInput(f"cannot {verb} {shown_path(url)}: {reason}") from error
         except ValueError as error:
-            raise BadInput(f"cannot {verb} {url}: {error}") from error
+            raise BadInput(f"cannot {verb} {shown_path(url)}: {error}") from error
     return "::".join([*through, last])
 
 
@@ -91,13 +91,13 @@ def list_url(url: str) -> Iterator[tuple[str, int]]:
     except BadInput:
         raise
     except Exception as error:  # each library has errors of its own
-        raise BadInput(f"cannot read {url}: {reason_of(error)}") from error
+        raise BadInput(f"cannot read {shown_path(url)}: {reason_of(error)}") from _shown(error)
     if not found and _has_magic(url, path):
-        raise BadInput(f"no file matches {url}")
+        raise BadInput(f"no file matches {shown_path(url)}")
     name = _naming(filesystem, path, url)
     for path, size in found:
         if size is None:
-            raise BadInput(f"cannot read {name(path)}: it is not known how large it is")
+            raise BadInput(f"cannot read {shown_path(name(path))}: it is not known how large it is")
         yield name(path), size
 
 
@@ -215,7 +215,7 @@ class RemoteFile:
             self._file = self._opened()
             self._seekable = self._seekable and bool(self._file.seekable())
         except Exception as error:  # each library has errors of its own
-            raise OSError(reason_of(error)) from error
+            raise OSError(reason_of(error)) from _shown(error)
 
     def _opened(self, **cache: str) -> Any:
         size = _REQUEST_BYTES if self._seekable else 0  # 0: by HTTP, a stream
@@ -291,11 +291,17 @@ class RemoteFile:
         try:
             return ask()
         except Exception as error:  # each library has errors of its own
-            raise OSError(reason_of(error)) from error
+            raise OSError(reason_of(error)) from _shown(error)
+
+
+def _shown(error: Exception) -> Exception | None:
+    """What may be shown as the cause of an error: not one that tells the signature of a URL."""
+    return error if shown_path(f"{error}") == f"{error}" else None
 
 
 def reason_of(error: Exception) -> str:
-    """What a library says was the matter."""
+    """What a library says was the matter, without what must not be seen."""
     if isinstance(error, FileNotFoundError):
         return "No such file"
-    return getattr(error, "strerror", None) or f"{error}" or type(error).__name__
+    reason = getattr(error, "strerror", None) or f"{error}" or type(error).__name__
+    return shown_path(reason)

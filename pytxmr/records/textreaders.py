@@ -196,7 +196,7 @@ class Csv(Reader):
     def _bad_header(self, part: FileRange, offset: int, error: Exception) -> AttemptFailed:
         return AttemptFailed(
             f"{self.name} cannot read the header: {error}",
-            where=f"{part.path}, offset {offset}",
+            where=f"{part.shown}, offset {offset}",
             traceback="",
             final=True,
         )
@@ -244,7 +244,7 @@ class Csv(Reader):
             except (csv.Error, ValueError) as error:
                 raise AttemptFailed(
                     f"{self.name} cannot read a record: {error}",
-                    where=f"{part.path}, offset {lines.begin}",
+                    where=f"{part.shown}, offset {lines.begin}",
                     traceback="",
                     final=True,
                 ) from error

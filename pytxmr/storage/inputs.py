@@ -19,7 +19,7 @@ from itertools import pairwise
 from typing import Any
 
 from pytxmr.errors import AttemptFailed, BadInput
-from pytxmr.model import FileRange, InputSplit
+from pytxmr.model import FileRange, InputSplit, shown_path
 from pytxmr.records.compressed import CUT, MAGIC_BYTES, format_of, frame_starts
 from pytxmr.records.readers import open_stored
 from pytxmr.records.remote import checked_url, is_remote, list_url
@@ -268,7 +268,7 @@ class CutWhereItMay:
                 cuts = [0, *_first_after(even[1:-1], starts), file.size_bytes]
         except OSError as error:
             reason = error.strerror or error
-            raise BadInput(f"cannot read {file.path}: {reason}") from error
+            raise BadInput(f"cannot read {shown_path(file.path)}: {reason}") from error
         except AttemptFailed as error:
             raise BadInput(f"cannot read {error.message}") from error
         self.whole += len(cuts) == 2
@@ -312,7 +312,7 @@ def plan_splits(
         if len(splits) + pieces > MOST_SPLITS:
             of_files = ", one for each file," if most_files == 1 else ""
             raise BadInput(
-                f"{file.path}: splits of {split_bytes} bytes{of_files} make more than "
+                f"{shown_path(file.path)}: splits of {split_bytes} bytes{of_files} make more than "
                 f"{MOST_SPLITS} map tasks; give a larger --split-size"
                 + (", fewer files, or no --reuse" if of_files else "")
             )

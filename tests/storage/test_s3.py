@@ -140,7 +140,7 @@ def test_without_the_right_secret_a_job_is_refused_and_no_secret_is_told(s3, pla
 
 
 @pytest.mark.daemons
-def test_jobs_on_daemons_leave_all_on_s3_or_nothing(source, place, site):
+def test_jobs_on_daemons_leave_all_on_s3_or_nothing(s3, source, place, site):
     """The second, whose jobtracker is killed in the middle of the commit, goes on with the next."""
     job = site.write("job.py", JOB)
     fails = site.write("fails.py", JOB.replace("yield key, sum(values)", "yield key"))
@@ -149,7 +149,10 @@ def test_jobs_on_daemons_leave_all_on_s3_or_nothing(source, place, site):
     killed = cluster.start_jobtracker(failing)
     cluster.start_tracker("one")
     cluster.joined("one")
-    words = (source, "--output", place.url, "--reducers", 2, "--skip-bad-records", 1)
+    # Of the two files one is read by a URL that is signed, so that anybody may read it.
+    signed = s3.sign(f"{source}/a.txt")
+    site.write("list.txt", f"{signed}\n{source}/more\n")
+    words = ("@list.txt", "--output", place.url, "--reducers", 2, "--skip-bad-records", 1)
     failed = site.pytxmr("run", fails, *words)
     assert failed.status == 1
     assert "not a pair" in failed.err
@@ -161,5 +164,8 @@ def test_jobs_on_daemons_leave_all_on_s3_or_nothing(source, place, site):
     assert running.ended() == 0, running.err
     assert counted(place.url) == WANTED
     assert place.files() == ["_SUCCESS", "_bad/Map001.jsonl", "part-00000", "part-00001"]
-    assert json.loads(place.read("_bad/Map001.jsonl"))["file"] == f"{source}/a.txt"
+    assert json.loads(place.read("_bad/Map001.jsonl"))["file"] == f"{signed.partition('?')[0]}?..."
     cluster.close()
+    said = [running, killed, cluster.jobtracker, cluster.trackers["one"]]
+    for told in (failed.err, place.read("_SUCCESS").decode(), *(it.out + it.err for it in said)):
+        assert "Signature" not in told

@@ -7,6 +7,7 @@ import gzip
 import os
 import subprocess
 import sys
+import traceback
 import zipfile
 from collections import Counter
 from importlib import import_module
@@ -18,7 +19,7 @@ from web import serving
 import pytxmr
 from pytxmr.client import JobOptions, make_spec
 from pytxmr.errors import AttemptFailed, BadInput
-from pytxmr.model import FileRange
+from pytxmr.model import FileRange, InputSplit, shown_path
 from pytxmr.records import remote
 from pytxmr.records.readers import line_blocks, split_lines
 from pytxmr.storage.inputs import CutWhereItMay, InputFile, absolute_names, list_inputs, plan_splits
@@ -251,6 +252,41 @@ def test_an_output_at_the_url_of_a_local_directory_is_that_directory(tmp_path):
     assert make_spec(options).output == f"{tmp_path}/out"
     with pytest.raises(BadInput, match=f"the output directory {tmp_path} exists already"):
         make_spec(JobOptions(str(WORDCOUNT), (str(tmp_path),), f"file://{tmp_path}"))
+
+
+# ---- what is not shown
+
+SIGNED = "?X-Amz-Credential=AKID%2F2026&X-Amz-Signature=5ec2e7"
+
+
+def test_the_signature_of_a_url_is_not_shown_with_it():
+    url = f"https://host/b/a.gz{SIGNED}"
+    assert shown_path(url) == "https://host/b/a.gz?..."
+    assert shown_path(f"404, url='{url}', x") == "404, url='https://host/b/a.gz?...', x"
+    assert shown_path(f"zip://a.txt::{url}") == "zip://a.txt::https://host/b/a.gz?..."
+    for plain in ("s3://b/a?.txt", "/home/a?b=c", "https://host/a.txt"):
+        assert shown_path(plain) == plain
+
+
+def test_no_error_over_a_signed_url_tells_the_signature(web, monkeypatch):
+    def told(error):
+        return "".join(traceback.format_exception(error))
+
+    (web.directory / "text").write_bytes(TEXT)
+    url = f"{web.url}/text{SIGNED}"
+    assert list_inputs([url]) == [InputFile(url, len(TEXT))]
+    part = FileRange(url, 0, len(TEXT))
+    monkeypatch.setattr(remote, "_REQUEST_BYTES", 1000)
+    blocks = line_blocks(part, 1000)
+    next(blocks)
+    (web.directory / "text").unlink()
+    with pytest.raises(AttemptFailed, match=r"/text\?\.\.\.: 404") as broken_off:
+        list(blocks)
+    with pytest.raises(BadInput, match=r"cannot read .*/text\?\.\.\.: ") as gone:
+        list_inputs([url])
+    for error in (broken_off.value, gone.value):
+        assert "5ec2e7" not in told(error) + repr(getattr(error, "details", ""))
+    assert "5ec2e7" not in str(InputSplit((part,)))
 
 
 # ---- whole jobs
