@@ -101,10 +101,15 @@ def list_url(url: str) -> Iterator[tuple[str, int]]:
         yield name(path), size
 
 
-def _filesystem(url: str) -> tuple[Any, str]:
+def _filesystem(url: str, own: bool = False) -> tuple[Any, str]:
+    """The filesystem of a URL, and the path in it; with ``own``, one that nobody else has."""
+    if url.startswith(("sftp://", "ssh://")) and "::" not in url:
+        from pytxmr.records.sftp import sftp_filesystem
+
+        return sftp_filesystem(url, own)
     from fsspec.core import url_to_fs
 
-    filesystem, path = url_to_fs(url)
+    filesystem, path = url_to_fs(url, skip_instance_cache=True) if own else url_to_fs(url)
     return filesystem, path
 
 
@@ -116,18 +121,17 @@ def own_filesystem(url: str) -> Iterator[tuple[Any, str]]:
     broken, would stay so. Those that do not are shared, by all threads as well.
     """
     from fsspec import get_filesystem_class
-    from fsspec.core import url_to_fs
 
     protocol, _, place = url.partition("://")
     server = f"{protocol}://{place.partition('/')[0]}"
     if get_filesystem_class(protocol).async_impl:
         if server not in _shared:  # fsspec would make another for each thread, which takes 0.5 s
-            _shared[server] = url_to_fs(url)[0]
+            _shared[server], _ = _filesystem(url)
         filesystem = _shared[server]
         filesystem.invalidate_cache()
         yield filesystem, filesystem._strip_protocol(url)
         return
-    filesystem, path = url_to_fs(url, skip_instance_cache=True)
+    filesystem, path = _filesystem(url, own=True)
     try:
         yield filesystem, path
     finally:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,17 @@ from outputs import Outputs
 from processes import WORDCOUNT
 from servers import sftp_server
 
+from pytxmr.errors import BadInput
+from pytxmr.model import FileRange
+from pytxmr.records.readers import line_blocks
 from pytxmr.result import Result
+from pytxmr.storage.inputs import InputFile, list_inputs
 
-fsspec = pytest.importorskip("fsspec")
+pytest.importorskip("fsspec")
+pytest.importorskip("paramiko")
+
+from pytxmr.records import sftp as module
+from pytxmr.records.sftp import Sftp, sftp_filesystem
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +86,10 @@ class TestOutputsBySftp(Outputs):
     @pytest.fixture(autouse=True)
     def _one_connection(self, sftp, monkeypatch):
         """Each test makes dozens, of 0.1 s each. That each has one of its own, whole jobs show."""
-        import fsspec.core
         import paramiko
 
-        real = fsspec.core.url_to_fs
-        monkeypatch.setattr(fsspec.core, "url_to_fs", lambda url, **options: real(url))
+        real = module.sftp_filesystem
+        monkeypatch.setattr(module, "sftp_filesystem", lambda url, own: real(url, False))
         monkeypatch.setattr(paramiko.SSHClient, "close", lambda client: None)
 
 
@@ -100,6 +109,61 @@ def test_a_job_reads_and_writes_by_sftp(sftp, place, site, tmp_path):
     again = site.pytxmr("run", *words)
     assert again.status == 2
     assert f"the output directory {place.url} exists already" in again.err
+
+
+# ---- who the server is, and who we are
+
+
+def test_a_host_is_what_the_user_s_own_configuration_says(sftp, tmp_path, monkeypatch):
+    port, keys = sftp.rpartition(":")[2], f"{os.environ['HOME']}/.ssh"
+    (tmp_path / "text").write_text("a line\n")
+    with fresh_home(tmp_path, monkeypatch) as ssh:
+        (ssh / "id_ed25519").unlink()
+        text = f"Host archive\n  HostName 127.0.0.1\n  Port {port}\n"
+        (ssh / "config").write_text(f"{text}  IdentityFile {keys}/id_ed25519\n")
+        url = f"sftp://archive{tmp_path}/text"
+        assert list_inputs([url]) == [InputFile(url, 7)]
+        assert [bytes(data) for _, data in line_blocks(FileRange(url, 0, 7))] == [b"a line\n"]
+
+
+@contextmanager
+def fresh_home(directory, monkeypatch):
+    """The directory ``.ssh`` of a home that has the user's key and nothing else."""
+    ssh = directory / "home" / ".ssh"
+    ssh.mkdir(parents=True)
+    shutil.copy(f"{os.environ['HOME']}/.ssh/id_ed25519", ssh)
+    monkeypatch.setenv("HOME", str(ssh.parent))
+    yield ssh
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["usual", "strict"])
+def test_a_server_that_is_known_by_another_key_is_refused(sftp, tmp_path, monkeypatch, strict):
+    host, port = sftp.removeprefix("sftp://").split(":")
+    home = Path(os.environ["HOME"])
+    theirs = (home.parent / "host_key.pub").read_text()
+    others = (home / ".ssh" / "id_ed25519.pub").read_text()
+    url = f"{sftp}{tmp_path}/"
+    (tmp_path / "text").write_text("a line\n")
+    with fresh_home(tmp_path, monkeypatch) as ssh:
+        if strict:
+            (ssh / "config").write_text("Host *\n  StrictHostKeyChecking yes\n")
+        for key, message in (("", "has no key"), (others, "has another key"), (theirs, "")):
+            (ssh / "known_hosts").write_text(f"[{host}]:{port} {key}" if key else "")
+            Sftp.clear_instance_cache()
+            if message and (key or strict):
+                with pytest.raises(BadInput, match=f"cannot read {url}text: .* {message}"):
+                    list_inputs([f"{url}text"])
+            else:
+                assert len(list_inputs([f"{url}text"])) == 1
+
+
+def test_a_connection_that_broke_is_made_again(sftp, tmp_path):
+    (tmp_path / "text").write_text("a line\n")
+    url = f"{sftp}{tmp_path}/text"
+    assert list_inputs([url]) == [InputFile(url, 7)]
+    filesystem, _ = sftp_filesystem(url, own=False)
+    filesystem.client.close()
+    assert list_inputs([url]) == [InputFile(url, 7)]
 
 
 def test_without_the_right_key_a_job_is_refused(sftp, place, site):
