@@ -61,9 +61,10 @@ def step_specs(
         raise BadJob(f"--reducers {spec.reducers}: {spec.code.filename} has {has}")
     if spec.keep and map_only:
         raise BadJob("--keep: a job that shuffles nothing has no spills")
-    if len(stages) > 1 and is_remote(spec.output):
+    if len(stages) > 1 and is_remote(options.steps or place):
         raise BadInput(
-            f"{spec.output}: a job of several steps writes to a directory of this machine, for now"
+            f"{spec.output}: the job has steps; say by --steps DIR where they leave their results "
+            f"for each other, in a directory that all machines have"
         )
     specs = []
     for stage in running:
@@ -180,7 +181,8 @@ def _check_places(
         raise BadInput(
             f"the output directory {spec.output} exists already; remove it or name another{other}"
         )
-    if os.path.commonpath([place, spec.output]) == spec.output:
+    inside = not is_remote(spec.output) and os.path.commonpath([place, spec.output]) == spec.output
+    if inside:
         raise BadInput(f"--steps {options.steps}: it lies in the output, which the job makes")
     if not chosen:
         if len(stages) > 1 and os.path.lexists(place):

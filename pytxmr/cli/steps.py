@@ -32,9 +32,9 @@ def show_steps(whole: dict[str, Any]) -> None:
     counters = whole["counters"]
     if MAPS_REUSED in counters:
         print(f"  reused    {reused_text(steps)}")
-    places = [os.path.join(status["output"], BAD) for status in steps]
-    if counters.get(BAD_RECORDS):
-        where = ", ".join(place for place in places if os.path.isdir(place))
+    bad = [status for status in steps if status["counters"].get(BAD_RECORDS)]
+    if bad:
+        where = ", ".join(os.path.join(status["output"], BAD) for status in bad)
         print(f"  set aside {counters[BAD_RECORDS]:,} bad records, in {where}")
     if counters.get(CHANGED_MAPS):
         print(f"  note      {counters[CHANGED_MAPS]:,} {CHANGED_MAPS}")

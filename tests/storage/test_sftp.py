@@ -101,6 +101,7 @@ def test_a_job_reads_and_writes_by_sftp(sftp, place, site, tmp_path):
     (source / "b.txt.gz").write_bytes(gzip.compress(text.encode()))
     (source / "_c.txt").write_text("not read\n")
     words = (WORDCOUNT, f"{sftp}{source}", "--output", place.url, "--workers", 2)
+    words += ("--reuse-dir", "kept")  # which has what is here, and no part that is elsewhere
     done = site.pytxmr("run", *words, "--split-size", "20KB", "--reducers", 2)
     assert done.status == 0, done.err
     assert place.files() == ["_SUCCESS", "part-00000", "part-00001"]
@@ -109,6 +110,27 @@ def test_a_job_reads_and_writes_by_sftp(sftp, place, site, tmp_path):
     again = site.pytxmr("run", *words)
     assert again.status == 2
     assert f"the output directory {place.url} exists already" in again.err
+
+
+STEPS = """\
+from pytxmr import pipeline
+
+counts = pipeline.input().flat_map(str.split).count()
+output = counts.map(lambda pair: pair[1]).count()
+"""
+
+
+def test_the_steps_of_a_job_leave_what_they_store_in_a_directory_here(sftp, place, site):
+    job = site.write("job.py", STEPS)
+    text = site.write("in.txt", "a b c a b a\n")
+    words = ("run", job, text, "--output", place.url, "--runner", "inline", "--reducers", 1)
+    refused = site.pytxmr(*words)
+    assert refused.status == 2
+    assert "say by --steps DIR where they leave their results" in refused.err
+    done = site.pytxmr(*words, "--steps", "between")
+    assert done.status == 0, done.err
+    assert place.read("part-00000") == b"1\t1\n2\t1\n3\t1\n"
+    assert not (site.directory / "between").exists()
 
 
 # ---- who the server is, and who we are
