@@ -27,6 +27,7 @@ from importlib import import_module
 from typing import Any
 
 from pytxmr.errors import AttemptFailed
+from pytxmr.model import shown_path
 
 #: Format -> the module that reads it, which for lz4 and zstd comes with the extra of that name.
 LIBRARIES = {
@@ -80,9 +81,9 @@ def format_of(path: str, head: bytes) -> str | None:
     found = _by_magic(head)
     named = SUFFIXES.get(os.path.splitext(path)[1].lower())
     if named is not None and found is None:
-        raise AttemptFailed(
-            f"{path}: it is named as {named}, and does not begin like that", where=path, final=True
-        )
+        shown = shown_path(path)
+        message = f"{shown}: it is named as {named}, and does not begin like that"
+        raise AttemptFailed(message, where=shown, final=True)
     return found
 
 

@@ -27,7 +27,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(?:::|://)")
 _PASSWORD = re.compile(r"://[^/@:]*:[^/@]*@")
 
 #: What brings the libraries of a protocol, but for fsspec itself.
-_EXTRAS = {"s3": "s3", "s3a": "s3", "sftp": "sftp", "ssh": "sftp"}
+_EXTRAS = {"s3": "s3", "s3a": "s3", "sftp": "sftp", "ssh": "sftp", "webhdfs": "webhdfs"}
 
 #: Filesystems that keep no connection, by their servers.
 _shared: dict[str, Any] = {}
@@ -252,7 +252,8 @@ class RemoteFile:
         """The first bytes, whatever is read afterwards."""
         if self.start and self.seekable():
             # Nothing else is wanted from there.
-            return self._asked(lambda: self._filesystem.cat_file(self._path, 0, size))
+            # By their names: what s3fs has takes a version first.
+            return self._asked(lambda: self._filesystem.cat_file(self._path, start=0, end=size))
         data = b""
         while len(data) < size and (more := self.read(size - len(data))):
             data += more

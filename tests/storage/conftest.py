@@ -11,7 +11,7 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parent.parent / "end_to_end"))
 from processes import Site
 
-pytest.register_assert_rewrite("outputs")
+pytest.register_assert_rewrite("outputs", "remoteinputs")
 
 
 @pytest.fixture

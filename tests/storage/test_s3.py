@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from outputs import Outputs
 from processes import PYTXMR, TWISTD, WORDCOUNT, Cluster
+from remoteinputs import Inputs
 from servers import s3_server
 
 from pytxmr.result import Result
@@ -59,6 +60,19 @@ class S3Place:
     def put(self, name: str, data: bytes) -> None:
         self._filesystem.pipe_file(f"bucket/{self._name}/{name}", data)
 
+    def count(self, patch):
+        import s3fs
+
+        asked = Counter()
+        real = s3fs.S3FileSystem._call_s3
+
+        async def call(filesystem, verb, *args, **options):
+            asked[verb] += 1
+            return await real(filesystem, verb, *args, **options)
+
+        patch.setattr(s3fs.S3FileSystem, "_call_s3", call)
+        return lambda: asked
+
     def break_at(self, patch, breaks) -> None:
         import s3fs
 
@@ -76,6 +90,10 @@ class S3Place:
 @pytest.fixture
 def place(s3):
     return S3Place(s3, f"out{next(_numbers)}")
+
+
+class TestInputsFromS3(Inputs):
+    pass
 
 
 class TestOutputsOnS3(Outputs):

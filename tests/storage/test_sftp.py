@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from outputs import Outputs
 from processes import WORDCOUNT
+from remoteinputs import Inputs
 from servers import sftp_server
 
 from pytxmr.errors import BadInput
@@ -61,8 +62,23 @@ class SftpPlace:
         return (self._directory / name).read_bytes()
 
     def put(self, name: str, data: bytes) -> None:
-        self._directory.mkdir(exist_ok=True)
-        (self._directory / name).write_bytes(data)
+        path = self._directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    def count(self, patch):
+        from paramiko import SFTPClient
+
+        asked = Counter()
+        for name in ("stat", "lstat", "listdir_iter", "open"):
+            real = getattr(SFTPClient, name)
+
+            def call(client, *args, real=real, name=name, **options):
+                asked[name] += 1
+                return real(client, *args, **options)
+
+            patch.setattr(SFTPClient, name, call)
+        return lambda: asked
 
     def break_at(self, patch, breaks) -> None:
         from paramiko import SFTPClient
@@ -80,6 +96,10 @@ class SftpPlace:
 @pytest.fixture
 def place(sftp, tmp_path):
     return SftpPlace(sftp, tmp_path / "out")
+
+
+class TestInputsBySftp(Inputs):
+    pass
 
 
 class TestOutputsBySftp(Outputs):
