@@ -2,8 +2,8 @@
 
 It is laid out as on this machine (see `output`), and made in the same steps: attempts send what
 they have written to names of their own, which are renamed, and ``_SUCCESS`` comes last. By SFTP, a
-rename fails if the target is there. Other filesystems may let two jobs that begin at one moment
-have one directory, and whether what they have taken is on their disks is theirs to know.
+rename fails if the target is there; elsewhere that is looked at before. Whether what a server has
+taken is on its disks is for it to know.
 """
 
 from __future__ import annotations
@@ -84,6 +84,13 @@ class RemoteDirectory:
                         raise taken from None
                     raise
                 filesystem.makedirs(f"{path}/{self._own}")
+                # Where to make a directory that is there is no error, of two jobs none gets it, but
+                # never both.
+                directory = _Directory(filesystem, path)
+                if len(directory.directories(TEMPORARY)) > 1:
+                    for name in (self._own, TEMPORARY, ""):
+                        directory.remove_directory(name)
+                    raise taken
         except BadInput:
             raise
         except Exception as error:
@@ -231,8 +238,8 @@ class _Directory:
             if entry["type"] == "file"
         }
 
-    def directories(self) -> list[str]:
-        found = self._filesystem.ls(self._at(""), detail=True)
+    def directories(self, name: str = "") -> list[str]:
+        found = self._filesystem.ls(self._at(name), detail=True)
         return [posixpath.basename(one["name"]) for one in found if one["type"] == "directory"]
 
     def read(self, name: str) -> bytes | None:
@@ -257,6 +264,8 @@ class _Directory:
             raise PytxmrError(f"{new} is there already, and not of this job")
         else:
             self._filesystem.mv(old, new)
+            if self._filesystem.exists(old):  # WebHDFS may refuse without saying so
+                raise PytxmrError(f"{old} cannot be renamed to {new}")
 
     def make(self, name: str) -> None:
         self._filesystem.makedirs(self._at(name), exist_ok=True)
@@ -267,5 +276,8 @@ class _Directory:
     def remove_directory(self, name: str) -> None:
         """If it is empty."""
         with suppress(Exception):
-            if not self._filesystem.ls(self._at(name), detail=False):
-                self._filesystem.rmdir(self._at(name))
+            path = self._at(name)
+            if not self._filesystem.ls(path, detail=False):
+                self._filesystem.rmdir(path)
+                if self._filesystem.exists(path):  # fsspec has no rmdir for it, but for files
+                    self._filesystem.rm(path)

