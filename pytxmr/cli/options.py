@@ -242,7 +242,8 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
     _add_inputs(parser)
     parser.add_argument(
         "--output", "-o", metavar="DIR",
-        help="made by the job; must not exist (default: the class's output, if it has one)",
+        help="made by the job; must not exist; or a URL, as s3://BUCKET/DIR (default: the class's "
+        "output, if it has one)",
     )  # fmt: skip
     parser.add_argument(
         "--reducers", type=number, metavar="N",
