@@ -86,7 +86,9 @@ def list_url(url: str) -> Iterator[tuple[str, int]]:
     """``(url, size)`` of the files that a URL names, in order of their names: a file, a directory,
     or a glob; by a listing of each directory. Raises `BadInput`."""
     try:
+        # s3fs remembers what was there for an earlier job of this process.
         filesystem, path = _filesystem(url)
+        filesystem.invalidate_cache()
         found = sorted(_sizes(filesystem, path, url).items())
     except BadInput:
         raise

@@ -47,6 +47,17 @@ class Inputs:
         assert len(list_inputs([place.url])) == 60
         assert sum(asked().values()) <= 4 * 2 + 4, asked()
 
+    def test_each_job_sees_what_is_there_by_then(self, place):
+        def listed():
+            urls = (place.url, f"{place.url}/*", f"{place.url}/a/*", f"{place.url}/a/b")
+            return [[file.size_bytes for file in list_inputs([url])] for url in urls]
+
+        place.put("a/b", b"x")
+        assert listed() == [[1]] * 4
+        place.put("a/b", b"xx")
+        place.put("a/c", b"x")
+        assert listed() == [[2, 1]] * 3 + [[2]]
+
     @pytest.mark.parametrize("suffix", ["", ".gz", ".bz2"])
     def test_files_are_read_by_ranges_or_as_they_are_compressed(self, place, monkeypatch, suffix):
         monkeypatch.setattr(remote, "_REQUEST_BYTES", 20_000)

@@ -12,11 +12,12 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from outputs import Outputs
+from outputs import Outputs, reserved, write
 from processes import PYTXMR, TWISTD, WORDCOUNT, Cluster
 from remoteinputs import Inputs
 from servers import s3_server
 
+from pytxmr.records import upload
 from pytxmr.result import Result
 
 fsspec = pytest.importorskip("fsspec")
@@ -97,7 +98,13 @@ class TestInputsFromS3(Inputs):
 
 
 class TestOutputsOnS3(Outputs):
-    pass
+    def test_a_part_that_is_sent_in_several_pieces_is_whole(self, place, monkeypatch):
+        monkeypatch.setattr(upload, "_PIECE_BYTES", 5 << 20)  # as small as S3 takes them
+        content = bytes(range(256)) * (11 << 12)
+        out = reserved(place.url)
+        part = write(out, "Reduce000.0", content)
+        out.commit([part], {"job": "Job001"})
+        assert place.read("part-00000") == content
 
 
 # ---- whole jobs

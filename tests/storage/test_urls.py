@@ -118,6 +118,15 @@ def test_members_of_an_archive_are_files(tmp_path, monkeypatch):
     assert lines_of(url, 10_000)[0] == [*TEXT.splitlines(), b"one line"]
 
 
+def test_each_job_sees_what_is_in_an_archive_by_then(tmp_path):
+    url = f"zip://*::{tmp_path}/in.zip"
+    for names in (["a"], ["a", "b"]):
+        with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+            for name in names:
+                archive.writestr(name, b"x")
+        assert listed(url) == [f"zip://{name}::{tmp_path}/in.zip" for name in names]
+
+
 def test_files_of_a_web_server_are_found_by_its_listings(web):
     (web.directory / "logs").mkdir()
     for name in ("a.txt", "b.txt", "_c.txt"):
