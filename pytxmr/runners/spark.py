@@ -267,7 +267,11 @@ def counted(
     Raises `AttemptFailed` if too many were set aside, `PytxmrError` if reduces have read different
     runs of one map.
     """
-    parts = [Part(done["attempt"], done["size_bytes"], done["digest"]) for done in results]
+    parts = [
+        Part(done["attempt"], size, digest, name)
+        for done in results
+        for name, size, digest in (("", done["size_bytes"], done["digest"]), *done["outputs"])
+    ]
     maps = results
     if reducers:
         runs: dict[int, str] = {}

@@ -394,8 +394,8 @@ def _functions(job: SparkJob) -> tuple[JobFunctions, Any]:
         spec = job.spec
         sys.set_int_max_str_digits(0)
         gc.set_threshold(50_000, 20, 50)  # as in our workers
-        context.begin_side_files(_side_files(job))
         try:
+            context.begin_side_files(_side_files(job))
             functions = loading.load(spec.code, spec.params, spec.step)
         except BadJob as error:
             raise AttemptFailed(error.message, final=True, **error.details) from error
