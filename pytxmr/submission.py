@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -11,14 +11,15 @@ from pytxmr.errors import PeerBroke
 from pytxmr.model import InputSplit, JobSpec, job_id, take
 from pytxmr.plan.events import JobSubmitted
 from pytxmr.storage.inputs import (
-    MOST_FILES_PER_SPLIT,
     REUSED_SPLIT_BYTES,
+    Cut,
     CutWhereItMay,
     InputFile,
     cut_at,
     cut_nowhere,
     even_split_bytes,
     list_inputs,
+    plan_kept_splits,
     plan_splits,
 )
 from pytxmr.storage.output import Output, output_at
@@ -183,18 +184,17 @@ def plan_job(spec: JobSpec, output: Output, workers: int) -> tuple[list[InputSpl
     for path, source in spec.sourced_inputs:
         sources.setdefault(source, []).extend(list_inputs([path]))
     total = sum(file.size_bytes for files in sources.values() for file in files)
+    planned: Callable[[list[InputFile], int, Cut], list[InputSplit]]
     if spec.reuse is None:
         split_bytes = spec.split_bytes or even_split_bytes(total, workers)
-        cut, most_files = CutWhereItMay(), MOST_FILES_PER_SPLIT
+        cut, planned = CutWhereItMay(), plan_splits
     else:
         split_bytes = spec.split_bytes or REUSED_SPLIT_BYTES
-        cut, most_files = CutWhereItMay(cut_at(split_bytes)), 1
+        cut, planned = CutWhereItMay(cut_at(split_bytes)), plan_kept_splits
     splits = [
         replace(split, source=source) if source else split
         for source, files in sources.items()
-        for split in plan_splits(
-            files, split_bytes, cut_nowhere if spec.whole_files else cut, most_files
-        )
+        for split in planned(files, split_bytes, cut_nowhere if spec.whole_files else cut)
     ]
     if spec.reuse is not None:
         from pytxmr.storage.kept import KeptResults  # few jobs want it

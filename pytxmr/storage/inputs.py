@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
+from zlib import crc32
 
 from pytxmr.errors import AttemptFailed, BadInput
 from pytxmr.model import FileRange, InputSplit, shown_path
@@ -30,6 +31,10 @@ FEWEST_SPLIT_BYTES = 256 << 10
 #: Of a job whose results are kept to be used again: what a file's pieces are must not depend on
 #: what other files there are, or on who works on it; a change of a file costs a piece of it.
 REUSED_SPLIT_BYTES = 16 << 20
+#: Of such a job up to so many files have splits of their own. More are grouped.
+MOST_ALONE = 500
+#: About so many in a group.
+_GROUPED = 64
 #: More map tasks than this are refused: the split size is almost certainly a mistake.
 MOST_SPLITS = 100_000
 #: Small files share a split, up to so many: their names travel in one message.
@@ -288,13 +293,10 @@ def _first_after(wanted: list[int], starts: Iterator[int]) -> Iterator[int]:
 
 
 def plan_splits(
-    files: Iterable[InputFile],
-    split_bytes: int,
-    cut: Cut = cut_evenly,
-    most_files: int = MOST_FILES_PER_SPLIT,
+    files: Iterable[InputFile], split_bytes: int, cut: Cut = cut_evenly
 ) -> list[InputSplit]:
     """Cut large files into even pieces of at most ``split_bytes``, or where ``cut`` says; let small
-    ones, ``most_files`` at the most, share a split.
+    ones share a split.
 
     Raises `BadInput` if that makes more than `MOST_SPLITS`.
     """
@@ -305,17 +307,12 @@ def plan_splits(
         if not file.size_bytes:
             continue
         pieces = -(-file.size_bytes // split_bytes)
-        full = small_bytes + file.size_bytes > split_bytes or len(small) == most_files
+        full = small_bytes + file.size_bytes > split_bytes or len(small) == MOST_FILES_PER_SPLIT
         if small and full:
             splits.append(InputSplit(tuple(small)))
             small, small_bytes = [], 0
         if len(splits) + pieces > MOST_SPLITS:
-            of_files = ", one for each file," if most_files == 1 else ""
-            raise BadInput(
-                f"{shown_path(file.path)}: splits of {split_bytes} bytes{of_files} make more than "
-                f"{MOST_SPLITS} map tasks; give a larger --split-size"
-                + (", fewer files, or no --reuse" if of_files else "")
-            )
+            raise _too_many(file, split_bytes)
         if pieces == 1:
             small.append(FileRange(file.path, 0, file.size_bytes))
             small_bytes += file.size_bytes
@@ -325,3 +322,41 @@ def plan_splits(
     if small:
         splits.append(InputSplit(tuple(small)))
     return splits
+
+
+def _too_many(file: InputFile, split_bytes: int) -> BadInput:
+    return BadInput(
+        f"{shown_path(file.path)}: splits of {split_bytes} bytes make more than {MOST_SPLITS} map "
+        f"tasks; give a larger --split-size"
+    )
+
+
+def plan_kept_splits(files: Iterable[InputFile], split_bytes: int, cut: Cut) -> list[InputSplit]:
+    """The same for a job whose results are kept: a file that comes, goes or changes leaves the
+    splits of the others as they were, up to `MOST_ALONE` files. Of more it changes those of its
+    group.
+
+    Raises `BadInput` as `plan_splits`.
+    """
+    splits: list[InputSplit] = []
+    for group in _groups([file for file in files if file.size_bytes]):
+        splits += plan_splits(group, split_bytes, cut)
+        if len(splits) > MOST_SPLITS:
+            raise _too_many(group[-1], split_bytes)
+    return splits
+
+
+def _groups(files: list[InputFile]) -> Iterator[list[InputFile]]:
+    if len(files) <= MOST_ALONE:
+        yield from ([file] for file in files)
+        return
+    group: list[InputFile] = []
+    for file in files:
+        group.append(file)
+        # By its name, a file ends a group whatever comes before it.
+        name = "/".join(file.path.split("/")[-2:])
+        if crc32(name.encode()) % _GROUPED == 0 or len(group) == 4 * _GROUPED:
+            yield group
+            group = []
+    if group:
+        yield group

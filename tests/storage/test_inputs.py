@@ -23,8 +23,10 @@ from pytxmr.storage import inputs
 from pytxmr.storage.inputs import (
     CutWhereItMay,
     InputFile,
+    cut_at,
     even_split_bytes,
     list_inputs,
+    plan_kept_splits,
     plan_splits,
 )
 
@@ -231,7 +233,9 @@ sizes = st.lists(st.integers(0, 40), max_size=12)
 @given(sizes, st.integers(1, 50), st.integers(1, 4))
 def test_splits_tile_every_file_in_order_and_are_no_larger_than_asked(sizes, split_bytes, most):
     files = [InputFile(f"f{number}", size) for number, size in enumerate(sizes)]
-    splits = plan_splits(files, split_bytes, most_files=most)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inputs, "MOST_FILES_PER_SPLIT", most)
+        splits = plan_splits(files, split_bytes)
     ranges = [part for split in splits for part in split.ranges]
     tiled = [(file.path, byte) for file in files for byte in range(file.size_bytes)]
     assert [(part.path, byte) for part in ranges for byte in range(part.start, part.end)] == tiled
@@ -242,6 +246,48 @@ def test_splits_tile_every_file_in_order_and_are_no_larger_than_asked(sizes, spl
         if len(split.ranges) > 1:
             whole = {file.path: file.size_bytes for file in files}
             assert all((part.start, part.end) == (0, whole[part.path]) for part in split.ranges)
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=60), st.integers(1, 50), st.data())
+def test_kept_splits_tile_every_file_and_a_change_of_one_leaves_most_as_they_were(
+    sizes, split_bytes, data
+):
+    files = [InputFile(f"d/f{number}", size) for number, size in enumerate(sizes)]
+    changed = data.draw(st.integers(0, len(files) - 1))
+    alone = data.draw(st.sampled_from([0, 100]))
+
+    def planned(files):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(inputs, "MOST_ALONE", alone)
+            patch.setattr(inputs, "_GROUPED", 4)
+            return plan_kept_splits(files, split_bytes, cut_at(split_bytes))
+
+    splits = planned(files)
+    ranges = [part for split in splits for part in split.ranges]
+    tiled = [(file.path, byte) for file in files for byte in range(file.size_bytes)]
+    assert [(part.path, byte) for part in ranges for byte in range(part.start, part.end)] == tiled
+    assert all(0 < split.size_bytes <= split_bytes for split in splits)
+    if alone:
+        assert all(len(split.ranges) == 1 for split in splits)
+        grown = InputFile(files[changed].path, files[changed].size_bytes + 7)
+        lost = set(splits) - set(planned([*files[:changed], grown, *files[changed + 1 :]]))
+        assert len(lost) <= 1  # the last piece of it
+    removed = planned(files[:changed] + files[changed + 1 :])
+    touched = [split for split in splits if split not in removed]
+    names = {part.path for split in touched for part in split.ranges}
+    near = {file.path for file in files[max(0, changed - 16) : changed + 16]}
+    assert names <= ({files[changed].path} if alone else near)
+
+
+def test_many_small_files_are_grouped_by_their_names_for_a_job_that_keeps_results():
+    files = [InputFile(f"logs/{number:05}.txt", 100) for number in range(10_000)]
+    splits = plan_kept_splits(files, 16 << 20, cut_at(16 << 20))
+    assert 100 < len(splits) < 250
+    added = [*files[:5000], InputFile("logs/04999x.txt", 100), *files[5000:]]
+    assert len(set(plan_kept_splits(added, 16 << 20, cut_at(16 << 20))) - set(splits)) <= 2
+    with pytest.raises(BadInput, match="more than 100000 map tasks"):
+        plan_kept_splits(files, 1, cut_at(1))
 
 
 @pytest.mark.parametrize("size", range(1, 30))
