@@ -20,7 +20,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.spread import pb
 
-from pytxmr.errors import BadConfiguration, BadInput, BadJob, PytxmrError, Unreachable
+from pytxmr.errors import BadConfiguration, BadInput, BadJob, NotFound, PytxmrError, Unreachable
 from pytxmr.job import loading
 from pytxmr.job.context import begin_side_files
 from pytxmr.job.names import nearest
@@ -368,15 +368,21 @@ async def as_a_whole(ask: Callable[..., Any], status: dict[str, Any]) -> dict[st
     if status["job"] != chain[-1] or len(chain) == 1:
         return status
     steps = []
-    for job in chain:
-        while (found := await ask("status", job)) is None:
-            pass
+    for job in chain[:-1]:
+        found = None
+        with suppress(NotFound):  # it has been forgotten since
+            while found is None:
+                found = await ask("status", job)
+        if found is None:
+            continue
         if found["outcome"] not in ("", "succeeded"):
             return dict(found)
         steps.append(found)
+    if status["outcome"] not in ("", "succeeded"):
+        return status
     from pytxmr.steps import of_steps
 
-    return of_steps(steps)
+    return of_steps([*steps, status])
 
 
 class Patient:

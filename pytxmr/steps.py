@@ -197,9 +197,10 @@ def _check_places(
         path = os.path.join(place, str(number))
         problem = _missing(path, _name(spec, number, len(stages)))
         if problem:
+            where = "" if os.path.isdir(place) else "--steps DIR says where it is, or "
             raise BadInput(
                 f"step {running[0].number} reads what step {number} has stored, but {problem}; "
-                f"--from {number} runs that step, too"
+                f"{where}--from {number} runs that step, too"
             )
         _tell_of_kept(path, spec, number, len(stages))
 

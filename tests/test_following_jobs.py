@@ -79,6 +79,20 @@ def test_the_steps_run_and_the_result_is_of_the_whole(specs: Any, tmp_path: Path
     assert left(tmp_path) == ["out"]
 
 
+def test_of_steps_that_are_forgotten_meanwhile_the_last_tells_alone(
+    specs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with InMemoryCluster() as cluster:
+        cluster.result_of(cluster.client.run(specs()))
+        monkeypatch.setattr("pytxmr.jobbook.MOST_ENDED_JOBS", 1)
+        (tmp_path / "out").rename(tmp_path / "moved")
+        assert cluster.result_of(cluster.client.submit(specs())) == "Job004"
+        with pytest.raises(NotFound):
+            statuses(cluster, "Job001")
+        result = cluster.result_of(cluster.client.result("Job002"))
+        assert result.counters == {"words": 2}
+
+
 def test_what_the_steps_store_stays_if_it_is_to(specs: Any, tmp_path: Path) -> None:
     with InMemoryCluster() as cluster:
         cluster.result_of(cluster.client.run(specs(keep_steps=True)))

@@ -103,6 +103,8 @@ def test_what_was_made_of_the_older_result_of_a_step_goes_and_nothing_else(desk:
     assert desk.kept() == ["1", "2"]
     with pytest.raises(BadInput, match="but it is not in .*/out.steps/3; --from 3 runs that step"):
         desk.specs(only="4", output="new", steps="out.steps")
+    with pytest.raises(BadInput, match="not in .*/new.steps/1; --steps DIR says where it is, or "):
+        desk.specs(from_="3", output="new")
     desk.run(only="2")
     desk.run(from_="3", output="new", steps="out.steps")
     assert desk.lines("new") == ['1\t[[["c", 1], 1], "x"]']
