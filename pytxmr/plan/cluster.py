@@ -39,7 +39,8 @@ class Tracker:
 
 
 class ClusterState:
-    """``jobs`` are in the order in which they were submitted."""
+    """``jobs`` are in the order of their numbers, in which they were submitted: the later steps of
+    a job have theirs before they begin."""
 
     def __init__(self, lease_seconds: float = LEASE_SECONDS) -> None:
         self.lease_seconds = lease_seconds
@@ -153,7 +154,10 @@ class ClusterState:
         return event.job not in self.jobs or (tracker is not None and tracker not in self.trackers)
 
     def _submitted(self, event: ev.JobSubmitted, now: float) -> None:
+        others = [other for other in self.jobs if _place(other) > _place(event.job)]
         self.jobs[event.job] = job = JobState(event, now)
+        for other in others:  # in place: there are those who look at it
+            self.jobs[other] = self.jobs.pop(other)
         self._history.append((event.job, event))
         for tracker in self.trackers.values():
             self._tell(job, self._as_joined(tracker), now)
@@ -272,3 +276,8 @@ class ClusterState:
                 room[launch.tracker] -= 1
                 found += self._tell(job, launch, now)
         return found
+
+
+def _place(job: str) -> tuple[int, str]:
+    """Ids compare by it as their numbers do."""
+    return (len(job), job)

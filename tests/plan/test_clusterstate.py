@@ -136,6 +136,16 @@ def test_jobs_are_served_first_in_first_out():
     assert story.mapped("a", 0)[-1] == launch_map("a", 2)
 
 
+def test_a_later_step_of_a_job_goes_before_jobs_that_were_submitted_after_the_job():
+    story = Story(a=1)
+    for job in ("Job1001", "Job998", "Job1000"):
+        story.submit(maps=2, job=job)
+    assert list(story.cluster.jobs) == ["Job998", "Job1000", "Job1001"]
+    assert story.ready("a", job="Job1001") == [launch_map("a", 0, job="Job1001")]
+    assert story.ready("a", job="Job998") == []
+    assert story.mapped("a", 0, job="Job1001")[-1] == launch_map("a", 0, job="Job998")
+
+
 def test_a_later_job_uses_the_workers_that_the_first_cannot():
     story = Story(a=2)
     for job in ("Job001", "Job002"):
