@@ -426,10 +426,16 @@ def test_a_reader_that_is_a_text_is_refused_with_one_that_is_none(written, like)
         ("pytxmr.MapRedcue", "has no attribute 'MapRedcue'; did you mean MapReduce?"),
         ("fold.sum", "name 'fold' is not defined; did you mean folds?"),
         ("None.summ", "has no attribute 'summ'"),
+        ("pipeline.input(raeder=None)", "argument 'raeder'; did you mean reader?"),
+        ("pipeline.input().join(1, brodcast=True)", "'brodcast'; did you mean broadcast?"),
+        ("pytxmr.Step(reduser=1)", "argument 'reduser'; did you mean reducer?"),
+        ("(lambda named: 1)(name=1)", "got an unexpected keyword argument 'name'"),
     ],
 )
 def test_what_the_top_of_a_module_misspells_is_refused_with_the_nearest(line, hint):
-    error = refused(f"import pytxmr\nfrom pytxmr import folds, readers\n{MODULE}\nx = {line}\n")
+    error = refused(
+        f"import pytxmr\nfrom pytxmr import folds, pipeline, readers\n{MODULE}\nx = {line}\n"
+    )
     # Newer Pythons ask in their own words as well.
     assert error.message.endswith(hint)
 

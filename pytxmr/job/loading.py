@@ -21,7 +21,7 @@ from typing import Any
 from pytxmr.errors import BadJob
 from pytxmr.job.context import begin_job, begin_outputs
 from pytxmr.job.mapreduce import MapReduce
-from pytxmr.job.names import misspelt, misspelt_attribute, nearest
+from pytxmr.job.names import misspelt, misspelt_attribute, nearest, nearest_option
 from pytxmr.job.readymade import FORMATS, ready_made, ready_made_names, usable
 from pytxmr.job.shipping import (
     Beside,
@@ -136,6 +136,8 @@ def _import_hint(error: BaseException, module: ModuleType, modules: Modules | No
         return nearest(str(error.name), modules.names()) if isinstance(modules, Beside) else ""
     if isinstance(error, AttributeError) and isinstance(error.obj, ModuleType | type):
         return nearest(str(error.name), dir(error.obj))
+    if isinstance(error, TypeError) and (option := nearest_option(error)):
+        return option
     if isinstance(error, NameError):
         return nearest(str(error.name), [*vars(module), *vars(builtins)])
     if type(error) is ImportError and error.name is None and module.__package__ is None:

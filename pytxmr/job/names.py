@@ -10,6 +10,7 @@ Nor is anything at a name's end: ``reduced`` is a word.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from os.path import commonprefix
 from typing import Any
@@ -36,6 +37,24 @@ def nearest(name: str, known: Any) -> str:
 
     close = difflib.get_close_matches(name, [n for n in known if not n.startswith("_")], n=1)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def nearest_option(error: TypeError) -> str:
+    """What was meant where a method of pytxmr was called with an option that it has not, or
+    `pipeline.input`. Other functions may be the job's own, of the same name."""
+    match = re.match(r"([\w.]+)\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    if match is None:
+        return ""
+    for name, module in [*sys.modules.items()]:
+        ours = name.startswith("pytxmr.") if "." in match[1] else name == "pytxmr.job.pipeline"
+        found: Any = module if ours else None
+        for part in match[1].split("."):
+            found = getattr(found, part, None)
+        code = getattr(found, "__code__", None)
+        if code is not None:
+            options = code.co_argcount + code.co_kwonlyargcount
+            return nearest(match[2], code.co_varnames[:options])
+    return ""
 
 
 def misspelt(defined: Iterable[str], missing: Collection[str], synonyms: dict[str, str]) -> str:
