@@ -16,7 +16,14 @@ from pytxmr.model import JobFunctions, shown_path
 from pytxmr.records.partition import stable_partition
 from pytxmr.records.remote import is_remote
 from pytxmr.steps import given_inputs
-from pytxmr.storage.inputs import absolute_names, list_inputs
+from pytxmr.storage.inputs import (
+    CutWhereItMay,
+    InputFile,
+    absolute_names,
+    even_split_bytes,
+    list_inputs,
+    plan_splits,
+)
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
@@ -128,7 +135,15 @@ def _read(source: Source, given: Given, names: dict[View, str], stages: list[Any
     more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
     count = f"{len(files):,} file{'s' if len(files) != 1 else ''}"
     first = shown_path(paths[0]) if is_remote(paths[0]) else os.path.relpath(paths[0])
-    return f"{name}{first}{more}: {count}, {size}"
+    return f"{name}{first}{more}: {count}, {size}{_uncut(files)}"
+
+
+def _uncut(files: list[InputFile]) -> str:
+    """How many files would be one map each, if the job ran here, that are large enough for more."""
+    cut = CutWhereItMay()
+    total = sum(file.size_bytes for file in files)
+    plan_splits(files, even_split_bytes(total, len(os.sched_getaffinity(0))), cut)
+    return f"; {cut.whole} cannot be cut, as compressed: one map each" if cut.whole else ""
 
 
 def _stored(number: int, names: dict[View, str], stages: list[Any]) -> str:

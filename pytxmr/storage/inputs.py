@@ -147,9 +147,8 @@ def _directory(path: str, followed: tuple[str, ...] = ()) -> Iterator[InputFile]
         if _is_directory(entry):
             if entry.is_symlink():
                 target, here = os.path.realpath(entry.path), os.path.realpath(path)
-                if any(
-                    f"{one}{os.sep}".startswith(f"{target}{os.sep}") for one in (*followed, here)
-                ):
+                below = os.path.join(target, "")
+                if any(os.path.join(one, "").startswith(below) for one in (*followed, here)):
                     raise BadInput(f"cannot read {entry.path}: the link leads back to {target}")
                 yield from _directory(entry.path, (*followed, here))
             else:

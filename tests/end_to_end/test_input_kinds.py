@@ -7,11 +7,15 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import signal
 from collections import Counter
 
 import pytest
 from processes import BOOK, PYTXMR, WORDCOUNT, Cluster, Process, Site, word_counts
+
+from pytxmr.cli.plan import show_plan
+from pytxmr.client import JobOptions
 
 TEXT = BOOK.read_bytes()
 COUNTS = Counter(TEXT.decode().lower().split())
@@ -28,6 +32,19 @@ def test_a_compressed_file_is_counted_like_what_is_in_it(site: Site) -> None:
     assert counts(site) == COUNTS
     assert "1 large files cannot be cut, as they are compressed: one map each" in done.out
     assert "1 maps" in done.out
+
+
+def test_the_plan_says_which_files_are_one_map_each(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for suffix, compress in {"gz": gzip.compress, "bz2": bz2.compress}.items():
+        site.write(f"book.{suffix}", compress(TEXT, 1))
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(2))
+    monkeypatch.chdir(site.directory)
+    for name, said in {"gz": "; 1 cannot be cut, as compressed: one map each", "bz2": ""}.items():
+        show_plan(JobOptions(str(WORDCOUNT), (f"book.{name}",), ""))
+        reads = rf"^  reads     book.{name}: 1 file, [0-9.]+ .iB{said}$"
+        assert re.search(reads, capsys.readouterr().out, re.M)
 
 
 def test_bzip2_is_mapped_by_several_maps(site: Site) -> None:
