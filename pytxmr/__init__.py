@@ -10,6 +10,7 @@ process next to nothing:
 - ``pytxmr.to("NAME", key, value)``: a pair for an output that the job declares by that name
 - ``pytxmr.MapReduce``: the base of jobs written as a class
 - ``pytxmr.RangePartitioner()``: a partitioner that makes the parts, in order, globally sorted
+- ``pytxmr.readers``, ``pytxmr.writers``: ready-made ones, such as ``readers.csv(header=True)``
 - ``pytxmr.folds``: ready-made combiners and reducers, such as ``folds.sum``
 - ``pytxmr.identity``: the reducer that hands on every pair as it came
 - ``pytxmr.pipeline``: views, for jobs of several steps; ``pytxmr.Step``: a step of a class
@@ -81,14 +82,22 @@ def run(
     return blocking.run(job, input, output, progress=progress, **options)
 
 
+#: Modules that most jobs do not use.
+_LATER = ("pipeline", "readers", "testing", "writers")
+
+
 def __getattr__(name: str) -> Any:
     """What most jobs do not use is imported when it is asked for."""
-    if name == "pipeline":
-        from pytxmr.job import pipeline
+    if name in _LATER:
+        from importlib import import_module
 
-        return pipeline
+        return import_module(f"pytxmr.{'job.' if name == 'pipeline' else ''}{name}")
     if name == "Step":
         from pytxmr.job.steps import Step
 
         return Step
     raise AttributeError(f"module 'pytxmr' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER, "Step"})

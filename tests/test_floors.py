@@ -175,6 +175,18 @@ print([name for name in faces if f"pytxmr.{{name}}" in sys.modules])
     assert done.stdout == b"[]\n[]\n"
 
 
+@pytest.mark.parametrize("name", ["pipeline", "readers", "Step", "testing", "writers"])
+def test_what_is_imported_later_is_there_when_it_is_asked_for(name):
+    done = subprocess.run(
+        [sys.executable, "-c", f"import pytxmr; print(pytxmr.{name}.__name__, dir(pytxmr))"],
+        env=os.environ | {"PYTHONPATH": os.fspath(PACKAGE.parent)},
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    assert repr(name).encode() in done.stdout
+
+
 @pytest.mark.parametrize(
     ("source", "found"),
     [

@@ -424,6 +424,8 @@ def test_a_reader_that_is_a_text_is_refused_with_one_that_is_none(written, like)
         ("folds.summ", "has no attribute 'summ'; did you mean sum?"),
         ("readers.jsom", "has no attribute 'jsom'; did you mean json?"),
         ("pytxmr.MapRedcue", "has no attribute 'MapRedcue'; did you mean MapReduce?"),
+        ("pytxmr.reader", "has no attribute 'reader'; did you mean readers?"),
+        ("pytxmr.step", "has no attribute 'step'; did you mean Step?"),
         ("fold.sum", "name 'fold' is not defined; did you mean folds?"),
         ("None.summ", "has no attribute 'summ'"),
         ("pipeline.input(raeder=None)", "argument 'raeder'; did you mean reader?"),
