@@ -122,6 +122,8 @@ def _matching(pattern: str) -> Iterator[InputFile]:
     ]
     if not found:
         raise BadInput(f"no file matches {pattern}")
+    if "**" in pattern:
+        _check_links(found)
     # By path, since ``**`` matches directories and also what is in them.
     files: dict[str, InputFile] = {}
     for name in found:
@@ -130,6 +132,16 @@ def _matching(pattern: str) -> Iterator[InputFile]:
         below = _directory(name) if is_directory else [_checked(name, status)]
         files.update((file.path, file) for file in below)
     yield from files.values()
+
+
+def _check_links(names: list[str]) -> None:
+    """``**`` follows links, also back to where they are: what is there would be read many times."""
+    places: dict[str, str] = {}
+    for place in dict.fromkeys(map(os.path.dirname, names)):
+        target = os.path.realpath(place)
+        first = places.setdefault(target, place)
+        if place.startswith(os.path.join(first, "")) and place != first:
+            raise BadInput(f"cannot read {place}: the link leads back to {target}")
 
 
 def _directory(path: str, followed: tuple[str, ...] = ()) -> Iterator[InputFile]:

@@ -142,11 +142,21 @@ def test_links_that_lead_nowhere_else_are_refused(tree, links, message):
     assert caught.value.message == message.format(os.path.realpath(directory))
 
 
+def test_links_that_a_double_star_would_follow_for_ever_are_refused(tree):
+    directory = tree("in/a/b.txt")
+    os.symlink("..", directory / "in/a/back")
+    for pattern in ("in/**/*.txt", "**/b.txt", f"{directory}/**/b.txt"):
+        with pytest.raises(BadInput, match=r"cannot read .*back.*: the link leads back to /.*/in"):
+            listed(pattern)
+    assert listed("in/*/b.txt") == ["in/a/b.txt"]
+
+
 def test_a_directory_that_two_links_lead_to_is_read_by_both(tree):
     directory = tree("real/a", "in/b")
     os.symlink("../real", directory / "in/x")
     os.symlink("../real", directory / "in/y")
     assert listed("in") == ["in/b", "in/x/a", "in/y/a"]
+    assert listed("in/**/a") == ["in/x/a", "in/y/a"]
 
 
 def test_an_empty_directory_and_an_empty_file_are_no_error(tree):
