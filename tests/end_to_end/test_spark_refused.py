@@ -89,7 +89,7 @@ def test_standard_input_is_refused_where_executors_cannot_see_it(site: Site):
             "Master must be known",
         ),
         (
-            "spark-class: line 71: /no/java: No such file or directory\nmore\n",
+            "spark-class: line 71: /no/java: No such file\nmore\n",
             "spark-class: line 71",
         ),
         ("", "it says nothing"),
@@ -97,4 +97,4 @@ def test_standard_input_is_refused_where_executors_cannot_see_it(site: Site):
 )
 def test_why_spark_does_not_start_is_said_in_a_line(log, reason, tmp_path):
     (tmp_path / "log").write_text(log)
-    assert spark._reason(str(tmp_path / "log")).startswith(reason)
+    assert spark.reason_of(str(tmp_path / "log")).startswith(reason)
