@@ -300,14 +300,15 @@ def _mark(path: str) -> Iterator[None]:
     attempt whose process has died."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileNotFoundError:
+    except OSError as error:
         raise AttemptFailed(
-            f"{os.path.dirname(path)} is not there on {os.uname().nodename}: Spark's executors "
-            f"must see the output directory, or the job was ended",
+            f"cannot write to {os.path.dirname(path)} on {os.uname().nodename}: {error.strerror}; "
+            f"Spark's executors must see the output directory, and may write there",
             final=True,
         ) from None
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(OSError):  # where there are no locks, no attempt counts as dead
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
         with suppress(FileNotFoundError):
             os.unlink(path)

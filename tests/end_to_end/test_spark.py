@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -17,13 +19,16 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 
 from pytxmr.client import Client, JobOptions, make_specs
-from pytxmr.errors import JobFailed, PytxmrError
-from pytxmr.runners import inline, spark
+from pytxmr.errors import AttemptFailed, JobFailed, PytxmrError
+from pytxmr.model import AttemptId, TaskId
+from pytxmr.runners import inline, spark, sparktasks
 from pytxmr.runners.local import LocalCluster
+from pytxmr.runners.sparktasks import SparkJob, deaths
 from pytxmr.steps import remove_stored
 
 EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
 DATA = EXAMPLES / "data"
+WORDS = EXAMPLES / "wordcount.py"
 # Where changes are checked before they are taken, both have to be there.
 if os.environ.get("CI") != "true" and not (find_spec("pyspark") and shutil.which("java")):
     pytest.skip(
@@ -344,6 +349,36 @@ def test_a_job_whose_process_dies_again_and_again_names_the_record(context, tmp_
         on_spark(context, specs)
     assert raised.value.message == "Job001: Map001 failed 4 times: the worker process died"
     assert raised.value.details["where"] == f"{tmp_path}/in.txt, offset 0, record 'a'"
+
+
+def marked(place: Path, seen: Any) -> None:
+    """Begin an attempt, and call ``seen`` while it runs."""
+    job = SparkJob(specs_of(WORDS, [DATA / "documents.tsv"], place)[0], "owner", 1)
+    job.output.reserve()
+    with sparktasks._mark(job.mark_path(AttemptId(TaskId("map", 0), 7))):
+        seen(job)
+    assert deaths(job) == []
+
+
+def test_an_attempt_that_runs_is_not_taken_for_dead(tmp_path):
+    marked(tmp_path / "out", lambda job: pytest.fail("dead") if deaths(job) else None)
+
+
+def test_where_files_cannot_be_locked_attempts_run_and_none_counts_as_dead(tmp_path, monkeypatch):
+    def refuse(*words: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    marked(tmp_path / "out", lambda job: pytest.fail("dead") if deaths(job) else None)
+
+
+def test_an_executor_that_does_not_see_the_output_says_so(tmp_path):
+    with (
+        pytest.raises(AttemptFailed, match="executors must see the output directory") as raised,
+        sparktasks._mark(str(tmp_path / "none" / "Map001.7.running")),
+    ):
+        pass
+    assert raised.value.details["final"]
 
 
 def test_reduces_that_have_read_different_runs_of_a_map_fail_the_job(tmp_path):
