@@ -30,6 +30,7 @@ import msgpack
 from pytxmr.attemptlogs import LOG_TAIL_BYTES
 from pytxmr.errors import AttemptFailed, BadJob, PytxmrError, WorkerDied, to_plain
 from pytxmr.job import context, loading
+from pytxmr.job.shipping import hint_for
 from pytxmr.model import (
     MAP,
     REDUCE,
@@ -259,7 +260,10 @@ def _attempt(
         try:
             yield attempt, clock.watch
         except BaseException as raised:
-            leave(explained(raised))
+            error = explained(raised)
+            cause = raised.__cause__ if isinstance(raised, AttemptFailed) else raised
+            error.message += hint_for(cause, job.spec.code.filename)
+            leave(error)
             raise
 
 
