@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import pytxmr
 from pytxmr.errors import BadJob
-from pytxmr.job import loading, operations
+from pytxmr.job import codedigest, loading, operations, reach
 from pytxmr.job.codedigest import CodeDigests
 from pytxmr.job.reach import EMIT_READS
 from pytxmr.model import JobCode
@@ -355,6 +355,34 @@ class Class:
 """
 
 
+@pytest.mark.parametrize("way", ["pickle.loads(v)", "loads(v)", "made(v)", "inspect.stack()"])
+def test_what_finds_things_by_name_makes_all_of_the_source_count(way: str) -> None:
+    source = "import functools, inspect, pickle\nfrom pickle import loads\nother = 1\n"
+    source += "made = functools.partial(pickle.loads)\n"
+    source += f"def mapper(k, v): yield {way}, 1\ndef reducer(k, vs): yield k, 1\n"
+    assert changed(digests(source), digests(source.replace("other = 1", "other = 2"))) == "map"
+
+
+@pytest.mark.parametrize(
+    ("top", "within", "sides"),
+    [
+        ("import msgpack", "msgpack.packb(k)", "map reduce"),
+        ("", "len(k)", ""),
+        ("", "1\n  import msgpack\n  yield msgpack", "reduce"),
+    ],
+)
+def test_another_version_of_what_is_imported_counts(
+    monkeypatch: pytest.MonkeyPatch, top: str, within: str, sides: str
+) -> None:
+    versions = {"msgpack": "1"}
+    for module in (reach, codedigest):
+        monkeypatch.setattr(module, "installed_version", lambda top: versions.get(top, ""))
+    source = f"{top}\ndef mapper(k, v): yield k, 1\ndef reducer(k, vs):\n  yield {within}, 1\n"
+    before = digests(source)
+    versions["msgpack"] = "2"
+    assert changed(before, digests(source)) == sides
+
+
 @pytest.mark.parametrize("body", BY_THE_WAY)
 def test_what_a_mapper_comes_to_by_another_way_than_a_name_changes_its_digest(body: str) -> None:
     source = HIDING.format(body=body)
@@ -425,6 +453,8 @@ VALUES = [
     ("a = b'x'", "b'x'", "'x'"),
     ("a = (1, [2, {3: {4}}])", "{4}", "{5}"),
     ("a = slice(1, 2)", "1, 2", "1, 3"),
+    ("a = ('ab', 'c')", "'ab', 'c'", "'a', 'bc'"),
+    ("a = ([1], 2)", "[1], 2", "[1, 2],"),
     ("def a(*, b=(1, 2)): pass", "1, 2", "1, 3"),
     ("def a():\n    return [x for x in range(9) if x != 1]", "!= 1", "!= 2"),
     ("def a():\n    try: pass\n    except ValueError: pass", "ValueError", "TypeError"),
