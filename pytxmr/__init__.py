@@ -100,4 +100,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER, "Step"})
+    # Without the modules that happen to be imported: they are nobody's to use.
+    return sorted({*__all__, *_LATER, "Step"})
