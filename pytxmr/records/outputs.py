@@ -131,7 +131,7 @@ class _Output:
     def _run(self) -> None:
         self._go.acquire()
         try:
-            self.part.write(encoded(self._chunks(), self._writer))
+            self.part.write(encoded(self._chunks(), self._writer, self._who))
         except BaseException as error:
             self._failure = error
         self._ended = True

@@ -100,9 +100,12 @@ def _text_line(key: Any, value: Any) -> str:
 
 
 def encoded(
-    chunks: Iterable[Chunk], writer: Callable[..., Iterable[str | bytes]] | None
+    chunks: Iterable[Chunk],
+    writer: Callable[..., Iterable[str | bytes]] | None,
+    who: str = WRITER,
 ) -> Iterator[bytes]:
-    """The bytes that ``writer`` makes of the pairs; without one, a line of text each."""
+    """The bytes that ``writer`` makes of the pairs; without one, a line of text each. ``who``: what
+    messages call the writer."""
     if writer is None:
         for chunk in chunks:
             if isinstance(chunk, Columns):
@@ -121,7 +124,7 @@ def encoded(
             yield encode(piece)
         else:
             raise AttemptFailed(
-                f"{WRITER} yielded {type(piece).__name__}: it must yield str or bytes", final=True
+                f"{who} yielded {type(piece).__name__}: it must yield str or bytes", final=True
             )
 
 

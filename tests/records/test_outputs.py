@@ -248,7 +248,10 @@ def test_after_an_error_of_the_reducer_there_is_no_file(tmp_path):
 
 WRITERS = {
     "raises": ("raise LookupError('no')", "the writer of 'late' raised LookupError: no"),
-    "yields what is no text": ("yield 7", "the writer yielded int: it must yield str or bytes"),
+    "yields what is no text": (
+        "yield 7",
+        "the writer of 'late' yielded int: it must yield str or bytes",
+    ),
     "ends with the process": ("raise SystemExit", "the writer of 'late' raised SystemExit"),
 }
 
