@@ -200,7 +200,7 @@ def test_run_inline_gives_the_pairs_of_each_output():
 def test_a_result_has_the_parts_lines_and_pairs_of_each_output(tmp_path):
     (tmp_path / "errors").mkdir()
     (tmp_path / "errors" / "part-00000").write_text("a\t1\nb\n")
-    listed = {"parts": [], "outputs": {"errors": [{"name": "errors/part-00000"}]}}
+    listed = {"parts": [], "outputs": {"errors": [{"name": "errors/part-00000", "bytes": 6}]}}
     (tmp_path / "_SUCCESS").write_text(json.dumps(listed))
     result = Result(str(tmp_path), {}, {}, 0.0)
     assert list(result) == []
