@@ -211,11 +211,11 @@ def a_success_that_is_reported_again_commits_again(patch: pytest.MonkeyPatch) ->
 
 
 @defect
-def a_job_that_is_killed_while_it_commits_succeeds(patch: pytest.MonkeyPatch) -> None:
-    def committed(self: Any) -> Any:
+def a_job_that_is_killed_counts_as_one_that_has_succeeded(patch: pytest.MonkeyPatch) -> None:
+    def killed(self: Any) -> Any:
         return self._end(jobstate.Outcome.SUCCEEDED)
 
-    patch.setattr(jobstate.JobState, "_committed", committed)
+    patch.setattr(jobstate.JobState, "_killed", killed)
 
 
 @defect

@@ -84,7 +84,7 @@ SHOWN_BY = {
     "attempts that were outrun go on": 0,
     "an attempt that has ended counts as running": 1,
     "a success that is reported again commits again": 30,
-    "a job that is killed while it commits succeeds": 275,
+    "a job that is killed counts as one that has succeeded": 15,
     "reduces that are done are lost with their tracker": 70,
     "a probe counts as an attempt that failed": 16,
     "a search blames the first record": 16,
