@@ -390,7 +390,12 @@ def specs_of(name: str, where: str, examples: str) -> list[Any]:
     class_name = feature.pop("class", "") or feature.pop("class_name", "")
     inputs = tuple(path.replace("EXAMPLES", examples) for path in feature.pop("inputs"))
     has_reducer = "reducer" in FEATURES[name].get("source", "reducer") or class_name
-    plain: dict[str, Any] = {"reducers": 2 if has_reducer else None, "split_bytes": 2500}
+    # A worker process for each is most of what this takes: few need several.
+    source = FEATURES[name].get("source", "")
+    few = bool(source) and "artitioner" not in source
+    several = None if few else 2500
+    reducers = (1 if few else 2) if has_reducer else None
+    plain: dict[str, Any] = {"reducers": reducers, "split_bytes": several}
     path = job.replace("EXAMPLES", examples) + (f":{class_name}" if class_name else "")
     return make_specs(JobOptions(path, inputs, f"{where}/{name}", **(plain | feature)))
 
