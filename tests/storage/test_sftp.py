@@ -7,13 +7,14 @@ import os
 import shutil
 from collections import Counter
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from outputs import Outputs
 from processes import WORDCOUNT
 from remoteinputs import Inputs
-from servers import sftp_server
+from servers import need, sftp_server
 
 from pytxmr.errors import BadInput
 from pytxmr.model import FileRange
@@ -21,11 +22,8 @@ from pytxmr.records.readers import line_blocks
 from pytxmr.result import Result
 from pytxmr.storage.inputs import InputFile, list_inputs
 
-pytest.importorskip("fsspec")
-pytest.importorskip("paramiko")
-
-from pytxmr.records import sftp as module
-from pytxmr.records.sftp import Sftp, sftp_filesystem
+need("fsspec", "paramiko")
+module = import_module("pytxmr.records.sftp")
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +189,7 @@ def test_a_server_that_is_known_by_another_key_is_refused(sftp, tmp_path, monkey
             (ssh / "config").write_text("Host *\n  StrictHostKeyChecking yes\n")
         for key, message in (("", "has no key"), (others, "has another key"), (theirs, "")):
             (ssh / "known_hosts").write_text(f"[{host}]:{port} {key}" if key else "")
-            Sftp.clear_instance_cache()
+            module.Sftp.clear_instance_cache()
             if message and (key or strict):
                 with pytest.raises(BadInput, match=f"cannot read {url}text: .* {message}"):
                     list_inputs([f"{url}text"])
@@ -203,7 +201,7 @@ def test_a_connection_that_broke_is_made_again(sftp, tmp_path):
     (tmp_path / "text").write_text("a line\n")
     url = f"{sftp}{tmp_path}/text"
     assert list_inputs([url]) == [InputFile(url, 7)]
-    filesystem, _ = sftp_filesystem(url, own=False)
+    filesystem, _ = module.sftp_filesystem(url, own=False)
     filesystem.client.close()
     assert list_inputs([url]) == [InputFile(url, 7)]
 

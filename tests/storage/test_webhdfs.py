@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from outputs import Outputs
 from remoteinputs import Inputs
+from servers import need
 from webhdfs import serving_hdfs
 
-pytest.importorskip("requests")
-pytest.importorskip("fsspec")
+need("fsspec", "requests")
 _numbers = count()
 
 
