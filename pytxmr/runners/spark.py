@@ -66,6 +66,9 @@ def run_all(
     ``master``: Spark's URL for where it runs; None: what Spark's own configuration says, or else
     ``local[*]``. ``settings`` are those of Spark that win over all others. Raises as `inline.run`.
     """
+    for spec in specs:
+        if is_remote(spec.output):
+            raise BadInput(f"cannot write to {spec.output}: on Spark it has to be a directory")
     log = f"{specs[-1].output.rstrip(os.sep)}.spark.log"
     try:
         with application(specs[0], log, master, settings or []) as context:
@@ -235,8 +238,6 @@ def run(
 ) -> dict[str, Any]:
     """Run a job that has one step in a Spark application; its last status. Raises as `inline.run`,
     and leaves no output then."""
-    if is_remote(spec.output):
-        raise BadInput(f"cannot write to {spec.output}: on Spark it has to be a directory")
     job = job_id(number)
     workers = context.defaultParallelism
     output = OutputDirectory(spec.output, secrets.token_hex(16))
