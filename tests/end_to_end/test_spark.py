@@ -26,6 +26,8 @@ from pytxmr.runners.local import LocalCluster
 from pytxmr.runners.sparktasks import SparkJob, deaths
 from pytxmr.steps import remove_stored
 
+# The first test starts Java, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(300)
 EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
 DATA = EXAMPLES / "data"
 WORDS = EXAMPLES / "wordcount.py"

@@ -22,6 +22,8 @@ if os.environ.get("CI") != "true" and not (find_spec("pyspark") and shutil.which
         allow_module_level=True,
     )
 
+# Up to five times Java, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(400)
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "spark.md"
 #: To start Java, and Spark in it, takes seconds.
 SPARK_SECONDS = 150.0
@@ -138,7 +140,6 @@ def standalone(site: Site) -> Iterator[Standalone]:
         process.stop()
 
 
-@pytest.mark.timeout(400)  # four times Java, on a machine that may be busy
 def test_a_job_outlives_a_worker_of_sparks_cluster(site: Site, standalone: Standalone):
     """Its executors have no pytxmr, and one of them goes when it has mapped."""
     gate = Gate(site.directory / "gate")
