@@ -28,7 +28,16 @@ from zope.interface import implementer
 
 from pytxmr.attemptlogs import AttemptLogs
 from pytxmr.backoff import backoff_seconds
-from pytxmr.errors import BadConfiguration, NotFound, PytxmrError, Refused, Stale
+from pytxmr.errors import (
+    AttemptFailed,
+    BadConfiguration,
+    NotFound,
+    PeerBroke,
+    PytxmrError,
+    Refused,
+    Stale,
+    TooLarge,
+)
 from pytxmr.failpoints import fail_point
 from pytxmr.interfaces import ITaskTracker
 from pytxmr.jobwork import JobWork, Means, kept_job_leaves
@@ -38,13 +47,15 @@ from pytxmr.net.kvserver import KeyValueFactory
 from pytxmr.net.limits import DEFAULT_MEMORY_BYTES
 from pytxmr.net.listening import described, listen
 from pytxmr.net.login import log_in
-from pytxmr.net.remote import Peer, answering
+from pytxmr.net.remote import Peer, answering, sendable_error
 from pytxmr.net.secret import inspection_token
 from pytxmr.net.workers import WorkerPool
 from pytxmr.store import KeyValueStore
 
 #: Pauses between tries to connect to the jobtracker: doubled from the first up to the second.
 RECONNECT_SECONDS = (0.1, 0.5)
+#: Facts in one report, at the most.
+_MOST_FACTS = 100
 
 _log = Logger()
 
@@ -97,6 +108,7 @@ class TaskTracker(Service):
         self._jobs: dict[str, JobWork] = {}
         self._dropped = 0
         self._outbox: list[dict[str, Any]] = []
+        self._most_facts = _MOST_FACTS
         self._reporting = False
         self._peer: Peer | None = None
         self.who: dict[str, Any] | None = None
@@ -278,12 +290,13 @@ class TaskTracker(Service):
         if self._reporting or not self._outbox or self._peer is None:
             return
         self._reporting = True
-        batch = self._outbox[:100]
+        batch = self._outbox[: self._most_facts]
         peer = self._peer
         sent = peer.call("report", self.who, batch)
 
         def taken(_: Any) -> None:
             self._reporting = False
+            self._most_facts = _MOST_FACTS
             if self._peer is peer:
                 del self._outbox[: len(batch)]
             self._send_reports()
@@ -291,9 +304,28 @@ class TaskTracker(Service):
         def failed(failure: Any) -> None:
             self._reporting = False
             _log.warn("a report was not taken: {error}", error=failure.value)
-            peer.disconnect()
+            if failure.check(PeerBroke, TooLarge) and self._peer is peer:
+                self._refused(batch, failure.value)
+                self._send_reports()
+            else:
+                peer.disconnect()
 
         sent.addCallbacks(taken, failed)
+
+    def _refused(self, batch: list[dict[str, Any]], error: PytxmrError) -> None:
+        """The jobtracker will never take these facts as they are. One by one it shows which it is;
+        of that only the failure of its attempt is left, or nothing."""
+        if len(batch) > 1:
+            self._most_facts = 1
+            return
+        refused = self._outbox.pop(0)
+        _log.critical("the jobtracker cannot be told: {fact}", fact=f"{refused!r:.1000}")
+        if str(refused.get("fact", "")).endswith("-succeeded"):
+            failed = AttemptFailed(f"its result cannot be reported: {error.message}", final=True)
+            ids = {name: refused[name] for name in ("job", "attempt")}
+            self._outbox.insert(
+                0, ids | {"fact": "attempt-failed", "error": sendable_error(failed)}
+            )
 
     # ---- the five verbs
 
