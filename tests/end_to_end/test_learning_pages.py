@@ -131,7 +131,7 @@ def test_what_a_page_tells_to_type_gives_what_it_shows(desk: Desk, page: str) ->
         elif step["language"] == "python":
             head = re.match(r"# ([\w/]+\.py)(, at its end)?\n", step["block"])
             assert head or OTHERS.search(step["block"]), step["block"]
-            compile(step["block"], page, "exec")  # the others' are not run
+            compile(step["block"], page, "exec")  # the others' are run by test_coming_from.py
             if head:
                 desk.put(head[1], step["block"], at_its_end=bool(head[2]))
         elif step["name"]:
@@ -140,25 +140,6 @@ def test_what_a_page_tells_to_type_gives_what_it_shows(desk: Desk, page: str) ->
             assert (found[: len(shown)] if more else found) == shown
         elif step["language"] == "text":
             assert_shown(printed, step["block"])
-
-
-def test_what_hadoop_streaming_would_run_gives_what_the_job_beside_it_gives(tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "coming-from.md").read_text("utf-8")
-    (mapper, reducer) = (
-        re.search(rf"^```python\n(import sys  # {name}\n.*?)^```$", page, re.M | re.S)[1]
-        for name in ("mapper.py", "reducer.py")
-    )
-    shown = re.search(r"^```text statuses/part-00000\n(.*?)^```$", page, re.M | re.S)[1]
-    told = re.search(r"^  counter   bad lines: (\d+)$", page, re.M)[1]
-
-    def piped(source: str, lines: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", source]
-        return subprocess.run(command, input=lines, capture_output=True, text=True, check=True)
-
-    mapped = piped(mapper, (ROOT / "examples" / "data" / "access.log").read_text("utf-8"))
-    assert mapped.stderr == "reporter:counter:log,bad lines,1\n" * int(told)
-    shuffled = "".join(sorted(mapped.stdout.splitlines(keepends=True)))
-    assert piped(reducer, shuffled).stdout == shown
 
 
 def test_the_cookbook_runs_every_example_that_is_no_classic() -> None:
