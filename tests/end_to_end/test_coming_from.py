@@ -1,7 +1,7 @@
 """What docs/coming-from.md shows of others gives what the job beside it gives.
 
-Hadoop Streaming is its shell's pipe and a sort; of Disco, which no Python 3 can install, it is the two
-functions, called as it calls them. mrjob and PySpark run themselves.
+Hadoop Streaming is its shell's pipe and a sort; of Disco, which no Python 3 can install, it is the
+two functions, called as it calls them. mrjob and PySpark run themselves.
 """
 
 from __future__ import annotations
