@@ -72,6 +72,7 @@ class Site:
             "files": [file.to_plain() for file in files],
             "params": {},
             "key_sample": None,
+            "sampled": [],
             "task_timeout": 0,
             "memory_bytes": None,
             "codec": "none",
