@@ -97,7 +97,12 @@ def _children() -> set[str]:
 def _reactor_runs() -> Iterator[None]:
     # What the reactor needs for itself is there only once it runs.
     pytest_twisted.blockon(turns())
-    # A collection after each test, for forgotten Deferreds, need not look at what was there before.
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collected(_reactor_runs: None) -> Iterator[None]:
+    """A collection after each test, for forgotten Deferreds, need not look at what was there
+    before its module, which is much where other modules have run."""
     gc.collect()
     gc.freeze()
     yield
