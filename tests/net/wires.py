@@ -85,6 +85,19 @@ def turns(count: int = 3) -> Deferred[None]:
 # ---- connections in memory
 
 
+class Transport(iosim.FakeTransport):
+    """Gives what is written in pieces, as a socket does."""
+
+    PIECE = 262_144
+
+    def write(self, data: bytes) -> None:
+        for start in range(0, len(data), self.PIECE):
+            super().write(data[start : start + self.PIECE])
+
+    def getOutBuffer(self) -> bytes | None:
+        return self.stream.pop(0) if self.stream else None
+
+
 @implementer(IStreamClientEndpoint)
 class MemoryEndpoint:
     """Connects to a server's factory in memory; `flush` moves the bytes."""
@@ -98,8 +111,8 @@ class MemoryEndpoint:
     def connect(self, factory: Any) -> Deferred[Any]:
         self.client = factory.buildProtocol(None)
         self.server = self._server.buildProtocol(None)
-        self.client_transport = iosim.FakeTransport(self.client, False)
-        self.server_transport = iosim.FakeTransport(self.server, True)
+        self.client_transport = Transport(self.client, False)
+        self.server_transport = Transport(self.server, True)
         self.pump = iosim.connect(
             self.server,
             self.server_transport,
