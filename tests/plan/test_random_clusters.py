@@ -171,7 +171,7 @@ class World:
         running: Counter[str] = Counter()
         for job in self.cluster.jobs.values():
             of_job: Counter[str] = Counter()
-            for task in (*job.maps, *job.reduces):
+            for task in filter(lambda task: task.running, (*job.maps, *job.reduces)):
                 assert len(task.running) <= (2 if task.backed_up else 1)
                 assert len(set(task.running.values())) == len(task.running)
                 of_job.update(task.running.values())
@@ -183,7 +183,8 @@ class World:
             assert job.maps_waiting == sum(task.pending for task in job.maps) or not job.active
             counted: Counter[str] = Counter()
             for task in (*job.maps, *job.reduces):
-                counted.update(task.counters)
+                if task.counters:
+                    counted.update(task.counters)
             assert job.counters() == counted
             running += of_job
         for tracker in self.cluster.trackers.values():
