@@ -28,7 +28,7 @@ def test_without_speculation_it_waits_until_that_attempt_is_given_up(
     site: Site, point: str
 ) -> None:
     cluster = Faulty(site)
-    work = Work(site, options=("--no-speculation", "--task-timeout", 5))
+    work = Work(site, options=("--no-speculation", "--task-timeout", 3))
     cluster.start(one=f"{point}:1:stop", two="")
     running = work.start(maps=4, reducers=2)
     work.is_done(running, failed=True)
