@@ -1,8 +1,9 @@
 """Every example, and each thing that the pages say a job may do, as jobs that run in a second.
 
 As a program, `features.py DIRECTORY EXAMPLES`, it runs all of them in its own process, and then on
-the cluster that the environment names. What they put out is in ``DIRECTORY/inline/NAME`` and
-``DIRECTORY/daemons/NAME``, and their own counters are in ``DIRECTORY/counters.json``.
+the cluster that the environment names; the examples on an embedded cluster as well. What they put
+out is in ``DIRECTORY/inline/NAME``, ``DIRECTORY/daemons/NAME`` and ``DIRECTORY/embedded/NAME``, and
+their own counters are in ``DIRECTORY/counters.json``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import sys
 import zipfile
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -341,6 +343,8 @@ output = joined.union(far, longest.stored()).map(repr).top(500)
     ),
 }
 
+OF_EXAMPLES = [name for name, feature in FEATURES.items() if "source" not in feature]
+
 
 def write_inputs(directory: Path) -> None:
     """All that the features read."""
@@ -415,16 +419,11 @@ def run_inline(examples: str) -> dict[str, Any]:
     return found
 
 
-async def run_on_daemons(reactor: Any, examples: str) -> dict[str, Any]:
-    """The same on the cluster, all at once, but for the steps of a job."""
+async def run_by(client: Any, where: str, names: Iterable[str], examples: str) -> dict[str, Any]:
+    """The same on a cluster, all at once, but for the steps of a job."""
     from twisted.internet.defer import Deferred, gatherResults
 
-    from pytxmr.client import Client
-    from pytxmr.net.secret import read_secret
     from pytxmr.steps import remove_stored
-
-    secret = read_secret(os.environ["PYTXMR_SECRET_FILE"])
-    client = await Client.connect(reactor, os.environ["PYTXMR_JOBTRACKER"], secret)
 
     async def run(name: str, specs: list[Any]) -> tuple[str, dict[str, int]]:
         counters: Counter[str] = Counter()
@@ -434,16 +433,35 @@ async def run_on_daemons(reactor: Any, examples: str) -> dict[str, Any]:
             remove_stored(specs)
         return name, {f"job: {key}": n for key, n in counters.items()}
 
-    jobs = [(name, specs_of(name, "daemons", examples)) for name in FEATURES]
-    found = await gatherResults([Deferred.fromCoroutine(run(*job)) for job in jobs])
+    jobs = [(name, specs_of(name, where, examples)) for name in names]
+    return dict(await gatherResults([Deferred.fromCoroutine(run(*job)) for job in jobs]))
+
+
+async def run_on_daemons(reactor: Any, examples: str) -> dict[str, Any]:
+    """On the cluster that the environment names."""
+    from pytxmr.client import Client
+    from pytxmr.net.secret import read_secret
+
+    secret = read_secret(os.environ["PYTXMR_SECRET_FILE"])
+    client = await Client.connect(reactor, os.environ["PYTXMR_JOBTRACKER"], secret)
+    found = await run_by(client, "daemons", FEATURES, examples)
     client.disconnect()
-    return dict(found)
+    return found
+
+
+async def run_embedded(reactor: Any, examples: str) -> dict[str, Any]:
+    """The examples, on a cluster in this process."""
+    from pytxmr.runners.local import LocalCluster
+
+    async with LocalCluster(reactor, 2) as client:
+        return await run_by(client, "embedded", OF_EXAMPLES, examples)
 
 
 async def main(reactor: Any, examples: str) -> None:
     counters = {
         "inline": run_inline(examples),
         "daemons": await run_on_daemons(reactor, examples),
+        "embedded": await run_embedded(reactor, examples),
     }
     Path("counters.json").write_text(json.dumps(counters))
 

@@ -1,5 +1,6 @@
-"""Every example, and each thing that a job may do, puts out on daemons what it does in one process.
-That it is right, and the same on the embedded cluster, is for `test_examples` and the pages' tests.
+"""Every example, and each thing that a job may do, puts out on daemons what it does in one process;
+the examples on the embedded cluster as well. That it is right is for `test_examples` and the pages'
+tests.
 """
 
 from __future__ import annotations
@@ -11,23 +12,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from features import FEATURES
+from features import FEATURES, OF_EXAMPLES
 from processes import EXAMPLES, Cluster, Site
 
 # `make test` installs all extras; elsewhere there is nothing to compare without them.
 for library in ("numpy", "pyarrow", "lz4"):
     pytest.importorskip(library)
 
-#: Some 75 jobs, which take a tenth of it where nothing else runs.
+#: Some 100 jobs, which take a tenth of it where nothing else runs.
 FEATURES_RUN_SECONDS = 200
 pytestmark = pytest.mark.timeout(FEATURES_RUN_SECONDS + 40)
+PLACES = ("inline", "embedded")
 #: They run several jobs, one after the other; here it is one of these.
 PROGRAMS = {"kmeans": "a round of kmeans", "pagerank": "the first round of pagerank"}
 
 
 @pytest.fixture(scope="module")
 def outputs(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where everything has been run twice."""
+    """Where everything has been run, on each of them."""
     site = Site(tmp_path_factory.mktemp("features"), cluster.client_env)
     try:
         program = Path(__file__).with_name("features.py")
@@ -53,6 +55,16 @@ def test_a_feature_gives_the_same_on_daemons_as_in_one_process(outputs: Path, na
     assert found(outputs / "daemons" / name) == inline
     counters = json.loads((outputs / "counters.json").read_text())
     assert counters["daemons"][name] == counters["inline"][name]
+
+
+@pytest.mark.daemons
+@pytest.mark.parametrize("name", OF_EXAMPLES)
+def test_an_example_leaves_the_same_on_the_embedded_cluster(outputs: Path, name: str) -> None:
+    inline, embedded = found(outputs / "inline" / name), found(outputs / "embedded" / name)
+    assert embedded == inline
+    done = [json.loads((outputs / place / name / "_SUCCESS").read_text()) for place in PLACES]
+    # Daemons run more than one job.
+    assert done[0] | {"job": ""} == done[1] | {"job": ""}
 
 
 def test_every_example_is_one_of_the_features() -> None:

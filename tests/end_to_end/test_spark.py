@@ -15,14 +15,11 @@ from typing import Any
 
 import features
 import pytest
-import pytest_twisted
-from twisted.internet.defer import Deferred, gatherResults
 
-from pytxmr.client import Client, JobOptions, make_specs
+from pytxmr.client import JobOptions, make_specs
 from pytxmr.errors import AttemptFailed, JobFailed, PytxmrError
 from pytxmr.model import MAPS_REUSED, REDUCES_REUSED, AttemptId, TaskId
 from pytxmr.runners import inline, spark, sparktasks
-from pytxmr.runners.local import LocalCluster
 from pytxmr.runners.sparktasks import SparkJob, deaths
 from pytxmr.steps import remove_stored
 
@@ -102,13 +99,6 @@ def without_reused(found: dict[str, bytes]) -> dict[str, Any]:
     return found | {"_SUCCESS": manifest}
 
 
-def without_number(found: dict[str, bytes]) -> dict[str, Any]:
-    """The same without the job's number: daemons run more than one."""
-    manifest = json.loads(found["_SUCCESS"])
-    del manifest["job"]
-    return found | {"_SUCCESS": manifest}
-
-
 @pytest.mark.parametrize("name", features.FEATURES)
 def test_a_feature_leaves_on_spark_what_it_leaves_in_this_process(name, context, expected):
     there = expected(name)
@@ -119,24 +109,6 @@ def test_a_feature_leaves_on_spark_what_it_leaves_in_this_process(name, context,
     if left != there:  # but for what is reused of the run in this process, if it is kept
         assert {MAPS_REUSED, REDUCES_REUSED} & json.loads(left["_SUCCESS"])["counters"].keys()
         assert without_reused(left) == without_reused(there)
-
-
-@pytest_twisted.ensureDeferred
-async def test_the_examples_leave_the_same_on_the_embedded_cluster(expected):
-    """And on daemons, as `test_every_feature` shows."""
-    from twisted.internet import reactor
-
-    async def run(client: Client, name: str) -> None:
-        there = expected(name)
-        specs = features.specs_of(name, "embedded", str(EXAMPLES))
-        for spec in specs:
-            await client.run(spec)
-        without_stored(specs)
-        assert without_number(left_in(Path("embedded") / name)) == without_number(there), name
-
-    examples = [name for name, feature in features.FEATURES.items() if "source" not in feature]
-    async with LocalCluster(reactor, 2) as client:
-        await gatherResults([Deferred.fromCoroutine(run(client, name)) for name in examples])
 
 
 # ---- what a job may say
