@@ -352,9 +352,9 @@ def a_tracker_is_forgotten_with_the_life_that_it_registered_in(patch: pytest.Mon
 def a_submission_that_is_repeated_is_another_job(patch: pytest.MonkeyPatch) -> None:
     again = jobbook.JobBook.submit
 
-    def submit(self: Any, plain: Any, owner: Any) -> Any:
+    def submit(self: Any, plain: Any, owner: Any, later: Any = ()) -> Any:
         self._jobs_of.clear()
-        return again(self, plain, owner)
+        return again(self, plain, owner, later)
 
     patch.setattr(jobbook.JobBook, "submit", submit)
 
