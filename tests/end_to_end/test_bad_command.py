@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import PYTXMR, WORDCOUNT, Process, Site
+from in_process import inline, typed
+from processes import PYTXMR, WORDCOUNT, Finished, Process, Site
 
 JOB = """\
 params = {"field": 0}
@@ -34,8 +36,17 @@ def job(site: Site) -> Path:
 
 def refused(site: Site, *words: object) -> str:
     """What the command said; it must have refused, and made nothing."""
+    return _refused(site, lambda: typed(site, *words))
+
+
+def refused_in_a_process(site: Site, *words: object) -> str:
+    """The same of the command in a process of its own, which may start others."""
+    return _refused(site, lambda: site.pytxmr(*words))
+
+
+def _refused(site: Site, run: Callable[[], Finished]) -> str:
     before = site.listing()
-    done = site.pytxmr(*words)
+    done = run()
     assert done.status == 2, done.err
     assert done.out == ""
     assert "Traceback" not in done.err
@@ -43,43 +54,47 @@ def refused(site: Site, *words: object) -> str:
     return done.err
 
 
+def run_refused(site: Site, job: object, *words: object) -> str:
+    return _refused(site, lambda: inline(site, job, *words))
+
+
 def test_missing_input_is_named(site: Site, job: Path) -> None:
-    said = refused(site, "run", job, "in.txt", "gone.txt", "-o", "out")
+    said = refused_in_a_process(site, "run", job, "in.txt", "gone.txt", "-o", "out")
     assert said == f"pytxmr: cannot read {site.directory}/gone.txt: No such file or directory\n"
 
 
 def test_input_below_a_file_is_named(site: Site, job: Path) -> None:
-    said = refused(site, "run", job, "in.txt/part", "-o", "out")
+    said = run_refused(site, job, "in.txt/part")
     assert said == f"pytxmr: cannot read {site.directory}/in.txt/part: Not a directory\n"
 
 
 def test_input_that_is_no_file_is_named(site: Site, job: Path) -> None:
     os.mkfifo(site.directory / "pipe")
-    said = refused(site, "run", job, "pipe", "-o", "out")
+    said = run_refused(site, job, "pipe")
     assert said == f"pytxmr: cannot read {site.directory}/pipe: not a file; name - to have standard input read\n"
 
 
 def test_glob_without_a_match_is_named(site: Site, job: Path) -> None:
-    said = refused(site, "run", job, "*.log", "-o", "out")
+    said = run_refused(site, job, "*.log")
     assert said == f"pytxmr: no file matches {site.directory}/*.log\n"
 
 
 def test_existing_output_directory_is_refused(site: Site, job: Path) -> None:
     (site.directory / "out").mkdir()
-    said = refused(site, "run", job, "in.txt", "-o", "out")
+    said = run_refused(site, job, "in.txt")
     assert f"the output directory {site.directory}/out exists already" in said
 
 
 def test_missing_module_is_named(site: Site, job: Path) -> None:
-    said = refused(site, "run", "gone.py", "in.txt", "-o", "out")
+    said = run_refused(site, "gone.py", "in.txt")
     assert said == "pytxmr: cannot read the job module gone.py: No such file or directory\n"
-    said = refused(site, "run", "jbo.py", "in.txt", "-o", "out")
+    said = run_refused(site, "jbo.py", "in.txt")
     assert said.endswith("jbo.py: No such file or directory; did you mean job.py?\n")
 
 
 def test_syntax_error_names_file_and_line(site: Site, job: Path) -> None:
     bad = site.write("bad.py", "def mapper(key, value):\n    yield key value\n")
-    said = refused(site, "run", bad, "in.txt", "-o", "out")
+    said = run_refused(site, bad, "in.txt")
     assert said.splitlines()[0] == f'  File "{bad}", line 2'
     assert "yield key value" in said
     assert f"pytxmr: {bad}, line 2: invalid syntax" in said
@@ -87,7 +102,7 @@ def test_syntax_error_names_file_and_line(site: Site, job: Path) -> None:
 
 def test_module_that_raises_shows_the_users_own_traceback(site: Site, job: Path) -> None:
     bad = site.write("bad.py", "import os\nLIMIT = {}['limit']\n")
-    done = site.run(bad, "in.txt")
+    done = inline(site, bad, "in.txt")
     assert done.status == 2
     assert done.err.splitlines()[:3] == [
         "Traceback (most recent call last):",
@@ -99,13 +114,13 @@ def test_module_that_raises_shows_the_users_own_traceback(site: Site, job: Path)
 
 def test_module_without_a_mapper_is_refused(site: Site, job: Path) -> None:
     bad = site.write("bad.py", JOB.replace("def mapper", "def _other"))
-    said = refused(site, "run", bad, "in.txt", "-o", "out")
+    said = run_refused(site, bad, "in.txt")
     assert f"{bad} has no mapper()" in said
     assert "or name another with --mapper" in said
 
 
 def test_misspelt_function_is_answered_with_the_nearest(site: Site, job: Path) -> None:
-    said = refused(site, "run", job, "in.txt", "-o", "out", "--mapper", "maper")
+    said = run_refused(site, job, "in.txt", "--mapper", "maper")
     assert said == f"pytxmr: {job} has no maper(); did you mean mapper?\n"
 
 
@@ -113,31 +128,31 @@ def test_misspelt_role_and_hook_of_the_module_are_answered_with_the_nearest(
     site: Site, job: Path
 ) -> None:
     bad = site.write("bad.py", JOB.replace("def reducer", "def redcuer"))
-    said = refused(site, "run", bad, "in.txt", "-o", "out")
+    said = run_refused(site, bad, "in.txt")
     assert said.startswith(f"pytxmr: {bad} defines redcuer(); did you mean reducer()?")
     bad = site.write("bad.py", JOB + "\ndef mapper_final(): ...\n")
-    said = refused(site, "run", bad, "in.txt", "-o", "out")
+    said = run_refused(site, bad, "in.txt")
     assert said.startswith(f"pytxmr: {bad} defines mapper_final(); did you mean map_final()?")
 
 
 def test_misspelt_class_is_answered_with_the_nearest(site: Site, job: Path) -> None:
-    said = refused(site, "run", f"{job}:Counts", "in.txt", "-o", "out")
+    said = run_refused(site, f"{job}:Counts", "in.txt")
     assert said == f"pytxmr: {job} has no class Counts; did you mean Count?\n"
 
 
 def test_unknown_parameter_is_answered_with_the_nearest(site: Site, job: Path) -> None:
-    said = refused(site, "run", job, "in.txt", "-o", "out", "-D", "fields=1")
+    said = run_refused(site, job, "in.txt", "-D", "fields=1")
     assert said == "pytxmr: -D fields: the job declares no such parameter; did you mean field?\n"
 
 
 def test_parameter_of_another_type_is_refused(site: Site, job: Path) -> None:
-    said = refused(site, "run", job, "in.txt", "-o", "out", "-D", "field=first")
+    said = run_refused(site, job, "in.txt", "-D", "field=first")
     assert said == "pytxmr: -D field=first: not int\n"
 
 
 @pytest.mark.parametrize("size", ["0", "64XB"])
 def test_bad_size_is_answered_with_good_ones(site: Site, job: Path, size: str) -> None:
-    said = refused(site, "run", job, "in.txt", "-o", "out", f"--split-size={size}")
+    said = run_refused(site, job, "in.txt", f"--split-size={size}")
     assert f"{size!r} is no size; say 1000, 64KiB, 32MiB or 1GiB" in said
 
 
@@ -188,30 +203,30 @@ def test_jobtracker_that_is_not_there_is_named(
     site: Site, job: Path, secret: Path, closed_port: int
 ) -> None:
     endpoint = f"tcp:127.0.0.1:{closed_port}"
-    said = refused(site, *on_cluster(job, endpoint, secret))
+    said = refused_in_a_process(site, *on_cluster(job, endpoint, secret))
     assert said == f"pytxmr: cannot connect to the jobtracker at {endpoint}: Connection refused\n"
 
 
 def test_endpoint_that_is_none_is_answered_with_one(site: Site, job: Path, secret: Path) -> None:
-    said = refused(site, *on_cluster(job, "nowhere:9000", secret))
+    said = refused_in_a_process(site, *on_cluster(job, "nowhere:9000", secret))
     assert "'nowhere:9000' is no endpoint; they look like tcp:127.0.0.1:9000" in said
 
 
 def test_missing_secret_file_is_answered_with_how_to_make_one(site: Site, job: Path) -> None:
-    said = refused(site, *on_cluster(job, "tcp:127.0.0.1:1", Path("gone")))
+    said = refused_in_a_process(site, *on_cluster(job, "tcp:127.0.0.1:1", Path("gone")))
     assert "cannot read the secret file gone: No such file or directory" in said
     assert "`pytxmr secret gone` makes one" in said
 
 
 def test_secret_that_others_can_read_is_refused(site: Site, job: Path, secret: Path) -> None:
     secret.chmod(0o640)
-    said = refused(site, *on_cluster(job, "tcp:127.0.0.1:1", secret))
+    said = refused_in_a_process(site, *on_cluster(job, "tcp:127.0.0.1:1", secret))
     assert f"others can read or write the secret file {secret} (mode 0640)" in said
 
 
 def test_secret_file_is_made_for_its_owner_alone_and_never_overwritten(site: Site) -> None:
     path = site.directory / "secret"
-    assert site.pytxmr("secret", path).status == 0
+    assert typed(site, "secret", path).status == 0
     assert path.stat().st_mode & 0o777 == 0o600
     made = path.read_bytes()
     assert f"{path} exists already" in refused(site, "secret", path)
@@ -220,7 +235,7 @@ def test_secret_file_is_made_for_its_owner_alone_and_never_overwritten(site: Sit
 
 @pytest.mark.daemons
 def test_wrong_secret_is_refused(site: Site, job: Path, secret: Path, cluster) -> None:
-    said = refused(site, *on_cluster(job, cluster.endpoint, secret))
+    said = refused_in_a_process(site, *on_cluster(job, cluster.endpoint, secret))
     assert f"the jobtracker at {cluster.endpoint} refused the secret" in said
 
 
