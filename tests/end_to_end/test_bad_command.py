@@ -71,7 +71,10 @@ def test_input_below_a_file_is_named(site: Site, job: Path) -> None:
 def test_input_that_is_no_file_is_named(site: Site, job: Path) -> None:
     os.mkfifo(site.directory / "pipe")
     said = run_refused(site, job, "pipe")
-    assert said == f"pytxmr: cannot read {site.directory}/pipe: not a file; name - to have standard input read\n"
+    assert said == (
+        f"pytxmr: cannot read {site.directory}/pipe: not a file; "
+        "name - to have standard input read\n"
+    )
 
 
 def test_glob_without_a_match_is_named(site: Site, job: Path) -> None:

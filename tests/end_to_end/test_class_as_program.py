@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from in_process import inline, typed
 from processes import PYTXMR, Cluster, Finished, Site, word_counts
 
 TEXT = "a b\nbb a\nccc bb a\n"
@@ -107,9 +108,8 @@ def test_what_is_wrong_is_told_with_the_status_of_run(
 
 
 def test_job_that_fails_has_status_1_and_the_users_traceback(site: Site) -> None:
-    done = python(
-        site, job(site, source=JOB.replace("sum(values)", "1 / 0")), "in.txt", "-o", "out"
-    )
+    path = job(site, source=JOB.replace("sum(values)", "1 / 0"))
+    done = python(site, path, "in.txt", "-o", "out", "--runner", "inline")
     assert done.status == 1
     assert "yield key, 1 / 0" in done.err
     assert "pytxmr/" not in done.err.split("ZeroDivisionError")[0]
@@ -147,11 +147,22 @@ def test_class_outside_of_any_file_is_refused(site: Site) -> None:
 
 def test_run_takes_what_is_not_typed_from_the_class(site: Site) -> None:
     path = job(site, 'input = "*.txt"\n    output = "counts"\n    reducers = 1')
-    done = site.pytxmr("run", f"{path}:WordCount")
+    done = typed(site, "run", f"{path}:WordCount", "--runner", "inline")
     assert done.status == 0, done.err
     (part,) = site.parts("counts")
     assert word_counts([part]) == Counter(f"{TEXT} a more".split())
-    done = site.pytxmr("run", f"{path}:WordCount", "-o", "out", "in.txt", "--reducers", 2)
+    done = typed(
+        site,
+        "run",
+        f"{path}:WordCount",
+        "-o",
+        "out",
+        "in.txt",
+        "--reducers",
+        2,
+        "--runner",
+        "inline",
+    )
     assert done.status == 0, done.err
     assert word_counts(site.parts()) == Counter(TEXT.split())
     assert len(site.parts()) == 2
@@ -164,11 +175,11 @@ def test_of_a_module_such_names_mean_nothing(site: Site) -> None:
         "def reducer(key, values):\n    yield key, 1\n"
     )
     path = site.write("job.py", source)
-    done = site.pytxmr("run", path, "-o", "out")
+    done = typed(site, "run", path, "-o", "out", "--runner", "inline")
     assert (done.status, done.err) == (2, "pytxmr: no input is named\n")
-    done = site.pytxmr("run", path, "in.txt")
+    done = typed(site, "run", path, "in.txt", "--runner", "inline")
     assert (done.status, done.err) == (2, "pytxmr: --output DIR is needed\n")
-    assert site.run(path, "in.txt").status == 0
+    assert inline(site, path, "in.txt").status == 0
     assert len(site.parts()) == 2
 
 
@@ -183,21 +194,21 @@ def test_of_a_module_such_names_mean_nothing(site: Site) -> None:
     ],
 )
 def test_attribute_of_a_wrong_type_is_refused(site: Site, attribute: str, said: str) -> None:
-    done = site.run(f"{job(site, attribute)}:WordCount", "in.txt")
+    done = inline(site, f"{job(site, attribute)}:WordCount", "in.txt")
     assert done.status == 2
     assert said in done.err
 
 
 def test_class_without_reducers_has_maps_alone(site: Site) -> None:
     path = job(site, "reducers = 0")
-    assert site.run(f"{path}:WordCount", "in.txt").status == 0
+    assert inline(site, f"{path}:WordCount", "in.txt").status == 0
     assert b"".join(site.parts()).splitlines() == [f"{w}\t1".encode() for w in TEXT.split()]
 
 
 def test_methods_that_are_called_so_are_methods(site: Site) -> None:
     methods = "def input(self): ...\n    def output(self): ...\n    def reducers(self): ..."
     path = job(site, methods)
-    assert site.run(f"{path}:WordCount", "in.txt").status == 0
+    assert inline(site, f"{path}:WordCount", "in.txt").status == 0
     assert word_counts(site.parts()) == Counter(TEXT.split())
 
 

@@ -12,6 +12,7 @@ import signal
 from collections import Counter
 
 import pytest
+from in_process import inline
 from processes import BOOK, PYTXMR, WORDCOUNT, Cluster, Process, Site, word_counts
 
 from pytxmr.cli.plan import show_plan
@@ -27,7 +28,7 @@ def counts(site: Site) -> Counter[str]:
 
 def test_a_compressed_file_is_counted_like_what_is_in_it(site: Site) -> None:
     path = site.write("book.gz", gzip.compress(TEXT, 1))
-    done = site.run(WORDCOUNT, path, "--split-size", "100KiB")
+    done = inline(site, WORDCOUNT, path, "--split-size", "100KiB")
     assert done.status == 0, done.err
     assert counts(site) == COUNTS
     assert "1 large files cannot be cut, as they are compressed: one map each" in done.out
@@ -49,7 +50,7 @@ def test_the_plan_says_which_files_are_one_map_each(
 
 def test_bzip2_is_mapped_by_several_maps(site: Site) -> None:
     path = site.write("book.bz2", bz2.compress(TEXT, 1))
-    done = site.run(WORDCOUNT, path, "--split-size", "200KiB")
+    done = inline(site, WORDCOUNT, path, "--split-size", "200KiB")
     assert done.status == 0, done.err
     assert counts(site) == COUNTS
     assert "cannot be cut" not in done.out
@@ -60,7 +61,7 @@ def test_a_damaged_file_fails_the_job_at_once_by_its_name_and_offset(site: Site)
     content = bytearray(gzip.compress(TEXT, 1))
     content[len(content) // 2] ^= 255
     path = site.write("book.gz", bytes(content))
-    done = site.run(WORDCOUNT, path)
+    done = inline(site, WORDCOUNT, path)
     assert done.status == 1
     assert f"at {path}, compressed byte 0" in done.err
     assert f"{path}: what is compressed with gzip from byte 0 on cannot be decomp" in done.err
@@ -74,7 +75,7 @@ def test_a_file_of_names_stands_for_the_files_it_names(site: Site) -> None:
     site.write("in/second half", TEXT[half:])
     first = site.write("first.txt", TEXT[:half])
     site.write("names", f"# two files\n\n{first}\r\nin/*\n")
-    done = site.run(WORDCOUNT, "@names")
+    done = inline(site, WORDCOUNT, "@names")
     assert done.status == 0, done.err
     assert counts(site) == COUNTS
 
@@ -92,7 +93,7 @@ def test_a_file_of_names_that_is_of_no_use_is_told(
 ) -> None:
     if names is not None:
         site.write("names", names)
-    done = site.run(WORDCOUNT, "@names")
+    done = inline(site, WORDCOUNT, "@names")
     assert done.status == 2
     assert message in done.err
 
@@ -159,7 +160,7 @@ def test_an_output_that_is_compressed_is_named_so_and_can_be_read(
     if kind == "zstd":
         pytest.importorskip("zstandard")
     book = site.write("book.txt", TEXT[: 1 << 18])
-    done = site.run(WORDCOUNT, book, "--compress", kind)
+    done = inline(site, WORDCOUNT, book, "--compress", kind)
     assert done.status == 0, done.err
     output = site.directory / "out"
     names = [f"part-0000{number}{suffix}" for number in range(2)]
@@ -170,7 +171,7 @@ def test_an_output_that_is_compressed_is_named_so_and_can_be_read(
         data = (output / part["name"]).read_bytes()
         assert (len(data), hashlib.sha256(data).hexdigest()) == (part["bytes"], part["sha256"])
     lines = site.write("lines.py", LINES)
-    done = site.run(lines, "out", output="again")
+    done = inline(site, lines, "out", output="again")
     assert done.status == 0, done.err
     expected = Counter(TEXT[: 1 << 18].decode().lower().split())
     assert word_counts(site.parts("again")) == expected
@@ -187,6 +188,6 @@ def reducer(key, values):
 
 def test_a_job_that_fails_leaves_nothing_of_a_compressed_output(site: Site) -> None:
     job = site.write("job.py", LINES + "    1 / 0\n")
-    done = site.run(job, BOOK, "--compress", "gzip")
+    done = inline(site, job, BOOK, "--compress", "gzip")
     assert done.status == 1
     assert not (site.directory / "out").exists()

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 
 import pytest
+from in_process import inline
 from processes import IMPORTED_FROM, PYTXMR, WORDCOUNT, Cluster, Gate, Site, word_counts
 
 TEXT = "a b\nbb a\nccc bb a\n"
@@ -42,7 +43,7 @@ class Fields(pytxmr.MapReduce):
         yield key, sum(values)
 """,
     )
-    done = site.run(f"{job}:Fields", "in.txt", "-D", "field=1", "-D", "shout=true")
+    done = inline(site, f"{job}:Fields", "in.txt", "-D", "field=1", "-D", "shout=true")
     assert done.status == 0, done.err
     assert sorted(b"".join(site.parts()).splitlines()) == [b"A\t2", b"B\t1"]
     assert re.search(r"^  counter +combined: \d+$", done.out, re.M)
@@ -88,7 +89,7 @@ def shouting(pairs):
         "writer": "shouting",
     }
     options = [word for role, name in names.items() for word in (f"--{role}", name)]
-    done = site.run(job, "in.txt", *options, "--reducers", 3, "-D", "least=2")
+    done = inline(site, job, "in.txt", *options, "--reducers", 3, "-D", "least=2")
     assert done.status == 0, done.err
     assert site.parts() == [b"ccc=1!\n", b"tail=3!\n", b"bb=2!\n"]
 
@@ -108,7 +109,7 @@ def reducer(key, values):
     )
     for combiner, spilled in ((), 400), (("--combiner", "reducer"), 2):
         output = f"out{spilled}"
-        done = site.run(job, "in.txt", "--reducers", 1, *combiner, output=output)
+        done = inline(site, job, "in.txt", "--reducers", 1, *combiner, output=output)
         assert re.search(rf"^  spilled +{spilled} records", done.out, re.M)
         assert site.parts(output) == [b"a\t300\nb\t100\n"]
 
@@ -175,7 +176,7 @@ def reducer(key, values):
     yield key, sum(values)
 """,
     )
-    done = site.run(job, "in.txt", "--skip-bad-records", 5)
+    done = inline(site, job, "in.txt", "--skip-bad-records", 5)
     assert done.status == 1
     assert 'yield "rate", 1 / 0  # of nothing' in done.err
     assert "map_final() raised ZeroDivisionError: division by zero" in done.err
@@ -202,7 +203,7 @@ def reducer(key, values):
     yield key, found == VALUES[key]
 """.replace("\\\\", "\\"),
     )
-    done = site.run(job, "in.txt", "--reducers", 1)
+    done = inline(site, job, "in.txt", "--reducers", 1)
     assert done.status == 0, done.err
     assert set(re.findall(rb"\t(.*)\n", site.parts()[0])) == {b"True"}
 

@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+from in_process import inline
 from processes import PYTXMR, WORDCOUNT, Cluster, Gate, Site
 
 LINES = [f"{number} {'keep' if number % 3 else 'drop'}\n" for number in range(100)]
@@ -33,7 +34,7 @@ def test_each_map_writes_a_part_in_the_order_of_the_input(site: Site) -> None:
 
 def test_no_reducers_leave_out_the_reducer_and_the_combiner_that_a_job_has(site: Site) -> None:
     site.write("in.txt", "b a\na b\n")
-    done = site.run(WORDCOUNT, "in.txt", "--reducers", 0)
+    done = inline(site, WORDCOUNT, "in.txt", "--reducers", 0)
     assert done.status == 0, done.err
     assert site.parts() == [b"b\t1\na\t1\na\t1\nb\t1\n"]
 
@@ -54,7 +55,7 @@ class Numbers(pytxmr.MapReduce):
             yield f"{word}={number};"
 """,
     )
-    done = site.run(f"{job}:Numbers", "in.txt")
+    done = inline(site, f"{job}:Numbers", "in.txt")
     assert done.status == 0, done.err
     assert b"".join(site.parts()) == "".join(f"{n}={w};" for w, n in map(str.split, LINES)).encode()
 
@@ -70,12 +71,12 @@ def test_record_that_the_mapper_chokes_on_is_told_and_may_be_set_aside(site: Sit
     lines = [line.replace("\n", " bad\n") if line.startswith("7") else line for line in LINES]
     site.write("in.txt", "".join(lines))
     job = site.write("job.py", GREP + "    assert 'bad' not in value, value\n")
-    done = site.run(job, "in.txt", "--split-size", 100)
+    done = inline(site, job, "in.txt", "--split-size", 100)
     assert done.status == 1
     assert re.search(r"at .*in\.txt, offset \d+, record '7\d? \w+ bad'", done.err)
     assert "pytxmr: Job001: Map" in done.err
     assert not (site.directory / "out").exists()
-    done = site.run(job, "in.txt", "--split-size", 100, "--skip-bad-records", 11)
+    done = inline(site, job, "in.txt", "--split-size", 100, "--skip-bad-records", 11)
     assert done.status == 0, done.err
     out = site.directory / "out"
     kept = "".join(line for line in lines if "keep" in line and "bad" not in line).encode()
@@ -104,7 +105,6 @@ def test_record_that_kills_its_worker_is_set_aside(site: Site) -> None:
         ("combiner = mapper", [], "{job} has combiner(), but no reducer(): "),
         ("partitioner = mapper", [], "{job} has partitioner(), but no reducer(): "),
         ("def reduce_init(): ...", [], "{job} has reduce_init(), but no reducer(): "),
-        ("", ["--keep"], "--keep: a job without a reducer has no spills; its parts are its output"),
         ("", ["--reducers", -1], "is not a number from 0 up"),
     ],
 )
@@ -113,9 +113,17 @@ def test_what_makes_no_sense_without_a_reducer_is_refused(
 ) -> None:
     site.write("in.txt", "a\n")
     job = site.write("job.py", f"{GREP}\n{extra}\n")
-    done = site.run(job, "in.txt", *words)
+    done = inline(site, job, "in.txt", *words)
     assert done.status == 2
     assert problem.format(job=job) in done.err
+    assert not (site.directory / "out").exists()
+
+
+def test_spills_are_not_kept_where_there_are_none(site: Site) -> None:
+    site.write("in.txt", "a\n")
+    done = site.run(site.write("job.py", GREP), "in.txt", "--keep")
+    assert done.status == 2
+    assert "--keep: a job without a reducer has no spills; its parts are its output" in done.err
     assert not (site.directory / "out").exists()
 
 

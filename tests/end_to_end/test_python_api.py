@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import signal
 import sys
 
@@ -172,38 +173,41 @@ def test_an_error_at_the_modules_top_level_is_shown_where_it_is(site: Site, runn
     assert not (site.directory / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ('"job.py", "in.txt", "out", reducer=3, reducrs=3', "did you mean reducers?"),
-        ('"job.py", "in.txt", "out", reducers="x"', "'x' is not a number from"),
-        ('"job.py", "in.txt", "out", params={"leest": 1}', "did you mean least?"),
-        ('"job.py", "in.txt", "out", params={"least": [1]}', "least=[1]: not int"),
-        ('"job.py", "in.txt", "out", params={"least": {1}}', "least is set; a parameter is None"),
-        ('"job.py", "in.txt", "out", runner="inline", workers=1', "--workers means nothing"),
-        ('"gone.py", "in.txt", "out"', "cannot read the job module gone.py"),
-        ('"job.py", "gone.txt", "out"', "gone.txt: No such file"),
-        ('len, "in.txt", "out"', "is no job"),
-        ('type("Local", (), {}), "in.txt", "out"', "is not at the top of"),
-    ],
-)
-def test_what_is_wrong_is_an_error_before_anything_runs(
-    site: Site, arguments: str, said: str
-) -> None:
+WRONG = [
+    ('"job.py", "in.txt", "out", reducer=3, reducrs=3', "did you mean reducers?"),
+    ('"job.py", "in.txt", "out", reducers="x"', "'x' is not a number from"),
+    ('"job.py", "in.txt", "out", params={"leest": 1}', "did you mean least?"),
+    ('"job.py", "in.txt", "out", params={"least": [1]}', "least=[1]: not int"),
+    ('"job.py", "in.txt", "out", params={"least": {1}}', "least is set; a parameter is None"),
+    ('"job.py", "in.txt", "out", runner="inline", workers=1', "--workers means nothing"),
+    ('"gone.py", "in.txt", "out"', "cannot read the job module gone.py"),
+    ('"job.py", "gone.txt", "out"', "gone.txt: No such file"),
+    ('len, "in.txt", "out"', "is no job"),
+    ('type("Local", (), {}), "in.txt", "out"', "is not at the top of"),
+]
+
+
+def test_what_is_wrong_is_an_error_before_anything_runs(site: Site) -> None:
+    calls = "".join(f"lambda: pytxmr.run({arguments}),\n" for arguments, _ in WRONG)
     done = script(
         site,
         f"""\
 import pytxmr
 from pytxmr.errors import JobFailed, PytxmrError
-try:
-    pytxmr.run({arguments})
-except PytxmrError as error:
-    assert not isinstance(error, JobFailed)
-    print(error)
+for call in [
+{calls}]:
+    try:
+        call()
+    except PytxmrError as error:
+        assert not isinstance(error, JobFailed)
+        print(repr(str(error)))
 """,
     )
     assert done.status == 0, done.err
-    assert said in done.out
+    told = done.out.splitlines()
+    assert len(told) == len(WRONG)
+    for line, (_, said) in zip(told, WRONG, strict=True):
+        assert said in ast.literal_eval(line)
     assert not (site.directory / "out").exists()
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from in_process import inline, typed
 from processes import PYTXMR, Cluster, Gate, Site
 
 TEXT = "a b\nbb a\nccc bb a\n"
@@ -68,23 +69,23 @@ def test_steps_run_one_after_the_other_and_leave_only_the_result(site: Site, job
 
 
 def test_what_steps_leave_for_each_other_stays_if_asked_for(site: Site, job: Path) -> None:
-    done = site.run(job, "in.txt", "names=names.txt", "--keep-steps", "-D", "least=2")
+    done = inline(site, job, "in.txt", "names=names.txt", "--keep-steps", "-D", "least=2")
     assert done.status == 0, done.err
     assert lines(site) == ['1\t[1, "one"]', '2\t[1, "two"]']
     kept = sorted(path.name for path in (site.directory / "out.steps").iterdir())
     assert kept == ["1", "2"]
     assert (site.directory / "out.steps" / "2" / "_SUCCESS").exists()
-    again = site.run(job, "in.txt", "names=names.txt", output="out/")
+    again = inline(site, job, "in.txt", "names=names.txt", output="out/")
     assert again.status == 2
     (site.directory / "out").rename(site.directory / "moved")
-    again = site.run(job, "in.txt", "names=names.txt")
+    again = inline(site, job, "in.txt", "names=names.txt")
     assert again.status == 2
     assert "out.steps, where the steps' results go, exists already" in again.err
 
 
 def test_a_job_whose_steps_are_kept_goes_on_with_the_one_that_failed(site: Site, job: Path) -> None:
     site.write("names.txt", "1 one\n2\n")
-    done = site.run(job, "in.txt", "names=names.txt", "--keep-steps", "-D", "least=2")
+    done = inline(site, job, "in.txt", "names=names.txt", "--keep-steps", "-D", "least=2")
     assert done.status == 1
     assert done.err.endswith("; --from 3 goes on with what the steps before it have stored\n")
     assert not (site.directory / "out").exists()
@@ -99,7 +100,7 @@ pytxmr.run("job.py", "names=names.txt", "out", from_=3, params={"least": 2})
     )
     assert site.start(sys.executable, program).ended(60) == 0
     assert lines(site) == ['1\t[1, "one"]', '2\t[1, "two"]']
-    done = site.run(job, "in.txt", "--steps", "out.steps", "--only", "lengths", output="other")
+    done = inline(site, job, "in.txt", "--steps", "out.steps", "--only", "lengths", output="other")
     assert done.status == 0, done.err
     assert "  result    " + str(site.directory / "out.steps" / "2") in done.out
     assert sorted(path.name for path in (site.directory / "out.steps").iterdir()) == ["1", "2"]
@@ -111,7 +112,7 @@ def test_a_first_step_that_fails_leaves_nothing_also_if_steps_are_kept(
     source = "from pytxmr import pipeline\noutput = pipeline.input().map(int).count().count()\n"
     job = site.write("bad.py", source)
     before = site.listing()
-    done = site.run(job, "in.txt", "--keep-steps", "--runner", "inline")
+    done = inline(site, job, "in.txt", "--keep-steps")
     assert done.status != 0
     assert "--from" not in done.err
     assert site.listing() == before
@@ -143,8 +144,8 @@ output = names.count().map(str).distinct()
 """,
     )
     words = [job, "names.txt", "in.txt"]
-    assert site.run(*words).status == 1
-    done = site.run(*words, "--skip-bad-records", 5)
+    assert inline(site, *words).status == 1
+    done = inline(site, *words, "--skip-bad-records", 5)
     assert done.status == 0, done.err
     assert lines(site) == ["(1, 1)", "(2, 1)"]
     place = site.directory / "out.steps" / "1"
@@ -193,12 +194,12 @@ class Lengths(pytxmr.MapReduce):
         ]
 """,
     )
-    done = site.run(f"{job}:Lengths", "in.txt", "--reducers", 1, "-D", "shout=yes")
+    done = inline(site, f"{job}:Lengths", "in.txt", "--reducers", 1, "-D", "shout=yes")
     assert done.status == 2
-    done = site.run(f"{job}:Lengths", "in.txt", "--reducers", 1, "-D", "shout=true")
+    done = inline(site, f"{job}:Lengths", "in.txt", "--reducers", 1, "-D", "shout=true")
     assert done.status == 0, done.err
     assert lines(site) == ['1\t[["A", 3], ["B", 1]]', '2\t[["BB", 2]]', '3\t[["CCC", 1]]']
-    planned = site.pytxmr("plan", f"{job}:Lengths", "in.txt")
+    planned = typed(site, "plan", f"{job}:Lengths", "in.txt")
     assert planned.out == (
         "step 1 of 2\n"
         "  reads     in.txt: 1 file, 18 bytes\n"
@@ -236,12 +237,12 @@ output = dearest.map(lambda pair: (pair[1] // 7, pair[0])).group()
 """,
     )
     words = ["--reader", "csv(header=True)", "--writer", "json", "--compress", "gzip"]
-    done = site.run(job, "prices.csv", "--reducers", 1, "--keep-steps", *words)
+    done = inline(site, job, "prices.csv", "--reducers", 1, "--keep-steps", *words)
     assert done.status == 0, done.err
     part = site.directory / "out" / "part-00000.gz"
     assert gzip.decompress(part.read_bytes()) == b'[0, ["rope"]]\n[1, ["tar"]]\n'
     assert (site.directory / "out.steps" / "1" / "part-00000").exists()
-    done = site.run(job, "prices.csv", "--reader", "cvs", output="other")
+    done = inline(site, job, "prices.csv", "--reader", "cvs", output="other")
     assert done.status == 2
     assert "has no cvs(); did you mean csv?" in done.err
 
@@ -269,7 +270,7 @@ most = paid.map(lambda pair: (pair[1][0].n, pair[1][0])).group()
 output = most.map(lambda pair: (pair[0], [money.n for money in pair[1]], "a" in stop()))
 """,
     )
-    done = site.run(job, "in.txt", "--file", "short.txt", "--reducers", 1)
+    done = inline(site, job, "in.txt", "--file", "short.txt", "--reducers", 1)
     assert done.status == 0, done.err
     assert lines(site) == ["[1, [1], true]", "[2, [2], true]", "[3, [3], true]"]
 
@@ -290,7 +291,7 @@ output = patterns.map(lambda pair: (len(pair[0]), pair[1])).group(
 )
 """,
     )
-    done = site.run(job, "in.txt", "--reducers", 1)
+    done = inline(site, job, "in.txt", "--reducers", 1)
     assert done.status == 0, done.err
     assert lines(site) == ['1\t["a", "a", "a", "b"]', '2\t["bb", "bb"]', '3\t["ccc"]']
 
@@ -301,10 +302,10 @@ def test_a_view_without_a_shuffle_is_written_by_the_maps_in_the_order_of_the_inp
     site.write("in.txt", TEXT)
     source = "from pytxmr import pipeline\noutput = pipeline.input().flat_map(str.split)\n"
     job = site.write("job.py", source)
-    done = site.run(job, "in.txt")
+    done = inline(site, job, "in.txt")
     assert done.status == 0, done.err
     assert b"".join(site.parts()) == b"a\nb\nbb\na\nccc\nbb\na\n"
-    planned = site.pytxmr("plan", job, "in.txt").out
+    planned = typed(site, "plan", job, "in.txt").out
     assert "shuffles" not in planned
     for option, message in (
         (["--reducers", 2], "--reducers 2: "),
@@ -360,7 +361,7 @@ def test_a_step_that_fails_inline_is_named_and_leaves_nothing(site: Site, job: P
     site.write("names.txt", "1 one\n2\n")
     before = site.listing()
     words = [job, "in.txt", "names=names.txt"]
-    done = site.pytxmr("run", *words, "--output", "out", "--runner", "inline")
+    done = inline(site, *words)
     assert done.status == 1
     assert "    length, name = line.split()\n" in done.err
     assert "pytxmr: step 3 of 3: Job003: Map00" in done.err
@@ -396,7 +397,7 @@ print(dict(result))
 def test_the_plan_shows_views_and_what_each_step_reads_shuffles_and_writes(
     site: Site, job: Path
 ) -> None:
-    planned = site.pytxmr("plan", job, "in.txt", "names=names.txt")
+    planned = typed(site, "plan", job, "in.txt", "names=names.txt")
     assert planned.status == 0, planned.err
     at = {name: JOB[: JOB.index(f"\n{name} =")].count("\n") + 2 for name in ("times", "lengths")}
     first = Gate.SOURCE.count("\n")
@@ -451,7 +452,7 @@ words = pipeline.input().flat_map(str.split)
 output = words.count().top(pytxmr.params["n"])
 """,
     )
-    done = site.run(job, "in.txt", "-D", "n=2", "--writer", "shouting")
+    done = inline(site, job, "in.txt", "-D", "n=2", "--writer", "shouting")
     assert done.status == 0, done.err
     assert site.parts() == [b"a=3!\nbb=2!\n"]
 
@@ -478,7 +479,7 @@ usual = pipeline.input("usual", "four.t?t")
 output = plain.union(named, usual).map(repr).distinct()
 """,
     )
-    done = site.run(job, "one.txt", "named=two.txt", "named=thr*.txt", "--reducers", 1)
+    done = inline(site, job, "one.txt", "named=two.txt", "named=thr*.txt", "--reducers", 1)
     assert done.status == 0, done.err
     assert lines(site) == [
         "('job', b'four')",
@@ -486,7 +487,7 @@ output = plain.union(named, usual).map(repr).distinct()
         "('own', b'three')",
         "('own', b'two')",
     ]
-    done = site.run(job, "one.txt", "named=two.txt", "usual=three.txt", output="other")
+    done = inline(site, job, "one.txt", "named=two.txt", "usual=three.txt", output="other")
     assert done.status == 0, done.err
     assert lines(site, "other") == ["('job', b'one')", "('job', b'three')", "('own', b'two')"]
 
@@ -508,7 +509,7 @@ def test_what_is_wrong_is_said_before_anything_runs(
     site: Site, job: Path, words: list[str], message: str
 ) -> None:
     before = site.listing()
-    done = site.run(job, *words)
+    done = inline(site, job, *words)
     assert done.status == 2
     assert message in done.err
     assert "step 1" not in done.err
@@ -533,7 +534,7 @@ def test_what_is_wrong_is_said_before_anything_runs(
 def test_a_module_whose_views_are_wrong_is_refused(site: Site, source: str, message: str) -> None:
     site.write("in.txt", TEXT)
     job = site.write("job.py", f"from pytxmr import pipeline\n{source}\n")
-    done = site.run(job, "in.txt")
+    done = inline(site, job, "in.txt")
     assert done.status == 2
     assert message in done.err
 
@@ -579,7 +580,7 @@ class Job(pytxmr.MapReduce):
         {source}
 """,
     )
-    done = site.run(f"{job}:Job", "in.txt")
+    done = inline(site, f"{job}:Job", "in.txt")
     assert done.status == 2
     assert message in done.err
 
@@ -717,7 +718,7 @@ def test_what_a_step_has_stored_is_sorted_over_all_parts(site: Site, runner: str
     assert sum(parts, []) == ["a", "b", *reversed(words)]
     assert len(parts) == 3
     assert max(map(len, parts)) < 100
-    planned = site.pytxmr("plan", job, "in.txt").out
+    planned = typed(site, "plan", job, "in.txt").out
     assert "  shuffles  by rank, largest first, in ranges\n" in planned
     assert "  reduces   sort_by(rank, reverse=True) → keys()\n" in planned
 
@@ -739,7 +740,7 @@ found = pairs.join(names, broadcast=True).map_values(str)
 output = pairs.keys().count().join(found)
 """,
     )
-    planned = site.pytxmr("plan", job, "in.txt", "names=names.txt")
+    planned = typed(site, "plan", job, "in.txt", "names=names.txt")
     assert planned.status == 0, planned.err
     assert planned.out.partition("\n\n")[2] == (
         "step 1 of 3\n"
