@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from processes import Cluster, Death, Finished, Gate, Site
+from in_process import inline
+from processes import PYTXMR, Cluster, Death, Finished, Gate, Process, Site
 
 REDUCER = """
 
@@ -66,16 +68,22 @@ def failed(site: Site, source: str, *words: object) -> Finished:
 HANG = "subprocess.Popen(['sleep', '600']); signal.pause()"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def hanging(tmp_path_factory) -> Iterator[Process]:
+    """A job each attempt of which hangs: begun before the other tests here, as it has to wait."""
+    site = Site(tmp_path_factory.mktemp("hanging"))
+    site.write("in.txt", "a b\nc a\n")
+    job = site.write("job.py", always("signal, subprocess", HANG))
+    words = ["run", job, "in.txt", "-o", "out", "--workers", 1, "--task-timeout", 1]
+    try:
+        yield site.start(*PYTXMR, *words)
+        site.assert_clean()
+    finally:
+        site.close()
+
+
 def test_an_attempt_that_hangs_is_ended_at_the_task_timeout_and_tried_again(site: Site) -> None:
     went_well(site, once(site, "signal, subprocess", HANG), "--task-timeout", 1)
-
-
-def test_a_task_that_hangs_each_time_fails_the_job_naming_the_limit(site: Site) -> None:
-    done = failed(site, always("signal, subprocess", HANG), "--task-timeout", 1)
-    assert (
-        "Map001 failed 4 times: the attempt was ended: no progress for 1 s; "
-        "--task-timeout sets the limit" in done.err
-    )
 
 
 def test_a_reducer_that_hangs_is_ended_and_tried_again(site: Site) -> None:
@@ -94,7 +102,7 @@ def reducer(key, values):
     went_well(site, source, "--task-timeout", 1)
 
 
-EAT = "held = [bytearray(b'x') * (700 << 20)]; signal.pause()"
+EAT = "held = [bytearray(b'x') * (600 << 20)]; signal.pause()"
 
 
 def test_an_attempt_that_takes_too_much_memory_is_ended_and_tried_again(site: Site) -> None:
@@ -106,17 +114,17 @@ def test_a_task_that_takes_too_much_each_time_fails_the_job_naming_limit_and_use
 ) -> None:
     done = failed(site, always("signal", EAT), "--memory", "32MiB")
     said = "the limit is 544 MiB; --memory, here 32 MiB, sets it"
-    assert "Map001 failed 4 times: the attempt was ended: its worker process used 7" in done.err
+    assert "Map001 failed 4 times: the attempt was ended: its worker process used 6" in done.err
     assert said in done.err
 
 
 def test_memory_of_what_a_worker_has_started_counts_also_of_its_daemons(site: Site) -> None:
     what = (
         "subprocess.Popen([sys.executable, '-c', 'import signal; held = bytearray(b\"x\")"
-        " * (700 << 20); signal.pause()'], start_new_session=True); signal.pause()"
+        " * (600 << 20); signal.pause()'], start_new_session=True); signal.pause()"
     )
     done = failed(site, always("signal, subprocess, sys", what), "--memory", "32MiB")
-    assert "used 7" in done.err
+    assert "used 6" in done.err
     assert "MiB of memory, the limit is 544 MiB" in done.err
 
 
@@ -127,23 +135,21 @@ def test_one_huge_allocation_is_an_error_in_the_user_s_line(site: Site) -> None:
 
 
 ENDS = {
-    "segfault": ("ctypes", "ctypes.string_at(0)", "was killed by signal 11 (SIGSEGV)"),
-    "abort": ("os", "os.abort()", "was killed by signal 6 (SIGABRT)"),
-    "exit": ("os", "os._exit(7)", "exited with status 7"),
+    "segfault": ("ctypes", "ctypes.string_at(0)"),
+    "abort": ("os", "os.abort()"),
+    "exit": ("os", "os._exit(7)"),
 }
 
 
 @pytest.mark.parametrize("end", ENDS)
 def test_a_worker_that_dies_loses_that_attempt_alone(site: Site, end: str) -> None:
-    went_well(site, once(site, *ENDS[end][:2]))
+    went_well(site, once(site, *ENDS[end]))
 
 
-@pytest.mark.parametrize("end", ["segfault", "abort"])
-def test_a_task_whose_worker_dies_each_time_fails_the_job_naming_its_end(
-    site: Site, end: str
-) -> None:
-    done = failed(site, always(*ENDS[end][:2]))
-    assert f"Map001 failed 4 times: the worker process {ENDS[end][2]}" in done.err
+def test_a_task_whose_worker_dies_each_time_fails_the_job_naming_its_end(site: Site) -> None:
+    done = failed(site, always("ctypes", "ctypes.string_at(0)"))
+    said = "Map001 failed 4 times: the worker process was killed by signal 11 (SIGSEGV)"
+    assert said in done.err
 
 
 DAEMON = """
@@ -184,6 +190,15 @@ def test_daemons_that_a_job_forked_are_dead_when_it(
 @pytest.mark.parametrize("seconds", ["-1", "1.5", "ten", "", "99999999"])
 def test_bad_task_timeout_is_answered_before_anything_runs(site: Site, seconds: str) -> None:
     job = site.write("job.py", always("os", "pass"))
-    done = site.run(job, "in.txt", f"--task-timeout={seconds}")
+    done = inline(site, job, "in.txt", f"--task-timeout={seconds}")
     assert done.status == 2
     assert f"{seconds!r} is no number of seconds; 0 means no limit" in done.err
+
+
+def test_a_task_that_hangs_each_time_fails_the_job_naming_the_limit(hanging: Process) -> None:
+    assert hanging.ended() == 1, hanging.out
+    assert (
+        "Map001 failed 4 times: the attempt was ended: no progress for 1 s; "
+        "--task-timeout sets the limit" in hanging.err
+    )
+    assert "/in.txt, bytes 0 to 8\n" in hanging.err
