@@ -31,6 +31,8 @@ WORDCOUNT = EXAMPLES / "wordcount.py"
 PYTXMR = (sys.executable, "-m", "pytxmr")
 TWISTD = (os.fspath(Path(sys.executable).with_name("twistd")),)
 SECONDS = 40.0
+#: A test ends before more than the first of Java's compilers pays.
+QUICK_JAVA = {"JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 
 _MARK = "PYTXMR_TEST_SITE"
 

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from processes import QUICK_JAVA
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = (ROOT / "docs" / "coming-from.md").read_text("utf-8")
@@ -91,7 +92,7 @@ def test_what_pyspark_runs_gives_what_the_job_beside_it_gives(tmp_path: Path) ->
     shutil.copy(LOG, tmp_path / "access.log")
     submitted = "--master local[2] --conf spark.driver.bindAddress=127.0.0.1 pyspark-shell"
     here = {"PYSPARK_SUBMIT_ARGS": submitted, "PYSPARK_PYTHON": sys.executable}
-    here |= {"SPARK_LOCAL_IP": "127.0.0.1"}
+    here |= {"SPARK_LOCAL_IP": "127.0.0.1"} | QUICK_JAVA
     script = tmp_path / "statuses.py"
     script.write_text(snippet("from pyspark import SparkContext"))
     run([script], cwd=tmp_path, env=os.environ | here)

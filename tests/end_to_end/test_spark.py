@@ -15,6 +15,7 @@ from typing import Any
 
 import features
 import pytest
+from processes import QUICK_JAVA
 
 from pytxmr.client import JobOptions, make_specs
 from pytxmr.errors import AttemptFailed, JobFailed, PytxmrError
@@ -46,8 +47,11 @@ def context(tmp_path_factory) -> Iterator[Any]:
     """One application for all tests: to start Java takes seconds."""
     place = tmp_path_factory.mktemp("spark")
     (spec,) = specs_of(EXAMPLES / "wordcount.py", [DATA / "documents.tsv"], place / "out")
-    with spark.application(spec, str(place / "log"), "local[2]", []) as made:
-        yield made
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in QUICK_JAVA.items():
+            patch.setenv(name, value)
+        with spark.application(spec, str(place / "log"), "local[2]", []) as made:
+            yield made
 
 
 def on_spark(context: Any, specs: Any, told: Any = lambda status: None) -> dict[str, Any]:
@@ -99,7 +103,29 @@ def without_reused(found: dict[str, bytes]) -> dict[str, Any]:
     return found | {"_SUCCESS": manifest}
 
 
-@pytest.mark.parametrize("name", features.FEATURES)
+#: Spark's tasks run the worker's code: what only that heeds, and what is tested below, is left out.
+ON_SPARK = (
+    *features.OF_EXAMPLES,
+    "class, its attributes, and hooks",
+    "partitioner",
+    "fold, and compressed spills",
+    "identity, in ranges of keys",
+    "batch of records",
+    "outputs by name of a job without a reducer",
+    "counters and status",
+    "pickle",
+    "modules, side file and archive",
+    "results that are kept",
+    "kept results of another run",
+    "compressed input and output",
+    "empty input",
+    "parquet",
+    "steps of a class",
+    "views",
+)
+
+
+@pytest.mark.parametrize("name", ON_SPARK)
 def test_a_feature_leaves_on_spark_what_it_leaves_in_this_process(name, context, expected):
     there = expected(name)
     specs = features.specs_of(name, "spark", str(EXAMPLES))
