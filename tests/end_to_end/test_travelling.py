@@ -156,7 +156,8 @@ def test_archive_that_leads_out_of_itself_is_refused_before_anything_runs(site: 
     job = site.write("job.py", SIDE)
     with tarfile.open(site.directory / "bad.tar", "w") as archive:
         archive.addfile(tarfile.TarInfo("../escaped"))
-    done = site.run(f"{job}:Words", "in.txt", "--archive", "bad.tar#places")
+    words = ["in.txt", "--archive", "bad.tar#places", "--output", "out", "--runner", "inline"]
+    done = site.pytxmr("run", f"{job}:Words", *words)
     assert done.status == 2
     assert "has a member outside of itself: '../escaped'" in done.err
     assert not (site.directory / "out").exists()
