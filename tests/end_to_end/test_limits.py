@@ -76,7 +76,9 @@ def hanging(tmp_path_factory) -> Iterator[Process]:
     job = site.write("job.py", always("signal, subprocess", HANG))
     words = ["run", job, "in.txt", "-o", "out", "--workers", 1, "--task-timeout", 1]
     try:
-        yield site.start(*PYTXMR, *words)
+        process = site.start(*PYTXMR, *words)
+        yield process
+        process.ended()
         site.assert_clean()
     finally:
         site.close()
