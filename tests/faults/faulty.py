@@ -13,6 +13,8 @@ from processes import PYTXMR, TWISTD, Cluster, Finished, Gate, Process, Site
 
 #: How long these clusters' trackers may be silent. Two cores with much else to do stay below it.
 LEASE_SECONDS = 2.0
+#: What a command says that has not been logged in.
+NOT_REACHED = re.compile("cannot connect to|ended the connection before the login")
 
 JOB = """\
 def mapper(key, value):

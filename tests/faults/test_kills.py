@@ -7,7 +7,7 @@ import signal
 from collections import Counter
 
 import pytest
-from faulty import Faulty, Work
+from faulty import NOT_REACHED, Faulty, Work
 from processes import Site, first_to_end
 
 pytestmark = pytest.mark.daemons
@@ -107,7 +107,7 @@ def test_a_job_goes_on_wherever_its_jobtracker_is_killed(site: Site, point: str)
         else:
             # It was killed before the command had reached it.
             before += 1
-            assert "cannot connect" in running.err
+            assert NOT_REACHED.search(running.err), running.err
             assert not (site.directory / output).exists()
         cluster.jobtracker.stop()
     work.is_done(running, output=output)
