@@ -131,7 +131,7 @@ def application(
                     f"Spark does not start on {place}: {_said(error)}"
                 ) from error
             try:
-                if is_here(context.master):
+                if is_here(context.master or ""):
                     context.pythonExec = os.environ.get("PYSPARK_PYTHON", sys.executable)
                     yield context
                 else:
@@ -337,7 +337,7 @@ class _Running:
         context, splits, job = self._context, self._splits, self._job
 
         def task(name: str) -> sparkparcel.Task:
-            return sparkparcel.task(name, job.to_plain(), not is_here(context.master))
+            return sparkparcel.task(name, job.to_plain(), not is_here(context.master or ""))
 
         try:
             context.setJobGroup(self._group, self._spec.name, interruptOnCancel=True)
