@@ -20,7 +20,7 @@ from pytxmr.net.workers import Task
 from pytxmr.plan import events as ev
 from pytxmr.plan.cluster import LEASE_SECONDS
 from pytxmr.plan.jobstate import JobState, Outcome, Phase
-from pytxmr.simulation.jobs import ATTEMPTS, Truth, raw_output, read_bad
+from pytxmr.simulation.jobs import ATTEMPTS, JobKind, Truth, raw_output, read_bad
 from pytxmr.storage.output import BAD, SUCCESS, OutputDirectory
 
 if TYPE_CHECKING:
@@ -287,7 +287,7 @@ class Oracle:
             asked_for = status["outcome"] == "killed" and submission.killing
             too_many = submission.kind.short and truth.bad and _names_bad(status["error"], truth)
             right = self._fails_so(status["error"], truth)
-            if not (asked_for or too_many or right or self._warranted(message)):
+            if not (asked_for or too_many or right or self._warranted(message, truth.kind)):
                 self.violate(f"{name} ended as {status['outcome']}: {message}")
             if os.path.lexists(output):
                 self.violate(f"{name} has failed, and left {sorted(os.listdir(output))}")
@@ -351,9 +351,11 @@ class Oracle:
                         if not damaged:
                             self.violate(f"{made_by} has damaged {task.winner}: {error.message}")
 
-    def _warranted(self, message: str) -> bool:
+    def _warranted(self, message: str, kind: JobKind) -> bool:
         """May a job fail so? A task that has failed `ATTEMPTS` times needs as many faults of which
-        each may end an attempt badly; a full disk may end any number. An output that was lost more
+        each may end an attempt badly; a full disk may end any number. Where a record ends each
+        attempt that it is in, one fault amid the search for it is enough: what died of that looks
+        as if it had died of the records that it was given. An output that was lost more
         often than that needs faults that lose outputs, of which those that last may lose one to
         each reduce. A full disk may also refuse the job.
         """
@@ -361,7 +363,8 @@ class Oracle:
         if "fill disk" in kinds and message.startswith(("cannot prepare", "cannot write")):
             return True
         if _FAILED.match(message):
-            return "fill disk" in kinds or self._ends_of_attempts() >= ATTEMPTS
+            least = 1 if kind.source.startswith("deadly") else ATTEMPTS
+            return "fill disk" in kinds or self._ends_of_attempts() >= least
         if _LOST.match(message):
             return sum(kind in _LOSE_OUTPUTS for kind in kinds) >= 2
         return False
