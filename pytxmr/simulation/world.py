@@ -51,6 +51,8 @@ LIMITS: tuple[tuple[Any, str, int], ...] = (
 #: The time in which jobs have to end when nothing fails any more. What takes longest is a fetch
 #: from a source that is not heard: three tries of 60 s each, and then the map runs again.
 BOUND_SECONDS = 400.0
+#: For each record that is searched for (see `plan.deadly`): 19 probes of 60 records, of 5 s each.
+SEARCH_SECONDS = 95.0
 #: The time in which nothing may be left of jobs that have ended. A call to a tracker that was out
 #: of reach takes up to 30 s, a connection to it up to 70 s to be given up.
 CLEAN_SECONDS = 200.0
@@ -211,7 +213,8 @@ class World:
             _limiting(),
         ):
             self._start()
-            self._until(self._all_ended, lambda: self._last_fault + BOUND_SECONDS, "the jobs end")
+            bound = BOUND_SECONDS + SEARCH_SECONDS * self._searched_for()
+            self._until(self._all_ended, lambda: self._last_fault + bound, "the jobs end")
             if not self.oracle.violations:
                 self._make_peace()
                 self._until(
@@ -240,6 +243,11 @@ class World:
                 )
             self._abandon()
             return self.oracle.violations
+
+    def _searched_for(self) -> int:
+        """How many records there are at which workers die."""
+        deadly = [truth for truth in self.truths if truth.kind.source.startswith("deadly")]
+        return sum(len(records) for truth in deadly for records in truth.bad.values())
 
     def _until(self, done: Callable[[], Any], deadline: Callable[[], float], what: str) -> None:
         while not self.oracle.violations:
