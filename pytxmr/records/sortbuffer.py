@@ -10,7 +10,7 @@ goes to disk as a sorted run. At the end the runs are merged into the one spill 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import chain, compress, islice, pairwise, repeat
+from itertools import compress, islice, pairwise, repeat
 from operator import length_hint
 from typing import Any
 
@@ -93,7 +93,8 @@ class SortBuffer:
         # An `islice` that can be asked how far it came: the pairs it gave, `ticks` has less.
         ticks = self._ticks = repeat(True, wanted + 1)
         before = self._held.entries
-        self._held.take(chain(head, islice(compress(stream, ticks), wanted)))
+        self._held.take(head)
+        self._held.take(islice(compress(stream, ticks), wanted))
         taken = len(head) + wanted + 1 - length_hint(ticks)
         self._taken(taken, self._held.entries - before, value_bytes, key_bytes)
         return True
