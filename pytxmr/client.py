@@ -22,8 +22,11 @@ from twisted.spread import pb
 
 from pytxmr.errors import BadConfiguration, BadInput, BadJob, NotFound, PytxmrError, Unreachable
 from pytxmr.job import loading
-from pytxmr.job.context import begin_side_files
+from pytxmr.job.binding import bind
+from pytxmr.job.classes import declared_by_class
+from pytxmr.job.context import begin_job, begin_side_files
 from pytxmr.job.names import nearest
+from pytxmr.job.params import convert_params, declared_params, literal_params
 from pytxmr.job.shipping import Beside, read_py_files
 from pytxmr.model import JobCode, JobSpec, SideFile
 from pytxmr.net.login import log_in
@@ -127,7 +130,7 @@ def make_specs(options: JobOptions) -> list[JobSpec]:
     """
     code, files, module, params, stages = load_job(options)
     # Of a job with steps, the last is what writes the output.
-    functions = stages[-1].functions[0] if stages else loading.bind(module, code, params)
+    functions = stages[-1].functions[0] if stages else bind(module, code, params)
     if (extra := missing(options.codec)) is not None:
         raise BadJob(f"--codec {options.codec} needs a library: pip install '{extra}'")
     if options.compress in CODECS and (extra := missing(options.compress)) is not None:
@@ -138,7 +141,7 @@ def make_specs(options: JobOptions) -> list[JobSpec]:
                 f"--compress {options.compress}: {writer.name} compresses by itself, as its own "
                 f"option says"
             )
-    declared = loading.declared(module, code)
+    declared = declared_by_class(module, code)
     names = options.inputs or declared.inputs
     if not names and not stages:
         raise BadInput(f"no input is named{_or_declare(code, 'input')}")
@@ -216,9 +219,9 @@ def load_job(options: JobOptions) -> Loaded:
     files = _read_side_files(options)
     modules.check_side_files({file.name for file in files}, code.source, code.filename)
     # A module that makes views may do so by its parameters, which are declared at its top.
-    literal = loading.literal_params(code)
+    literal = literal_params(code)
     given = {name: text for name, text in options.params.items() if name in literal}
-    loading.begin_job(loading.convert_params(literal, given))
+    begin_job(convert_params(literal, given))
     module = loading.import_source(code, modules)
     # Again: what was imported by a name that was put together imports more.
     modules.complete(code.source, code.filename)
@@ -227,8 +230,8 @@ def load_job(options: JobOptions) -> Loaded:
     # That they can be is all to know here: this process may be a tasktracker as well.
     kinds.declare(())
     use_pickle(False)
-    params = loading.convert_params(loading.declared_params(module, code), options.params)
-    loading.begin_job(params)
+    params = convert_params(declared_params(module, code), options.params)
+    begin_job(params)
     if b"to(" in code.source:
         from pytxmr.job.outputs import check_output_names
 

@@ -18,11 +18,14 @@ from typing import Any
 
 from pytxmr.errors import AttemptFailed, BadJob
 from pytxmr.job import loading
+from pytxmr.job.binding import ROLES, bind
 from pytxmr.job.context import begin_job, begin_outputs, begin_side_files
 from pytxmr.job.names import nearest
+from pytxmr.job.params import convert_params, declared_params, literal_params
 from pytxmr.job.pipeline import Input
 from pytxmr.job.shipping import Beside
 from pytxmr.job.steps import Source, Stage
+from pytxmr.job.tracebacks import user_frames
 from pytxmr.model import InputSplit, JobCode, JobFunctions
 from pytxmr.net.limits import DEFAULT_MEMORY_BYTES
 from pytxmr.records.attempt import bind_sample
@@ -274,24 +277,24 @@ class _Run:
 def _bound(job: Any, params: Mapping[str, Any], names: Mapping[str, str]) -> list[Stage]:
     """The job's steps; of one that has none, itself as the only one."""
     for role in names:
-        if role not in loading.ROLES:
-            raise BadJob(f"a job has no {role}{nearest(role, loading.ROLES)}")
+        if role not in ROLES:
+            raise BadJob(f"a job has no {role}{nearest(role, ROLES)}")
     code, module = _code_of(job, dict(names))
     if module is None:
         beside = Beside(os.path.dirname(code.filename), {})
         beside.complete(code.source, code.filename)
         # A module that makes views may do so by its parameters, which are declared at its top.
-        literal = loading.literal_params(code)
+        literal = literal_params(code)
         given = {name: value for name, value in params.items() if name in literal}
-        begin_job(loading.convert_params(literal, given))
+        begin_job(convert_params(literal, given))
         module = loading.import_source(code, beside)
-    values = loading.convert_params(loading.declared_params(module, code), params)
+    values = convert_params(declared_params(module, code), params)
     begin_job(values)
     loading.declare_values(module, code)
     stages = loading.stages(module, code, values)
     if stages is not None:
         return stages
-    functions = loading.bind(module, code, values)
+    functions = bind(module, code, values)
     reducers = None if functions.reducer else 0
     return [Stage(1, (Source(Input(None, None, None)),), reducers, (functions,), ())]
 
@@ -425,7 +428,7 @@ def _as_raised(failed: AttemptFailed, directory: str) -> tuple[BaseException, Tr
     """The user's exception, and its traceback from their first frame on; else the failure."""
     cause = failed.__cause__
     for error in (failed,) if cause is None else (cause, failed):
-        link = loading.user_frames(error.__traceback__)
+        link = user_frames(error.__traceback__)
         if link is not None:
             break
     if failed.details.get("where"):

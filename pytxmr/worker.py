@@ -29,8 +29,9 @@ import msgpack
 from pytxmr.errors import AttemptFailed, BadInput, BadJob, PytxmrError, to_plain
 from pytxmr.failpoints import fail_point
 from pytxmr.job import context
-from pytxmr.job.loading import load, user_traceback
+from pytxmr.job.loading import load
 from pytxmr.job.shipping import hint_for
+from pytxmr.job.tracebacks import user_traceback
 from pytxmr.model import FileRange, InputSplit, JobCode, JobFunctions, Segment
 from pytxmr.records.attempt import Outcome, Signs, bind_sample
 from pytxmr.records.codec import unpack_column

@@ -13,14 +13,10 @@ import pytxmr
 from pytxmr import readers, writers
 from pytxmr.errors import BadJob, PeerBroke
 from pytxmr.job import context
-from pytxmr.job.loading import (
-    bind,
-    convert_params,
-    declared_params,
-    import_source,
-    load,
-    user_traceback,
-)
+from pytxmr.job.binding import bind
+from pytxmr.job.loading import import_source, load
+from pytxmr.job.params import convert_params, declared_params
+from pytxmr.job.tracebacks import user_traceback
 from pytxmr.model import JobCode
 from pytxmr.records import folds
 from pytxmr.records.batch import batch_form
@@ -326,7 +322,7 @@ def test_a_module_that_cannot_import_another_is_told_so():
     )
     assert 'File "jobs/words.py", line 2, in <module>' in error.details["traceback"]
     assert "import no_such_module_anywhere" in error.details["traceback"]
-    assert "loading.py" not in error.details["traceback"]
+    assert "pytxmr/job/" not in error.details["traceback"]
 
 
 @pytest.mark.parametrize("top", ["1 / 0", "raise SystemExit(0)", "import sys; sys.exit('bye')"])
@@ -695,7 +691,7 @@ def test_a_class_that_cannot_be_made_is_refused_with_the_traceback(raised):
     error = refused(CLASS + f"    def __init__(self): raise {raised}\n", "Words")
     assert error.message.startswith("jobs/words.py:Words() raised ")
     assert "in __init__" in error.details["traceback"]
-    assert "loading.py" not in error.details["traceback"]
+    assert "pytxmr/job/" not in error.details["traceback"]
 
 
 # Parameters

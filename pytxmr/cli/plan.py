@@ -8,7 +8,8 @@ from typing import Any
 
 from pytxmr.cli.report import show_table
 from pytxmr.client import JobOptions, load_job
-from pytxmr.job import loading
+from pytxmr.job.binding import bind
+from pytxmr.job.classes import declared_by_class
 from pytxmr.job.operations import Input, Shuffle, called
 from pytxmr.job.pipeline import View
 from pytxmr.job.steps import OUTPUT, Flow, Source, Stage, ViewStage, named_views, reachable
@@ -32,7 +33,7 @@ def show_plan(options: JobOptions) -> None:
     """Raises `BadJob` or `BadInput`, as `pytxmr run` would before it runs anything."""
     code, _, module, params, stages = load_job(options)
     if stages is None:
-        functions = loading.bind(module, code, params)
+        functions = bind(module, code, params)
         reducers = None if functions.reducer else 0
         stages = [Stage(1, (Source(Input(None, None, None)),), reducers, (functions,), ())]
     names: dict[View, str] = {}
@@ -45,7 +46,7 @@ def show_plan(options: JobOptions) -> None:
         if unused:
             print(f"not used: {', '.join(unused)}")
         print()
-    inputs = options.inputs or loading.declared(module, code).inputs
+    inputs = options.inputs or declared_by_class(module, code).inputs
     given = given_inputs(stages, inputs)
     for stage in stages:
         last = stage is stages[-1]

@@ -20,19 +20,9 @@ from types import ModuleType
 from typing import Any
 
 from pytxmr.errors import BadJob
+from pytxmr.job.binding import HOOKS, checked_hook, function_for, method_for, outputs_of
+from pytxmr.job.classes import job_class, new_instance, own_attribute
 from pytxmr.job.context import uncounted
-from pytxmr.job.loading import (
-    HOOKS,
-    checked_hook,
-    function_for,
-    job_class,
-    method_for,
-    new_instance,
-    outputs_of,
-    own_attribute,
-    usable,
-    user_traceback,
-)
 from pytxmr.job.names import nearest
 from pytxmr.job.operations import (
     BroadcastJoin,
@@ -44,6 +34,8 @@ from pytxmr.job.operations import (
     Union,
 )
 from pytxmr.job.pipeline import View
+from pytxmr.job.readymade import usable
+from pytxmr.job.tracebacks import user_traceback
 from pytxmr.model import JobCode, JobFunctions
 from pytxmr.records.batch import LINES, batch_form
 from pytxmr.records.folds import Fold, identity

@@ -27,8 +27,9 @@ from pytxmr.errors import (
     PytxmrError,
     from_plain,
 )
-from pytxmr.job.loading import MODULE_PREFIX, is_plain
+from pytxmr.job.loading import MODULE_PREFIX
 from pytxmr.job.names import nearest
+from pytxmr.job.params import is_plain
 from pytxmr.result import Result, with_notes
 
 Progress = Callable[[dict[str, Any]], object]

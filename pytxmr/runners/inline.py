@@ -21,6 +21,7 @@ from typing import Any
 
 from pytxmr.errors import AttemptFailed, JobFailed, PytxmrError
 from pytxmr.job import context, loading
+from pytxmr.job.tracebacks import user_frames, user_traceback
 from pytxmr.model import (
     BAD_RECORDS,
     MAP,
@@ -124,7 +125,7 @@ def run(spec: JobSpec, told: Told = lambda status: None, number: int = 1) -> dic
             if isinstance(error, AttemptFailed):
                 cause = error.__cause__
                 if cause is not None:
-                    cause.__traceback__ = loading.user_frames(cause.__traceback__)
+                    cause.__traceback__ = user_frames(cause.__traceback__)
                 raise _job_failed(job, error) from cause
             if isinstance(error, PytxmrError):
                 raise JobFailed(f"{job}: {error.message}", **error.details) from error
@@ -381,14 +382,14 @@ def _explained(attempt: AttemptId, split: InputSplit | None = None) -> Iterator[
         error.details |= {"task": str(attempt.task), "attempt": str(attempt)}
         if split is not None:
             error.details["split"] = str(split)
-        error.details.setdefault("traceback", loading.user_traceback(error.__cause__ or error))
+        error.details.setdefault("traceback", user_traceback(error.__cause__ or error))
         raise
 
 
 def _traceback(error: BaseException) -> str:
     if isinstance(error, BdbQuit):  # An Exception; but it is no record's fault.
         raise KeyboardInterrupt from error
-    return loading.user_traceback(error)
+    return user_traceback(error)
 
 
 def _stop(error: BaseException) -> KeyboardInterrupt | None:

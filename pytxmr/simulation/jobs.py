@@ -13,7 +13,7 @@ from typing import Any
 
 from pytxmr.errors import AttemptFailed
 from pytxmr.job import context, loading
-from pytxmr.job.loading import user_traceback
+from pytxmr.job.tracebacks import user_traceback
 from pytxmr.model import MAP, REDUCE, JobCode, JobFunctions, JobSpec, Segment, TaskId
 from pytxmr.records.compression import missing
 from pytxmr.records.mapping import run_map

@@ -9,7 +9,8 @@ import pytest
 
 import pytxmr
 from pytxmr.errors import AttemptFailed
-from pytxmr.job.loading import load, user_traceback
+from pytxmr.job.loading import load
+from pytxmr.job.tracebacks import user_traceback
 from pytxmr.model import FileRange, InputSplit, JobCode, JobFunctions, Segment
 from pytxmr.records.mapping import run_map
 from pytxmr.records.partition import stable_partition

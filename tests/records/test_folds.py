@@ -14,7 +14,7 @@ from carried import blocks_of, shape, steady
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytxmr.job.loading import bind
+from pytxmr.job.binding import bind
 from pytxmr.model import JobCode
 from pytxmr.records import folds, reducing
 from pytxmr.records.codec import one_nan

@@ -8,7 +8,7 @@ import pytest
 from attempts import OURS, add_up, failed_map, failed_reduce, functions, loaded, map_all, run, whole
 from test_quarantine import Run
 
-from pytxmr.job.loading import user_traceback
+from pytxmr.job.tracebacks import user_traceback
 from pytxmr.records import folds
 from pytxmr.records.mapping import sample_keys
 

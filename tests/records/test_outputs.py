@@ -14,7 +14,7 @@ from test_quarantine import Run
 import pytxmr
 from pytxmr.errors import AttemptFailed, Uncarryable
 from pytxmr.job import context
-from pytxmr.job.loading import user_traceback
+from pytxmr.job.tracebacks import user_traceback
 from pytxmr.records.mapping import map_to_part, run_map
 from pytxmr.records.named import To
 from pytxmr.records.reducing import run_reduce

@@ -11,7 +11,7 @@ from attempts import OURS, functions, loaded, map_all, whole
 import pytxmr
 from pytxmr.errors import AttemptFailed
 from pytxmr.job import context
-from pytxmr.job.loading import user_traceback
+from pytxmr.job.tracebacks import user_traceback
 from pytxmr.records.mapping import map_to_part, run_map
 from pytxmr.records.merge import SegmentMerge
 from pytxmr.records.quarantine import Quarantine, UserCode, read_note
