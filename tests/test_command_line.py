@@ -8,7 +8,7 @@ import io
 import pytest
 
 from pytxmr.cli.options import build_parser, build_program_parser, parse
-from pytxmr.cli.report import ProgressShown
+from pytxmr.cli.progress import ProgressShown
 
 
 @pytest.mark.parametrize(

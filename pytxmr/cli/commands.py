@@ -17,8 +17,9 @@ from pytxmr.cli.reactor import (
     run_in_reactor,
     signals_as_interrupts,
 )
-from pytxmr.cli.report import Face, show_status, show_table
+from pytxmr.cli.report import Face, show_table
 from pytxmr.cli.stdin import stdin_in_a_file
+from pytxmr.cli.summary import show_status
 from pytxmr.client import JobOptions, Patient, as_a_whole, connect, make_specs, submit
 from pytxmr.errors import BadConfiguration, BadInput, JobFailed, PytxmrError
 from pytxmr.model import JobSpec
