@@ -67,6 +67,8 @@ APART = (
     {"jobtracker", "jobbook", "followers", "joblife", "loggedplan", "roster", "avatars", "state"},
     {"tasktracker", "jobwork", "segments", "attemptlogs"},
 )
+#: Modules that other kinds of output are made by, which are imported only for those.
+PARTS_OF_ONE = {"pytxmr.storage.remoteoutput", "pytxmr.storage.s3output"}
 #: Faces: what people and twistd call. Nothing below imports them.
 FACES = ("runners", "cli", "web", "tap", "testing")
 
@@ -100,6 +102,19 @@ def imports(tree: ast.AST, module: str, is_package: bool) -> Iterator[tuple[str,
 def imports_of(module: str) -> list[tuple[str, int]]:
     path = MODULES[module]
     tree = ast.parse(path.read_bytes(), path)
+    return list(imports(tree, module, path.name == "__init__.py"))
+
+
+def at_run_time(module: str) -> list[tuple[str, int]]:
+    """What a module imports, wherever in it, but for what only its types need."""
+
+    class Without(ast.NodeTransformer):
+        def visit_If(self, node: ast.If) -> ast.AST | None:
+            is_for_types = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+            return None if is_for_types else self.generic_visit(node)
+
+    path = MODULES[module]
+    tree = Without().visit(ast.parse(path.read_bytes(), path))
     return list(imports(tree, module, path.name == "__init__.py"))
 
 
@@ -146,6 +161,20 @@ def test_only_faces_import_faces(module):
     if part_of(module) not in (*FACES, "__main__", ""):
         named = [one for one in imports_of(module) if is_in(one[0], "pytxmr")]
         assert [one for one in named if part_of(one[0]) in FACES] == []
+
+
+def test_no_two_modules_need_each_other():
+    # The package is imported before anything in it, and is a door to what it imports when called.
+    needs = {
+        module: {name for name, _ in at_run_time(module) if name in MODULES} - {module, "pytxmr"}
+        for module in MODULES
+        if module not in ("pytxmr", *PARTS_OF_ONE)
+    }
+    # What needs none of those that are left is taken away, until nothing is left but circles.
+    while free := [module for module, needed in needs.items() if not needed & needs.keys()]:
+        for module in free:
+            del needs[module]
+    assert sorted(needs) == []
 
 
 @pytest.mark.parametrize("module", MODULES)

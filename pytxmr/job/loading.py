@@ -30,8 +30,8 @@ from pytxmr.job.shipping import (
 from pytxmr.job.tracebacks import user_traceback
 from pytxmr.model import JobCode, JobFunctions
 from pytxmr.records import kinds
-from pytxmr.records.attempt import not_there
 from pytxmr.records.codec import use_pickle
+from pytxmr.records.usercode import not_there
 
 #: What a job's module is named when it is imported as one, before the name of its file.
 MODULE_PREFIX = "pytxmr_job_"

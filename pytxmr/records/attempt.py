@@ -10,10 +10,9 @@ record, if what it yielded cannot be used.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytxmr.errors import Uncarryable
 from pytxmr.model import JobFunctions
@@ -22,6 +21,9 @@ from pytxmr.records.combine import is_pair
 from pytxmr.records.named import To
 from pytxmr.records.partition import RangePartitioner
 from pytxmr.records.spill import PartitionRange
+
+if TYPE_CHECKING:
+    from pytxmr.records.outputs import Outputs
 
 #: Called now and then with the fraction done, from 0 to 1.
 Progress = Callable[[float], None]
@@ -56,37 +58,13 @@ def bind_sample(functions: JobFunctions, sample: list[Any]) -> None:
         functions.partitioner.bind(sample)
 
 
-def in_user_code(error: BaseException) -> bool:
-    """Did the exception arise below a call of ours into the user's code?
+def outputs_of(functions: JobFunctions, path: str, compress: str) -> Outputs | None:
+    """The outputs by name of an attempt that writes to ``path``; None if the job has none."""
+    if not functions.outputs:
+        return None
+    from pytxmr.records.outputs import Outputs  # few jobs have any
 
-    What users call themselves counts as their code, unless it was we who called it.
-    """
-    link = error.__traceback__
-    users = False
-    while link is not None:
-        directory, name = os.path.split(link.tb_frame.f_code.co_filename)
-        if directory != _HERE:
-            users = True
-        elif name not in _CALLED_BY_USERS:
-            users = False
-        link = link.tb_next
-    return users
-
-
-_HERE = os.path.dirname(__file__)
-_CALLED_BY_USERS = frozenset({"columns.py", "folds.py"})
-
-
-def not_there(error: BaseException) -> str:
-    """What to do about a file that the user's code names by a relative path: a worker has a
-    directory of its own, and may be on another machine."""
-    name = getattr(error, "filename", None)
-    if not isinstance(error, FileNotFoundError) or not isinstance(name, str) or os.path.isabs(name):
-        return ""
-    return (
-        f"; a worker runs in a directory of its own: send it along by --file {name}, and open "
-        f"pytxmr.side_file({os.path.basename(name)!r})"
-    )
+    return Outputs(functions.outputs, path, compress)
 
 
 #: What is wrong with something that somebody, as "the mapper", yielded, if anything.

@@ -14,8 +14,7 @@ from pytxmr.records.attempt import (
     Problem,
     Progress,
     Watch,
-    in_user_code,
-    not_there,
+    outputs_of,
     pair_problem,
     shape_problem,
     unwatched,
@@ -26,9 +25,9 @@ from pytxmr.records.columns import Groups
 from pytxmr.records.combine import is_pair
 from pytxmr.records.folds import Fold
 from pytxmr.records.mapcalls import MAPPER, MapCalls
-from pytxmr.records.named import outputs_of
 from pytxmr.records.quarantine import Quarantine, checked
 from pytxmr.records.sortbuffer import SortBuffer
+from pytxmr.records.usercode import in_user_code, not_there
 from pytxmr.records.writers import WRITER, Chunk, PartFile, encoded
 
 

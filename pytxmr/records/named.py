@@ -6,12 +6,7 @@ What is here costs nothing to import; the files are written by `outputs`.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from pytxmr.model import JobFunctions
-
-if TYPE_CHECKING:
-    from pytxmr.records.outputs import Outputs
+from typing import Any, NamedTuple
 
 #: Names that outputs may have. None of them is that of a part, or of what is not for readers.
 OUTPUT_NAME = re.compile(r"(?!part-[0-9])[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
@@ -29,15 +24,6 @@ class To(NamedTuple):
 
     def __repr__(self) -> str:
         return f"pytxmr.to({self.output!r}, {self.key!r}, {self.value!r})"
-
-
-def outputs_of(functions: JobFunctions, path: str, compress: str) -> Outputs | None:
-    """The outputs by name of an attempt that writes to ``path``; None if the job has none."""
-    if not functions.outputs:
-        return None
-    from pytxmr.records.outputs import Outputs  # few jobs have any
-
-    return Outputs(functions.outputs, path, compress)
 
 
 def beside(path: str, output: str) -> str:

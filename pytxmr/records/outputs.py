@@ -15,9 +15,9 @@ from contextlib import suppress
 from typing import Any
 
 from pytxmr.errors import AttemptFailed, PytxmrError
-from pytxmr.records.attempt import in_user_code
 from pytxmr.records.columns import Columns
 from pytxmr.records.named import BYTES, RECORDS, To, beside
+from pytxmr.records.usercode import in_user_code
 from pytxmr.records.writers import Chunk, PartFile, encoded
 
 Write = Callable[..., Any] | None

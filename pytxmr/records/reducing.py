@@ -14,13 +14,14 @@ from typing import Any
 
 from pytxmr.errors import AttemptFailed, PytxmrError, Uncarryable
 from pytxmr.model import JobFunctions, Segment
-from pytxmr.records.attempt import Outcome, Progress, Watch, in_user_code, not_there, unwatched
+from pytxmr.records.attempt import Outcome, Progress, Watch, outputs_of, unwatched
 from pytxmr.records.batch import as_columns, batch_form
 from pytxmr.records.columns import Columns, Groups, WithoutParts, whole
 from pytxmr.records.combine import is_pair
 from pytxmr.records.folds import Fold, Identity
 from pytxmr.records.merge import SegmentMerge
-from pytxmr.records.named import To, outputs_of
+from pytxmr.records.named import To
+from pytxmr.records.usercode import in_user_code, not_there
 from pytxmr.records.writers import WRITER, Chunk, PartFile, encoded
 
 _REDUCER = "the reducer"
