@@ -15,17 +15,15 @@ need only end there.
 from __future__ import annotations
 
 import copyreg
-import dis
 import functools
 import hashlib
-import re
 import struct
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from pytxmr.job import operations
+from pytxmr.job import bytecode, operations
 from pytxmr.job.installed import installed_version
 from pytxmr.job.mapreduce import MapReduce
 from pytxmr.job.shipping import top_of
@@ -43,18 +41,6 @@ _HIDING_MODULES = frozenset((
     "builtins", "ctypes", "gc", "importlib", "inspect", "joblib", "marshal", "pickle", "pkgutil",
     "runpy", "shelve", "cloudpickle", "dill",
 ))  # fmt: skip
-#: Instructions whose name is no global's.
-_OF_OBJECTS = frozenset((
-    "LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "DELETE_ATTR", "LOAD_SUPER_ATTR", "IMPORT_NAME",
-    "IMPORT_FROM",
-))  # fmt: skip
-_ATTRIBUTE = frozenset(("LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "DELETE_ATTR", "LOAD_SUPER_ATTR"))
-_READ = frozenset(("LOAD_ATTR", "LOAD_METHOD"))
-#: Special names that lead from an instance to nothing but what they name.
-_TAME = frozenset((
-    "__init__", "__name__", "__doc__", "__len__", "__iter__", "__next__", "__call__", "__eq__",
-))  # fmt: skip
-_IDLE = frozenset(("CACHE", "EXTENDED_ARG", "PRECALL", "PUSH_NULL", "NOP", "RESUME", "NOT_TAKEN"))
 #: Of a class or module, what says nothing of what it does.
 _ASIDE = frozenset((
     "__dict__", "__weakref__", "__module__", "__annotations__", "__builtins__", "__loader__",
@@ -91,7 +77,6 @@ _CONTENT: dict[type, Callable[[Any], Any]] = {
 }
 #: The flag of types that were made while the program runs (Py_TPFLAGS_HEAPTYPE).
 _IS_MADE = 1 << 9
-_SPECIAL = re.compile(r"__\w+__")
 
 
 class Hidden(Exception):
@@ -314,7 +299,7 @@ class Reach:
 
     def _names(self, code: types.CodeType, known: Mapping[str, Any]) -> None:
         """Note what the names in a function of the job lead to."""
-        for path in _paths(code):
+        for path in bytecode.paths(code):
             if path[0] == "import":
                 self._imported(path[1])
                 continue
@@ -331,7 +316,7 @@ class Reach:
                     raise Hidden(f"{found.__name__} has no {more[0]} yet")
                 found = attributes[more.pop(0)]
             self.add(found)
-        for name in _HIDING.intersection(_attributes(code)):
+        for name in _HIDING.intersection(bytecode.attributes(code)):
             raise Hidden(f"{name} is used")
 
     def _imported(self, name: str) -> None:
@@ -394,10 +379,10 @@ class Reach:
                 parts = []
                 self._all((cls, vars(self._instance)))
             for part in parts:
-                names = [*_attributes(part.__code__), *_texts(part.__code__)]
+                names = [*bytecode.attributes(part.__code__), *bytecode.texts(part.__code__)]
                 left += self._attributes(name for name in names if name not in self._named)
                 self._named |= dict.fromkeys(names)
-                if _escapes(part.__code__):
+                if bytecode.escapes(part.__code__):
                     self._all((cls, vars(self._instance)))
             self.add(value)
 
@@ -447,78 +432,6 @@ def _in_order(value: Any) -> Any:
     raise Hidden(f"a set has a {kind.__qualname__} in it")
 
 
-@functools.lru_cache(maxsize=1024)
-def _instructions(code: types.CodeType) -> list[list[dis.Instruction]]:
-    """Those of a piece of code and of each that is in it."""
-    found = [[one for one in dis.get_instructions(code) if one.opname not in _IDLE]]
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            found += _instructions(constant)
-    return found
-
-
-def _paths(code: types.CodeType) -> list[tuple[str, ...]]:
-    """The global names in the code, each with the attributes that are read of it at once, and
-    ``("import", name)`` for what it imports."""
-    found: dict[tuple[str, ...], None] = {}
-    for some in _instructions(code):
-        for at, one in enumerate(some):
-            if one.opname == "IMPORT_NAME":
-                # The level is the constant before the names.
-                level = some[at - 2].argval if at > 1 else 1
-                found["import", f"{'.' * level}{one.argval}"] = None
-            elif one.opcode in dis.hasname and one.opname not in _OF_OBJECTS:
-                path = [str(one.argval)]
-                for following in some[at + 1 :]:
-                    if following.opname not in _READ:
-                        break
-                    path.append(str(following.argval))
-                found[tuple(path)] = None
-    return list(found)
-
-
-def _attributes(code: types.CodeType) -> list[str]:
-    """All names of attributes in the code."""
-    return [
-        str(one.argval) for some in _instructions(code) for one in some if one.opname in _OF_OBJECTS
-    ]
-
-
-def _texts(code: types.CodeType) -> list[str]:
-    """All texts in it: somebody may look for an attribute of that name."""
-    found: list[str] = []
-    left: list[Any] = [code]
-    while left:
-        item = left.pop(0)
-        if isinstance(item, types.CodeType):
-            left += item.co_consts
-        elif isinstance(item, tuple | frozenset):
-            left += sorted(item, key=repr)
-        elif isinstance(item, str):
-            found.append(item)
-    return found
-
-
-def _escapes(code: types.CodeType) -> bool:
-    """Does a method do more with its instance than to name an attribute of it?"""
-    if not code.co_argcount:
-        return True
-    me = code.co_varnames[0]
-    for some in _instructions(code):
-        for at, one in enumerate(some):
-            names = one.argval if isinstance(one.argval, tuple) else (one.argval,)
-            is_load = "LOAD_FAST" in one.opname or "DEREF" in one.opname
-            if me not in names or not is_load:
-                continue
-            after = [next_one.opname for next_one in some[at + 1 : at + 3]]
-            if after[:1] == ["COPY"]:  # self.n += 1
-                after = after[1:]
-            if names[-1] != me or names.count(me) > 1 or not _ATTRIBUTE.issuperset(after[:1]):
-                return True
-    special = filter(_SPECIAL.fullmatch, _attributes(code))
-    return not _TAME.issuperset(special)
-
-
 def _functions_in(value: Any) -> list[types.FunctionType] | None:
     """The functions that get the instance when an attribute of it is used. None for what may give
     it to others, such as a method with a cache."""
@@ -540,7 +453,7 @@ def _special(cls: type) -> list[str]:
         name
         for base in cls.__mro__
         for name in vars(base)
-        if _SPECIAL.fullmatch(name) and name not in _ASIDE and name != "__doc__"
+        if bytecode.SPECIAL.fullmatch(name) and name not in _ASIDE and name != "__doc__"
     ]
 
 
