@@ -6,15 +6,13 @@ import ast
 import functools
 import inspect
 import os
-import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from digesting import CLASS, changed, digests
 
 import pytxmr
 from pytxmr.errors import BadJob
@@ -22,30 +20,8 @@ from pytxmr.job import codedigest, loading, operations, reach
 from pytxmr.job.codedigest import CodeDigests
 from pytxmr.job.reach import EMIT_READS
 from pytxmr.model import JobCode
-from pytxmr.runners.inline import as_in_a_worker
 
 IMPORTED_FROM = Path(pytxmr.__file__).resolve().parent.parent
-
-
-def digests(
-    source: str, modules: dict[str, str] | None = None, class_name: str | None = None, step: int = 0
-) -> tuple[str, str]:
-    """Of a job's map side and of its reduce side."""
-    shipped = {
-        path: (f"/somewhere/{path}", text.encode()) for path, text in (modules or {}).items()
-    }
-    code = JobCode("/somewhere/job.py", source.encode(), class_name, {}, shipped)
-    with as_in_a_worker():
-        functions = loading.load(code, {}, step or None)
-        found = CodeDigests(code, step or None)
-        return found.of_map(functions, to_part=False), found.of_reduce(functions)
-
-
-def changed(before: tuple[str, str], after: tuple[str, str]) -> str:
-    """Which sides are not as they were."""
-    return " ".join(
-        side for side, a, b in zip(("map", "reduce"), before, after, strict=True) if a != b
-    )
 
 
 JOB = """\
@@ -393,103 +369,6 @@ def test_what_a_mapper_comes_to_by_another_way_than_a_name_changes_its_digest(bo
     assert "map" in changed(before, after)
 
 
-def test_a_value_that_cannot_be_taken_apart_makes_all_of_the_source_count() -> None:
-    source = "import threading\nlock = threading.Lock()\nother = 1\n"
-    source += "def mapper(k, v):\n  with lock: yield k, 1\ndef reducer(k, vs): yield k, 1\n"
-    assert changed(digests(source), digests(source.replace("= 1", "= 2"))) == "map"
-
-
-#: what a mapper uses, an edit of it
-VALUES = [
-    ("Point = collections.namedtuple('Point', 'x y')", "'x y'", "'x z'"),
-    ("class Point(typing.NamedTuple):\n    x: int = 1", "= 1", "= 2"),
-    ("class Color(enum.Enum):\n    RED = 1", "= 1", "= 2"),
-    ("Color = enum.Enum('Color', 'RED')", "'RED'", "'BLUE'"),
-    ("Color = enum.IntFlag('Color', ['RED'])", "'RED'", "'BLUE'"),
-    ("@dataclass(frozen=True, slots=True)\nclass P:\n    x: int = 1", "= 1", "= 2"),
-    ("@dataclass\nclass P:\n    x: list = field(default_factory=list)", "=list", "=set"),
-    ("P = dataclasses.make_dataclass('P', [('x', int, 1)])", "int, 1", "int, 2"),
-    ("class A(abc.ABC):\n    @abc.abstractmethod\n    def f(self): return 1", "n 1", "n 2"),
-    ("class A(typing.Generic[T]):\n    def f(self): return 1", "n 1", "n 2"),
-    ("class A(dict):\n    def f(self): return 1\na = A(b=1)", "b=1", "b=2"),
-    ("class A(list):\n    pass\na = A([1])", "[1]", "[2]"),
-    ("class A(set):\n    pass\na = A([1])", "[1]", "[2]"),
-    ("class A(str):\n    pass\na = A('b')", "'b'", "'c'"),
-    (
-        "class A:\n    __slots__ = 'x', '__y'\n    def __init__(self): self.__y = 1\na = A()",
-        "= 1",
-        "= 2",
-    ),
-    ("class A:\n    @functools.cached_property\n    def f(self): return 1", "n 1", "n 2"),
-    ("class A:\n    @classmethod\n    def f(cls): return 1", "n 1", "n 2"),
-    ("class A:\n    @property\n    def f(cls): return 1", "n 1", "n 2"),
-    ("class A:\n    f = functools.partialmethod(print, 1)", "print, 1", "print, 2"),
-    ("class A:\n    class B:\n        c = 1", "c = 1", "c = 2"),
-    ("class M(type):\n    x = 1\nclass A(metaclass=M): pass", "x = 1", "x = 2"),
-    ("@contextlib.contextmanager\ndef opened(): yield 1", "d 1", "d 2"),
-    ("a = decimal.Decimal('1')", "'1'", "'2'"),
-    ("a = fractions.Fraction(1, 3)", "1, 3", "2, 3"),
-    ("a = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)", "2020", "2021"),
-    ("a = datetime.timedelta(1)", "(1)", "(2)"),
-    ("a = uuid.UUID(int=1)", "int=1", "int=2"),
-    ("a = collections.defaultdict(lambda: 1)", "a: 1", "a: 2"),
-    ("a = collections.deque([1])", "[1]", "[2]"),
-    ("a = collections.OrderedDict(b=1)", "b=1", "b=2"),
-    ("a = types.MappingProxyType({1: 1})", "1: 1", "1: 2"),
-    ("a = operator.itemgetter(1)", "(1)", "(2)"),
-    ("a = operator.attrgetter('a')", "'a'", "'b'"),
-    ("a = array.array('i', [1])", "[1]", "[2]"),
-    ("a = logging.getLogger('a')", "'a'", "'b'"),
-    ("a = random.Random(1)", "(1)", "(2)"),
-    ("a = pathlib.PurePath('a')", "'a'", "'b'"),
-    ("a = string.Template('a')", "'a'", "'b'"),
-    ("a = itertools.count(1)", "(1)", "(2)"),
-    ("a = [float('nan'), -0.0]", "-0.0", "0.0"),
-    ("a = {(1, 'a'), (2, 'b'), frozenset('ab')}", "2, 'b'", "2, 'c'"),
-    ("a = 'ab'.join", "'ab'", "'ac'"),
-    ("a = [1]\na.append(a)", "[1]", "[2]"),
-    ("a = str | int", "int", "bytes"),
-    ("a = list[int]", "int", "bytes"),
-    ("a = b'x'", "b'x'", "'x'"),
-    ("a = (1, [2, {3: {4}}])", "{4}", "{5}"),
-    ("a = slice(1, 2)", "1, 2", "1, 3"),
-    ("a = ('ab', 'c')", "'ab', 'c'", "'a', 'bc'"),
-    ("a = ([1], 2)", "[1], 2", "[1, 2],"),
-    ("def a(*, b=(1, 2)): pass", "1, 2", "1, 3"),
-    ("def a():\n    return [x for x in range(9) if x != 1]", "!= 1", "!= 2"),
-    ("def a():\n    try: pass\n    except ValueError: pass", "ValueError", "TypeError"),
-    ("async def a(): return 1", "n 1", "n 2"),
-    ("class A:\n    pass\na = A()\na.b = 1", "b = 1", "b = 2"),
-    ("a = np.array([1, 2])", "1, 2", "1, 3"),
-    ("a = np.add", "np.add", "np.subtract"),
-]
-VALUE_JOB = """\
-import abc, array, collections, contextlib, dataclasses, datetime, decimal, enum, fractions
-import functools, itertools, logging, operator, pathlib, random, string, struct, types, typing, uuid
-from dataclasses import dataclass, field
-{numpy}
-T = typing.TypeVar("T")
-{value}
-def mapper(key, value): yield {name}, 1
-def reducer(key, values): yield key, 0
-"""
-
-
-@pytest.mark.parametrize(("value", "old", "new"), VALUES)
-def test_values_of_any_kind_count_by_what_they_are(value: str, old: str, new: str) -> None:
-    if "np." in value:
-        pytest.importorskip("numpy")
-    assert value.count(old) == 1
-    name = re.findall(r"^(?:async def |def |class )?(\w+)", value, re.MULTILINE)[-1]
-    numpy = "import numpy as np" if "np." in value else ""
-    source = VALUE_JOB.format(value=value, name=name, numpy=numpy)
-    before = digests(source)
-    assert digests(source) == before
-    assert "map" in changed(before, digests(source.replace(value, value.replace(old, new))))
-    # It was taken apart: what else there is in the source does not count.
-    assert changed(before, digests(source.replace("key, 0", "key, 1"))) == "reduce"
-
-
 def test_pickled_values_make_all_of_the_source_count() -> None:
     source = "serializer = 'pickle'\nother = 1\n"
     source += "def mapper(k, v): yield k, 1\ndef reducer(k, vs): yield k, 1\n"
@@ -533,152 +412,6 @@ def test_a_combiner_is_the_maps() -> None:
     edit = ("yield k, sum(vs)\n", "yield k, 1 + sum(vs)\n")
     assert changed(digests(apart), digests(apart.replace(*edit, 1))) == "reduce"
     assert changed(digests(shared), digests(shared.replace(*edit, 1))) == "map reduce"
-
-
-# ---- classes
-
-CLASS = """\
-import operator
-import pytxmr
-
-class Cutter:
-    def __call__(self, word): return word[:3]
-
-class Shared(pytxmr.MapReduce):
-    def __init__(self):
-        self.stop = {"a", "b"}
-        self.offset = 1
-
-    def cleaned(self, text):
-        return text.lower()
-
-class Words(Shared):
-    params = {"n": 1}
-    size = 3
-    cutter = operator.itemgetter(slice(3))
-    Cutter = Cutter
-    scale = 2
-
-    def map(self, key, value):
-        for word in self.cleaned(value).split():
-            if word not in self.stop:
-                yield self.cut(word), self.one
-
-    def cut(self, word):
-        return word[:self.size]
-
-    def map_init(self):
-        self.seen = 0
-
-    @property
-    def one(self):
-        return self.offset
-
-    def map_final(self):
-        yield "seen", self.seen
-
-    def reduce(self, key, values):
-        yield key, self.total(values)
-
-    def total(self, values):
-        return sum(values) * self.scale
-
-    def unused(self):
-        return 1
-"""
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "sides"),
-    [
-        ("sum(values) *", "max(values) *", "reduce"),
-        ("return word[:self.size]", "return self.cutter(word)", "map"),
-        ("return word[:self.size]", "return self.Cutter()(word)", "map"),
-        ("scale = 2", "scale = 3", "reduce"),
-        ("return 1\n", "return 2\n", ""),
-        ("word[:self.size]", "word[-self.size:]", "map"),
-        ("size = 3", "size = 4", "map"),
-        ('{"a", "b"}', '{"a", "c"}', "map reduce"),  # __init__ is of both
-        ("text.lower()", "text.upper()", "map"),
-        ("return self.offset", "return -self.offset", "map"),
-        ('yield "seen"', 'yield "saw"', "map"),
-        ("self.seen = 0", "self.seen = 1", "map"),
-        ("def cut(self, word):", "def cut(me, word):\n        self = me", "map"),
-        ("yield key, self.total(values)", "yield key, len(vars(self))", "reduce"),
-    ],
-)
-def test_of_a_class_each_side_has_the_methods_that_it_calls(old: str, new: str, sides: str) -> None:
-    assert CLASS.count(old) == 1
-    before = digests(CLASS, class_name="Words")
-    assert changed(before, digests(CLASS.replace(old, new), class_name="Words")) == sides
-
-
-IMPORTED = """\
-import functools, operator
-def twice(method):
-    def called(self, values): return method(self, values)
-    return called
-def helped(job, values): return job.total(values)
-"""
-TOTAL = "return self.total(value)"
-
-
-@pytest.mark.parametrize(
-    ("way", "members"),
-    [
-        ("getattr(self, 'tot' + 'al')(value)", ""),
-        ("helped(self, value)", ""),
-        ("type(self).total(self, value)", ""),
-        ("self.__class__.total(self, value)", ""),
-        ("Words.total(self, value)", ""),
-        ("super().total(value)", ""),
-        ("(lambda: self)().total(value)", ""),
-        ("[each.total(value) for each in (self,)][0]", ""),
-        ("self.kept(value)", "kept = lambda self, value: self.total(value)"),
-        ("1", f"def __iter__(self, value): {TOTAL}"),
-        ("self.by_name('total')(value)", "def by_name(self, n): return self.__getattribute__(n)"),
-        ("self.cached(value)", f"@functools.lru_cache\n    def cached(self, value): {TOTAL}"),
-        ("self.part(value)", "part = functools.partialmethod(lambda s, v: s.total(v))"),
-        (
-            "self.described(value)",
-            "class D:\n        def __get__(self, job, cls): return lambda v: job.total(v)\n"
-            "    described = D()",
-        ),
-        (
-            "self.dispatched(value)",
-            f"@functools.singledispatchmethod\n    def dispatched(self, value): {TOTAL}",
-        ),
-        ("self.decorated(value)", f"@twice\n    def decorated(self, value): {TOTAL}"),
-        ("self.early(value)", "early = property(operator.attrgetter('total'))"),
-        ("self.early(value)", "early = property(lambda self: self.total)"),
-        ("self.of_class(value)", "of_class = classmethod(lambda cls, v: cls.total(cls, v))"),
-        (
-            "self.of_class(value)",
-            "@classmethod\n    def of_class(cls, v): return cls.total(cls, v)",
-        ),
-        ("self.lazy(value)", "@functools.cached_property\n    def lazy(self): return self.total"),
-        ("self.inner(value)", "def inner(self, v): return (lambda: self.total(v))()"),
-        ("self.inner(value)", "def inner(self, v):\n        me = self; return me.total(v)"),
-        (
-            "self.own(value)",
-            "def __getattr__(self, name):\n        if name != 'own': raise AttributeError\n"
-            "        return self.total",
-        ),
-    ],
-)
-def test_a_method_that_the_map_comes_to_in_a_roundabout_way_is_of_its_side(
-    way: str, members: str
-) -> None:
-    source = IMPORTED + CLASS.replace("self.cut(word), self.one", way.replace("value", "[word]"))
-    source = source.replace("    size = 3\n", f"    size = 3\n    {members}\n")
-    if "super" in way:
-        inherited = (
-            "        return text.lower()\n\n    def total(self, values): return sum(values) * 1"
-        )
-        source = source.replace("        return text.lower()", inherited)
-    before = digests(source, class_name="Words")
-    edited = digests(source.replace("sum(values) *", "max(values) *"), class_name="Words")
-    assert changed(before, edited) == "map reduce"
 
 
 # ---- steps and views
@@ -745,87 +478,6 @@ class Job(pytxmr.MapReduce):
         edited = source.replace(f"yield key, {number}", f"yield key, {number + 5}")
         before = digests(source, class_name="Job", step=1)
         assert changed(before, digests(edited, class_name="Job", step=1)) == sides
-
-
-# ---- any program
-
-
-@st.composite
-def programs(draw):
-    """Functions that call later ones, by what kind of way each; and which of them is edited."""
-    size = draw(st.integers(2, 7))
-    calls = [
-        draw(
-            st.dictionaries(
-                st.integers(at + 1, size - 1),
-                st.sampled_from(("name", "default", "closure", "table", "method", "module")),
-                max_size=3,
-            )
-            if at < size - 1
-            else st.just({})
-        )
-        for at in range(size)
-    ]
-    return (
-        calls,
-        draw(st.integers(0, size - 1)),
-        draw(st.sets(st.integers(0, size - 1), max_size=2)),
-    )
-
-
-def written(calls, edited: int | None) -> str:
-    """The program; later functions come first, so that they are there."""
-    lines = []
-    for at in reversed(range(len(calls))):
-        args, body = "x", [f"x + {at + (100 if at == edited else 0)}"]
-        for to, way in calls[at].items():
-            match way:
-                case "name":
-                    body.append(f"f{to}(x)")
-                case "default":
-                    args += f", d{to}=f{to}"
-                    body.append(f"d{to}(x)")
-                case "closure":
-                    lines.append(f"def outer{at}_{to}(g):\n    return lambda x: g(x)")
-                    lines.append(f"c{at}_{to} = outer{at}_{to}(f{to})")
-                    body.append(f"c{at}_{to}(x)")
-                case "table":
-                    lines.append(f"t{at}_{to} = {{'f': [f{to}]}}")
-                    body.append(f"t{at}_{to}['f'][0](x)")
-                case "method":
-                    lines.append(f"class C{at}_{to}:\n    def m(self, x): return f{to}(x)")
-                    body.append(f"C{at}_{to}().m(x)")
-                case "module":
-                    body.append(f"aside.via(f{to}, x)")
-        lines.append(f"def f{at}({args}):\n    return {' + '.join(body)}")
-    return "\n".join(lines)
-
-
-def reached(calls, roots) -> set[int]:
-    found, left = set(), [*roots]
-    while left:
-        at = left.pop()
-        if at not in found:
-            found.add(at)
-            left += calls[at]
-    return found
-
-
-@settings(max_examples=30, deadline=None)
-@given(programs())
-def test_an_edit_of_any_function_changes_what_can_reach_it_and_nothing_else(program) -> None:
-    calls, edited, roots = program
-    aside = {"aside.py": "def via(f, x): return f(x)\n"}
-    head = "import aside\n"
-    tail = "\ndef mapper(k, v): yield k, 0" + "".join(f" + f{root}(1)" for root in sorted(roots))
-    tail += "\ndef reducer(k, vs): yield k, f0(1)\n"
-    before = digests(head + written(calls, None) + tail, aside)
-    after = digests(head + written(calls, edited) + tail, aside)
-    # The call that makes a closure might do anything with what it is given.
-    given = {to for some in calls for to, way in some.items() if way == "closure"}
-    roots_of = {"map": roots | given, "reduce": {0} | given}
-    sides = [side for side, of in roots_of.items() if edited in reached(calls, of)]
-    assert changed(before, after) == " ".join(sides)
 
 
 # ---- in any process
