@@ -10,7 +10,8 @@ import pytest
 from pytxmr.simulation import strangers
 from pytxmr.simulation.faults import Fault
 from pytxmr.simulation.jobs import JobKind
-from pytxmr.simulation.world import Scenario, World
+from pytxmr.simulation.scenario import Scenario
+from pytxmr.simulation.world import World
 
 #: Two trackers, and nothing that fails.
 QUIET = replace(

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from twisted.logger import globalLogBeginner
 
 from pytxmr.simulation.runs import Result, Runs, scratch
+from pytxmr.simulation.scenario import Scenario
 from pytxmr.simulation.shrink import fewest
-from pytxmr.simulation.world import Scenario
 
 _DESCRIPTION = """\
 Simulate whole clusters in one process: the real jobtracker and tasktrackers, over an in-memory

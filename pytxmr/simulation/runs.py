@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from pytxmr.simulation.world import Scenario, World
+from pytxmr.simulation.scenario import Scenario
+from pytxmr.simulation.world import World
 
 #: Memory, where there is such a directory: files are made by the hundred, and synced.
 _SHARED_MEMORY = "/dev/shm"

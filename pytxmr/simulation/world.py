@@ -6,15 +6,10 @@ the violations: what should not have been. None means that every promise was kep
 
 from __future__ import annotations
 
-import gc
 import os
-import random
-import secrets
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from itertools import count
 from random import Random
 from typing import Any
 
@@ -23,12 +18,10 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.task import deferLater
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
-from pytxmr import loggedplan, segments
 from pytxmr.client import connect, submit
 from pytxmr.errors import BadInput, NotFound, PytxmrError, Unreachable
 from pytxmr.jobtracker import JobTracker, JobTrackerConfig
 from pytxmr.model import JobSpec
-from pytxmr.net import kvserver, login, remote
 from pytxmr.simulation import faults as faults_
 from pytxmr.simulation import strangers
 from pytxmr.simulation.clock import VirtualClock
@@ -38,16 +31,12 @@ from pytxmr.simulation.machine import Machine
 from pytxmr.simulation.network import CONTROL_PORT, SHUFFLE_PORT, Network
 from pytxmr.simulation.oracle import Oracle
 from pytxmr.simulation.pool import SimulatedPool
+from pytxmr.simulation.process import determined, limiting, linking, observing
+from pytxmr.simulation.scenario import Scenario
 from pytxmr.tasktracker import TaskTracker, TrackerConfig
 
 SECRET = b"5e" * 32
 HEARTBEAT_SECONDS = 2.0
-#: Limits of the product that are lower here, and still such that only strangers reach them.
-LIMITS: tuple[tuple[Any, str, int], ...] = (
-    (remote, "MESSAGE_BYTES", 128 * 1024),  # less than is read of a log
-    (login, "MOST_STRANGERS", 40),
-    (kvserver, "MOST_CONNECTIONS", 50),
-)
 #: The time in which jobs have to end when nothing fails any more. What takes longest is a fetch
 #: from a source that is not heard: three tries of 60 s each, and then the map runs again.
 BOUND_SECONDS = 400.0
@@ -56,55 +45,6 @@ SEARCH_SECONDS = 95.0
 #: The time in which nothing may be left of jobs that have ended. A call to a tracker that was out
 #: of reach takes up to 30 s, a connection to it up to 70 s to be given up.
 CLEAN_SECONDS = 200.0
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """What a seed comes to."""
-
-    seed: int
-    workers: tuple[int, ...]
-    jobs: tuple[JobKind, ...]
-    submitted_at: tuple[float, ...]
-    latency: tuple[float, float]
-    attempt_seconds: tuple[float, float]
-    faults: tuple[Fault, ...]
-    #: When the client kills each job, if it does.
-    killed_at: tuple[float | None, ...]
-    #: From how many events on the log of a job is made compact.
-    long_log: int
-    #: Where a store trickles, jobs go without backups: these would end most of them as well.
-    speculate: bool = True
-
-    @classmethod
-    def of(cls, seed: int) -> Scenario:
-        rng, more = Random(f"scenario {seed}"), Random(f"more {seed}")
-        strange, rare = Random(f"strange {seed}"), Random(f"rare {seed}")
-        trackers = rng.choice((1, 2, 2, 3, 3, 3, 4, 4, 5, 6, 9, 12))
-        jobs = rng.choice((1, 1, 1, 1, 2, 2, 3))
-        long_log = more.choice((5, 10, 20, 50, loggedplan.LONG_LOG))
-        killed_at = tuple(
-            round(more.uniform(0.0, 15.0), 3) if more.random() < 0.1 else None for _ in range(jobs)
-        )
-        workers = tuple(rng.randint(1, 3) for _ in range(trackers))
-        kinds = [JobKind.drawn(rng, more).or_strange(strange) for _ in range(jobs)]
-        more_faults = faults_.rare(rare, trackers)
-        return cls(
-            seed,
-            workers,
-            tuple(kind.or_deadly(rare) for kind in kinds),
-            tuple(round(rng.uniform(0.0, 3.0), 3) for _ in range(jobs)),
-            rng.choice(((0.0005, 0.002), (0.001, 0.05))),
-            rng.choice(((0.3, 2.0), (1.0, 5.0))),
-            (
-                *faults_.drawn(rng, trackers),
-                *strangers.drawn(strange, trackers),
-                *more_faults,
-            ),
-            killed_at,
-            long_log,
-            speculate=all(fault.kind != "trickle" for fault in more_faults),
-        )
 
 
 @dataclass(eq=False)
@@ -207,10 +147,10 @@ class World:
     def run(self) -> list[str]:
         """Run to the end; return what was violated, the first first."""
         with (
-            _determined(self.scenario),
-            _observing(self._log),
-            _linking(self.oracle.linked),
-            _limiting(),
+            determined(self.scenario.seed, self.scenario.long_log),
+            observing(self._log),
+            linking(self.oracle.linked),
+            limiting(),
         ):
             self._start()
             bound = BOUND_SECONDS + SEARCH_SECONDS * self._searched_for()
@@ -525,68 +465,6 @@ class World:
             self.oracle.violate(f"an error that nobody expected: {text}")
         elif self._trace is not None and level is not None:
             self.tell(f"{level.name}: {formatEvent(event)}")
-
-
-@contextmanager
-def _observing(observer: Callable[[Any], None]) -> Iterator[None]:
-    globalLogPublisher.addObserver(observer)  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        globalLogPublisher.removeObserver(observer)  # type: ignore[arg-type]
-
-
-@contextmanager
-def _linking(observer: Callable[[str], None]) -> Iterator[None]:
-    """Tell of every link that is made, and where."""
-    link = os.link
-
-    def told(source: str, target: str) -> None:
-        link(source, target)
-        observer(target)
-
-    os.link = told  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        os.link = link
-
-
-@contextmanager
-def _limiting() -> Iterator[None]:
-    before = [getattr(module, name) for module, name, _ in LIMITS]
-    for module, name, limit in LIMITS:
-        setattr(module, name, limit)
-    try:
-        yield
-    finally:
-        for (module, name, _), value in zip(LIMITS, before, strict=True):
-            setattr(module, name, value)
-
-
-@contextmanager
-def _determined(scenario: Scenario) -> Iterator[None]:
-    """Let keys, and Perspective Broker's challenges, be drawn from the seed, too, and what counts
-    all there is of something in the process begin anew; and logs be long as soon as it says."""
-    seed = scenario.seed
-    rng = Random(f"secrets {seed}")
-    state, token_bytes, token_hex = random.getstate(), secrets.token_bytes, secrets.token_hex
-    numbers, segments._numbers = segments._numbers, count()
-    long_log, loggedplan.LONG_LOG = loggedplan.LONG_LOG, scenario.long_log
-    random.seed(seed)
-    secrets.token_bytes = lambda nbytes=None: rng.randbytes(nbytes or 32)
-    secrets.token_hex = lambda nbytes=None: rng.randbytes(nbytes or 32).hex()
-    collecting = gc.isenabled()
-    gc.disable()  # so that what is collected is not finalised at another moment each time
-    try:
-        yield
-    finally:
-        random.setstate(state)
-        segments._numbers = numbers
-        loggedplan.LONG_LOG = long_log
-        secrets.token_bytes, secrets.token_hex = token_bytes, token_hex
-        if collecting:
-            gc.enable()
 
 
 def _owned(work: Any) -> None:
