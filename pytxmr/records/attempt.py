@@ -10,7 +10,7 @@ record, if what it yielded cannot be used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from pytxmr.records.combine import is_pair
 from pytxmr.records.named import To
 from pytxmr.records.partition import RangePartitioner
 from pytxmr.records.spill import PartitionRange
+from pytxmr.records.writers import Chunk, PartFile
 
 if TYPE_CHECKING:
     from pytxmr.records.outputs import Outputs
@@ -58,13 +59,51 @@ def bind_sample(functions: JobFunctions, sample: list[Any]) -> None:
         functions.partitioner.bind(sample)
 
 
-def outputs_of(functions: JobFunctions, path: str, compress: str) -> Outputs | None:
-    """The outputs by name of an attempt that writes to ``path``; None if the job has none."""
-    if not functions.outputs:
-        return None
-    from pytxmr.records.outputs import Outputs  # few jobs have any
+class Files:
+    """What an attempt writes that a writer makes of pairs: a file at ``path``, for its part of the
+    output, and beside it one for each of the job's outputs by name."""
 
-    return Outputs(functions.outputs, path, compress)
+    def __init__(self, functions: JobFunctions, path: str, compress: str) -> None:
+        self.part = PartFile(path, compress)
+        self._outputs: Outputs | None = None
+        if functions.outputs:
+            from pytxmr.records.outputs import Outputs  # few jobs have any
+
+            self._outputs = Outputs(functions.outputs, path, compress)
+
+    @property
+    def has_outputs(self) -> bool:
+        """Are there outputs by name?"""
+        return self._outputs is not None
+
+    def rest_of(self, chunk: Chunk) -> Chunk:
+        """What of a chunk goes to the part; the rest is written where it goes by name. Raises
+        `AttemptFailed`."""
+        return chunk if self._outputs is None else self._outputs.rest_of(chunk)
+
+    def write(self, pieces: Iterable[bytes]) -> None:
+        """Write the part, and complete and fsync all. No file is left if that fails."""
+        try:
+            self.part.write(pieces if self._outputs is None else self._outputs.beside(pieces))
+        except BaseException:
+            if self._outputs is not None:
+                self._outputs.abort()
+            raise
+
+    def signs(self) -> Hashable:
+        """Are others whenever something has been written."""
+        part = self.part
+        return part.size_bytes, part.sent_bytes, self._outputs and self._outputs.signs
+
+    def outcome(self, counters: dict[str, int]) -> Outcome:
+        """What the attempt reports when all is written."""
+        outputs = self._outputs
+        return Outcome(
+            counters=counters if outputs is None else counters | outputs.counters(),
+            size_bytes=self.part.size_bytes,
+            digest=self.part.digest,
+            outputs=() if outputs is None else outputs.written,
+        )
 
 
 #: What is wrong with something that somebody, as "the mapper", yielded, if anything.

@@ -10,11 +10,11 @@ from typing import Any
 from pytxmr.errors import AttemptFailed, PytxmrError, Uncarryable
 from pytxmr.model import BAD_RECORDS, InputSplit, JobFunctions
 from pytxmr.records.attempt import (
+    Files,
     Outcome,
     Problem,
     Progress,
     Watch,
-    outputs_of,
     pair_problem,
     shape_problem,
     unwatched,
@@ -28,7 +28,7 @@ from pytxmr.records.mapcalls import MAPPER, MapCalls
 from pytxmr.records.quarantine import Quarantine, checked
 from pytxmr.records.sortbuffer import SortBuffer
 from pytxmr.records.usercode import in_user_code, not_there
-from pytxmr.records.writers import WRITER, Chunk, PartFile, encoded
+from pytxmr.records.writers import WRITER, Chunk, encoded
 
 
 def sample_keys(functions: JobFunctions, split: InputSplit, most: int) -> list[Any]:
@@ -175,8 +175,7 @@ def _map_to_part(
     bad: Quarantine | None,
 ) -> Outcome:
     functions = functions.fresh()
-    part = PartFile(output_path, compress)
-    outputs = outputs_of(functions, output_path, compress)
+    files = Files(functions, output_path, compress)
     records = MapCalls(split, functions, bad, shape_problem)
     pairs = 0
     total = max(1, split.size_bytes)
@@ -185,8 +184,7 @@ def _map_to_part(
         nonlocal pairs
         records.at_work = MAPPER
         for chunk in records.chunks():
-            if outputs is not None:
-                chunk = outputs.rest_of(chunk)
+            chunk = files.rest_of(chunk)
             pairs += len(chunk)
             progress(min(1.0, records.bytes_done / total))
             mapping, records.at_work = records.at_work, WRITER
@@ -194,36 +192,22 @@ def _map_to_part(
             records.at_work = mapping
         records.at_work = WRITER
 
-    watch(
-        lambda: (
-            *records.signs(),
-            pairs,
-            part.size_bytes,
-            part.sent_bytes,
-            outputs and outputs.signs,
-        )
-    )
+    watch(lambda: (*records.signs(), pairs, files.signs()))
     records.at_work = WRITER  # it pulls what the mapper makes
     pieces = encoded(counted(), functions.writer)
     try:
-        part.write(pieces if outputs is None else outputs.beside(pieces))
+        files.write(pieces)
     except BaseException as error:
-        if outputs is not None:
-            outputs.abort()
         careful = _Careful(replace(functions, combiner=None), split, bad, shape_problem)
-        _tell(error, records, careful, part.path)
+        _tell(error, records, careful, output_path)
         raise
-    return Outcome(
-        counters={
+    return files.outcome(
+        {
             "map input records": records.count,
             "map input bytes": records.bytes_done,
             "map output records": pairs,
-            "map output bytes": part.size_bytes,
-            **(outputs.counters() if outputs is not None else {}),
-        },
-        size_bytes=part.size_bytes,
-        digest=part.digest,
-        outputs=() if outputs is None else outputs.written,
+            "map output bytes": files.part.size_bytes,
+        }
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from pytxmr.errors import AttemptFailed, PytxmrError, Uncarryable
 from pytxmr.model import JobFunctions, Segment
-from pytxmr.records.attempt import Outcome, Progress, Watch, outputs_of, unwatched
+from pytxmr.records.attempt import Files, Outcome, Progress, Watch, unwatched
 from pytxmr.records.batch import as_columns, batch_form
 from pytxmr.records.columns import Columns, Groups, WithoutParts, whole
 from pytxmr.records.combine import is_pair
@@ -22,7 +22,7 @@ from pytxmr.records.folds import Fold, Identity
 from pytxmr.records.merge import SegmentMerge
 from pytxmr.records.named import To
 from pytxmr.records.usercode import in_user_code, not_there
-from pytxmr.records.writers import WRITER, Chunk, PartFile, encoded
+from pytxmr.records.writers import WRITER, Chunk, encoded
 
 _REDUCER = "the reducer"
 #: Pairs that a reducer yields are handed on so many at a time.
@@ -48,9 +48,8 @@ def run_reduce(
     functions = functions.fresh()
     merged = SegmentMerge(segments, scratch)
     reducing = _reducing(functions, merged)
-    part = PartFile(output_path, compress)
-    outputs = outputs_of(functions, output_path, compress)
-    named = outputs is not None
+    files = Files(functions, output_path, compress)
+    named = files.has_outputs
     pairs = 0
     at_work = WRITER  # it pulls what the reducer makes
 
@@ -63,8 +62,7 @@ def run_reduce(
         ):
             at_work = who
             for chunk in chunks:
-                if outputs is not None:
-                    chunk = outputs.rest_of(chunk)
+                chunk = files.rest_of(chunk)
                 pairs += len(chunk)
                 progress(0.5)
                 at_work = WRITER
@@ -72,21 +70,11 @@ def run_reduce(
                 at_work = who
         at_work = WRITER
 
-    watch(
-        lambda: (
-            merged.batches,
-            part.size_bytes,
-            part.sent_bytes,
-            outputs and outputs.signs,
-            *reducing.signs(),
-        )
-    )
+    watch(lambda: (merged.batches, files.signs(), *reducing.signs()))
     pieces = encoded(counted(), functions.writer)
     try:
-        part.write(pieces if outputs is None else outputs.beside(pieces))
+        files.write(pieces)
     except BaseException as error:
-        if outputs is not None:
-            outputs.abort()
         details = {"where": reducing.where()} if at_work == _REDUCER else {}
         if isinstance(error, Uncarryable) and at_work == _REDUCER:
             error.details.setdefault("where", reducing.where())
@@ -106,16 +94,12 @@ def run_reduce(
         raise AttemptFailed(message, **details) from error
     finally:
         merged.close()
-    return Outcome(
-        counters={
+    return files.outcome(
+        {
             "reduce input groups": reducing.groups_in,
             "reduce output records": pairs,
-            "reduce output bytes": part.size_bytes,
-            **(outputs.counters() if outputs is not None else {}),
-        },
-        size_bytes=part.size_bytes,
-        digest=part.digest,
-        outputs=() if outputs is None else outputs.written,
+            "reduce output bytes": files.part.size_bytes,
+        }
     )
 
 
