@@ -6,8 +6,8 @@
 
 What is done when, and where, `plan.jobstate` decides; a `JobLife` carries its instructions out.
 Each is a chain of Deferreds that begins with a ``callRemote`` and ends in an event that is fed
-back, so a call that fails is a fact like any other. Only that a tracker cannot be reached is none:
-its lease decides whether it is lost, and if it comes back before that it is told again.
+back, so a call that fails is a fact like any other. The exception is a tracker that cannot be
+reached: its lease decides whether it is lost, and if it comes back before that it is told again.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class JobLife:
         done.addErrback(self._failed_ourselves)
 
     def send(self) -> None:
-        """Send what `carry_out` has put together, in one call for each tracker and verb, or few."""
+        """Send what `carry_out` has collected: one call for each tracker and verb, or a few."""
         launches, self._launches = self._launches, {}
         announced, self._announced = self._announced, {}
         if not self.state.active:
@@ -216,7 +216,7 @@ class JobLife:
         for order in orders:
             self._feed(ev.AttemptEndedBadly(self.job, tracker, order.attempt, error))
 
-    # ---- killAttempt: of two attempts of a task the one that was not first
+    # ---- killAttempt: the attempt of a task that another one has outrun
 
     def _kill_attempt(self, order: ev.KillAttempt) -> Deferred[Any]:
         # One that is not killed ends by itself, and its report does not count.

@@ -1,9 +1,9 @@
 """The jobtracker: takes jobs, knows the trackers, feeds the plan, carries out what it says.
 
-This is the service, of four parts: `LoggedPlan` takes events, logs them and what is decided, and
-only then has it done; `Roster` knows the trackers that are connected; `JobBook` has all jobs, each
-of which carries out, as a `JobLife`, what is decided of it. `avatars` are for who asks. None of
-them decides anything: that is for `plan` alone.
+This is the service, which is made of four parts. `LoggedPlan` takes events, logs them and what is
+decided, and only then has it done. `Roster` knows the trackers that are connected. `JobBook` has
+all jobs, each with a `JobLife` that carries out what is decided about it. `avatars` has what
+trackers and clients may call. None of them decides anything: that is for `plan` alone.
 """
 
 from __future__ import annotations

@@ -43,11 +43,11 @@ from pytxmr.records.remote import send_from
 CONTROL_FD = 3
 ANSWER_FD = 4
 _PROGRESS_SECONDS = 0.2
-#: How often it is looked whether an attempt gets on. The tracker counts silence by whole seconds.
+#: How often to look whether an attempt gets on. The tracker counts silence by whole seconds.
 _LOOK_SECONDS = 0.5
 #: What a worker takes before it does anything, with a small job loaded.
 _LOADED_BYTES = 24 << 20
-#: Characters of a user's exception that are told.
+#: Characters of a user's exception that are sent on, at the most.
 _MOST_TEXT = 100_000
 
 
@@ -77,11 +77,11 @@ def _messages() -> Iterator[dict[str, Any]]:
 
 
 def _watch_both(worker: Worker) -> None:
-    """Die when nobody is left to write to us, whatever the user's code is doing; until then, tell
-    the tracker now and then that it does something.
+    """Die once the tracker is gone, whatever the user's code is doing; until then, tell it now and
+    then that the attempt gets on.
 
-    To wait for no event is to wait for the hang-up alone. The thread that runs tasks reads them
-    itself, since to have them handed on by another takes longer than a small task.
+    Polled for no event, a descriptor still shows that it has hung up. Tasks are read by the thread
+    that runs them: if this one handed them on, that would take longer than a small task does.
     """
     poll = select.poll()
     poll.register(CONTROL_FD, 0)
@@ -108,7 +108,7 @@ def send(data: bytes) -> None:
 class Worker:
     """The job that this process has imported, and the attempts it runs."""
 
-    #: What knows the results that are kept, if the job wants that: see `reuse`.
+    #: Knows which results are kept, if the job wants that: see `reuse`.
     _reuse: Any = None
 
     def __init__(self) -> None:
@@ -145,10 +145,10 @@ class Worker:
             send(data)
 
     def look(self) -> None:
-        """Tell of the attempt, if there is one, if it has got on since the last look.
+        """Tell of the attempt, if there is one and it has got on since the last look.
 
-        Called by another thread: so that an attempt is heard of while the user's code is busy with
-        one record, without anything being done per record.
+        Called by another thread, so that an attempt is heard of while the user's code is busy with
+        one record, and nothing is done per record.
         """
         # Where memory has run out, this thread must go on: it also sees the tracker's end.
         with self._answering, suppress(MemoryError):
@@ -199,7 +199,7 @@ class Worker:
     def _reused_or_mapped(self, functions: JobFunctions, message: dict[str, Any]) -> Outcome:
         split = InputSplit.from_plain(message["split"])
         functions = functions.of(split)
-        # One that looks for the record that kills workers is to find it, not to have a result.
+        # A probe for the record that kills workers has to run, whatever results there are.
         if self._reuse is None or (message.get("bad") or {}).get("window"):
             return self._map(functions, split, message)
         outcome: Outcome = self._reuse.map(
@@ -244,7 +244,7 @@ class Worker:
         )
 
     def _say_window(self, window: tuple[int, int], split: InputSplit) -> None:
-        """In the status and the log of a probe: which records it is about."""
+        """Say in a probe's status and log which records it is about."""
         first, last = window
         text = "looking whether workers die if the mapper is given no record"
         if last:
@@ -321,7 +321,7 @@ def _code_of(job: dict[str, Any]) -> JobCode:
 
 
 def bind_sides(functions: JobFunctions, sides: Sequence[str], memory_bytes: int) -> None:
-    """Say to a step's functions where what they look up in is. Raises `AttemptFailed`."""
+    """Give a step's tables the files that they look things up in. Raises `AttemptFailed`."""
     if not sides:
         return
     from pytxmr.storage.inputs import list_inputs  # few jobs have any
@@ -337,8 +337,8 @@ def bind_sides(functions: JobFunctions, sides: Sequence[str], memory_bytes: int)
 def bind_ranges(
     functions: JobFunctions, key_sample: bytes | None, inputs: Iterable[tuple[str, int]]
 ) -> None:
-    """Say to a `RangePartitioner` which keys there are: those of a sample, if it is there, else of
-    one that is taken now of the inputs (see `JobSpec`). Raises `AttemptFailed`."""
+    """Tell a `RangePartitioner` which keys there are, by the sample given or, if that is empty, by
+    one taken now of the inputs (see `JobSpec`). Raises `AttemptFailed`."""
     if key_sample is None:
         return
     if not key_sample:
@@ -353,9 +353,9 @@ def bind_ranges(
 
 
 def _limit_data(limit_bytes: int) -> None:
-    """Have the system refuse what the tracker, which looks now and then, would see too late.
+    """Have the system refuse memory that the tracker, which looks now and then, would notice late.
 
-    Not the address space: libraries reserve much of that which they never use.
+    It is not the address space that is limited: libraries reserve much of it and never use it.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     least = min(limit for limit in (soft, hard, limit_bytes) if limit != resource.RLIM_INFINITY)
@@ -402,8 +402,8 @@ def done_message(outcome: Outcome) -> dict[str, Any]:
 class _Log:
     """Where standard output and error go: to a file named for the attempt.
 
-    Most attempts print nothing, and to create a file costs a filesystem more than a small task
-    costs us: so the file of an attempt that has left it empty is renamed for the next.
+    Most attempts print nothing, and to create a file takes longer than a small task: so a file
+    that an attempt has left empty is renamed for the next.
     """
 
     def __init__(self) -> None:

@@ -28,7 +28,7 @@ class Piped:
             raise Interrupted(141) from None
 
     def close(self) -> None:
-        """More may come."""
+        """Nothing to do: how the job ended is one more line."""
 
     def summary(self, status: dict[str, Any]) -> None:
         self._write(succeeded=status)

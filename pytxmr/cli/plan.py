@@ -140,7 +140,7 @@ def _read(source: Source, given: Given, names: dict[View, str], stages: list[Any
 
 
 def _uncut(files: list[InputFile]) -> str:
-    """How many files would be one map each, if the job ran here, that are large enough for more."""
+    """How many files would be one map each, if the job ran here, though large enough for more."""
     cut = CutWhereItMay()
     total = sum(file.size_bytes for file in files)
     plan_splits(files, even_split_bytes(total, len(os.sched_getaffinity(0))), cut)

@@ -1,4 +1,4 @@
-"""What people are told: how a job gets on, how it ended, errors, tables."""
+"""Who is told what becomes of a job, such as a person at a terminal; errors; tables."""
 
 from __future__ import annotations
 

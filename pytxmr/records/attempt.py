@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: Called now and then with the fraction done, from 0 to 1.
 Progress = Callable[[float], None]
-#: What shows how far an attempt is: a value that is another one whenever it has got on.
+#: Gives a value that changes whenever the attempt has got on.
 Signs = Callable[[], Hashable]
 #: Called once with an attempt's signs. They may be asked for by another thread, at any time.
 Watch = Callable[[Signs], None]
@@ -91,7 +91,7 @@ class Files:
             raise
 
     def signs(self) -> Hashable:
-        """Are others whenever something has been written."""
+        """A value that changes whenever something has been written."""
         part = self.part
         return part.size_bytes, part.sent_bytes, self._outputs and self._outputs.signs
 

@@ -77,7 +77,7 @@ class Outputs:
 
     @property
     def signs(self) -> int:
-        """Is another one whenever something has been written."""
+        """A number that changes whenever something has been written."""
         return sum(out.part.size_bytes + out.part.sent_bytes for out in self._all.values())
 
     @property
@@ -152,7 +152,8 @@ class _Output:
             failed = AttemptFailed(f"{self.part.path}: {error.strerror}")
         elif isinstance(error, TypeError) and not in_user_code(error):
             failed = AttemptFailed(
-                f"{self._who} cannot be called, or returned no text ({error}); lacks it a yield?",
+                f"{self._who} cannot be called, or returned no text ({error}); does it lack a "
+                f"yield?",
                 final=True,
             )
         else:
