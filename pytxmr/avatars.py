@@ -27,7 +27,8 @@ class TrackerAvatar(pb.Avatar):
         self._peer = peer
 
     @answering
-    def perspective_register(self, card: Any) -> dict[str, Any]:
+    async def perspective_register(self, card: Any) -> dict[str, Any]:
+        await self._roster.admit(self._peer, card)
         over = self._book.over(take(card, "jobs", list))  # before anything is noted of a bad card
         return self._roster.register(self._peer, card) | {"over": over}
 

@@ -55,9 +55,47 @@ class Roster:
             seconds = max(cluster.lease_seconds, RETURN_SECONDS)
             cluster.restore_tracker(joined, self._plan.now(), seconds)
 
+    async def admit(self, peer: Peer, card: dict[str, Any]) -> None:
+        """Return once no other process answers to a tracker's name. Raises `BadConfiguration` if
+        one does: to let the second replace the first, which would come back and replace the second,
+        would keep both from working.
+
+        That the connection to the other is open says little: of a machine that has lost its power
+        it stays open for a minute. So it is asked, and waited for no longer than its lease.
+        """
+        name = take(card, "name", str)
+        while self._returning(card, name) is None:
+            others = [
+                tracker
+                for tracker, other in self._peers.items()
+                if tracker.rpartition(".")[0] == name and other is not peer
+            ]
+            if not others:
+                break
+            await self._ask_to_live(others[0], name)
+        if not peer.connected:
+            raise Unreachable(f"{name} did not wait to be registered")
+
+    async def _ask_to_live(self, tracker: str, name: str) -> None:
+        peer = self._peers[tracker]
+        try:
+            await peer.call("ping", seconds=self._plan.cluster.lease_seconds)
+        except Unreachable:
+            self._disconnected(tracker, peer)
+            peer.disconnect()
+            return
+        known = self._plan.cluster.trackers.get(tracker)
+        at = f" at {known.address[0]}:{known.address[1]}" if known else ""
+        error = BadConfiguration(
+            f"the name {name} is taken: {tracker}{at}, which has been connected for "
+            f"{peer.connected_seconds:.0f} seconds, answers to it; choose another --name"
+        )
+        _log.warn("a tasktracker was refused: {error}", error=error)
+        raise error
+
     def register(self, peer: Peer, card: dict[str, Any]) -> dict[str, Any]:
-        """Take a tracker in, as the incarnation that it was if its lease has not expired, or as a
-        new one; the plan is told once that is answered.
+        """Take a tracker in that was admitted: as the incarnation that it was, if its lease has not
+        expired, or as a new one; the plan is told once that is answered.
         """
         name = take(card, "name", str)
         workers = take(card, "workers", int)

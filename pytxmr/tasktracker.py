@@ -118,6 +118,8 @@ class TaskTracker(Service):
         self._connecting: Deferred[None] | None = None
         #: Fires, with None, when the jobtracker has taken this tracker in for the first time.
         self.registered: Deferred[None] = Deferred()
+        #: Fires with the reason if this tracker cannot belong to the cluster, and tries no more.
+        self.gave_up: Deferred[BadConfiguration] = Deferred()
 
     # ---- life
 
@@ -166,6 +168,9 @@ class TaskTracker(Service):
         while self.running:
             try:
                 lost = await self._register()
+            except BadConfiguration as error:
+                self.gave_up.callback(error)
+                return
             except PytxmrError as error:
                 if not self.running:
                     return

@@ -57,7 +57,17 @@ class Peer:
     def __init__(self, reference: pb.RemoteReference, clock: IReactorTime, name: str) -> None:
         self._reference = reference
         self._clock = clock
+        self._since = clock.seconds()
         self.name = name
+
+    @property
+    def connected(self) -> bool:
+        return not self._reference.broker.disconnected
+
+    @property
+    def connected_seconds(self) -> float:
+        """How long ago it has logged in."""
+        return float(self._clock.seconds() - self._since)
 
     def call(self, verb: str, *args: Any, seconds: float = CALL_SECONDS) -> Deferred[Any]:
         """Call ``verb``; the Deferred fires with its answer within ``seconds``, or fails.

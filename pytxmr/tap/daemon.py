@@ -48,12 +48,20 @@ class Daemon(Service):
             self._inner.startService()
             _log.info("{name} is ready at {at}", name=self._name, at=self._inner.address)
 
+    def give_up(self, error: BadConfiguration) -> None:
+        """Say why it cannot go on, and end twistd with status 1."""
+        print(f"{self._name}: {error}", file=sys.__stderr__)
+        _log.error("{name}: {error}", name=self._name, error=error)
+        self._end_with_failure()
+
     def _cannot_start(self, failure: Any) -> None:
         if failure.check(BadConfiguration):
-            print(f"{self._name}: {failure.value}", file=sys.__stderr__)
-            _log.error("{name}: {error}", name=self._name, error=failure.value)
+            self.give_up(failure.value)
         else:
             _log.failure("{name} cannot start", failure, name=self._name)
+            self._end_with_failure()
+
+    def _end_with_failure(self) -> None:
         # twistd ends with status 0 however its services fared. Late in the interpreter's end, when
         # twistd has removed its pid file, the status is put right.
         atexit.register(_exit_with_failure)

@@ -77,4 +77,7 @@ def makeService(options: Options) -> IService:
         endpoint = clientFromString(reactor, options.jobtracker)
     except ValueError as error:
         raise usage.UsageError(f"--jobtracker {options.jobtracker}: {error}") from error
-    return Daemon(reactor, TaskTracker(reactor, options.config, endpoint), "tasktracker")
+    tracker = TaskTracker(reactor, options.config, endpoint)
+    daemon = Daemon(reactor, tracker, "tasktracker")
+    tracker.gave_up.addCallback(daemon.give_up)
+    return daemon

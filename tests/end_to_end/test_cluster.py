@@ -201,6 +201,23 @@ def test_trackers_lists_each_with_its_workers_and_address(
     ]
 
 
+def test_a_tasktracker_whose_name_is_taken_ends_and_says_who_has_it(
+    on_cluster: Site, cluster: Cluster
+) -> None:
+    trackers = on_cluster.pytxmr("trackers").out
+    second = on_cluster.twistd(
+        "tasktracker", "--kv-listen", "tcp:0:interface=127.0.0.1", "--name", "late"
+    )
+    assert second.ended() == 1
+    at = f"127\\.0\\.0\\.1:{cluster.store_port('late')}"
+    assert re.fullmatch(
+        rf"tasktracker: the name late is taken: late\.\d+ at {at}, which has been connected for "
+        r"\d+ seconds, answers to it; choose another --name\n",
+        second.err,
+    )
+    assert on_cluster.pytxmr("trackers").out == trackers
+
+
 # ---- telnet
 
 

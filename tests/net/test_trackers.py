@@ -13,7 +13,7 @@ from twisted.spread import pb
 from wires import MemoryEndpoint, result_of
 
 from pytxmr import joblife
-from pytxmr.errors import NotFound, PeerBroke, PytxmrError, Stale, Unreachable
+from pytxmr.errors import BadConfiguration, NotFound, PeerBroke, PytxmrError, Stale, Unreachable
 from pytxmr.joblife import JobLife
 from pytxmr.jobtracker import JobTracker, JobTrackerConfig
 from pytxmr.model import FileRange, InputSplit
@@ -26,6 +26,11 @@ class Mind(pb.Referenceable):
     @answering
     def remote_ping(self) -> str:
         return "pong"
+
+
+#: What a tracker says of itself.
+CARD: dict[str, Any] = {"name": "one", "workers": 2, "host": "127.0.0.1", "port": 8993}
+CARD |= {"was": None, "jobs": []}
 
 
 class ByHand:
@@ -75,9 +80,7 @@ class ByHand:
 
     def register(self, peer: Peer, **card: Any) -> dict[str, Any]:
         """Register; returns who one is then."""
-        whole = {"name": "one", "workers": 2, "host": "127.0.0.1", "port": 8993}
-        whole |= {"was": None, "jobs": []} | card
-        return self.call(peer, "register", whole)["who"]
+        return self.call(peer, "register", CARD | card)["who"]
 
     @property
     def trackers(self) -> list[str]:
@@ -183,9 +186,11 @@ def test_one_that_was_lost_is_another_incarnation(by_hand):
     again, _ = by_hand.log_in()
     after = by_hand.register(again, was=who)
     assert after != who
-    for stale in (who | {"epoch": 0}, {"tracker": after["tracker"]}, {}):
+    for stale in (who, who | {"epoch": 0}, {"tracker": "one.99"}, {}):
         third, _ = by_hand.log_in()
-        assert by_hand.register(third, was=stale)["tracker"] != after["tracker"]
+        with pytest.raises(BadConfiguration):
+            by_hand.register(third, was=stale)
+    assert by_hand.trackers == [after["tracker"]]
 
 
 def test_who_is_not_a_live_incarnation_is_stale(by_hand):
@@ -208,16 +213,109 @@ def test_who_is_not_a_live_incarnation_is_stale(by_hand):
     assert by_hand.call(peer, "heartbeat", who, []) is None
 
 
-def test_the_next_incarnation_replaces_the_one_before(by_hand):
-    first, first_end = by_hand.log_in()
+class Mute(pb.Referenceable):
+    """A tracker whose connection is open, and which does not answer: stopped, or without power."""
+
+    @answering
+    def remote_ping(self) -> Deferred[str]:
+        return Deferred()
+
+
+def test_a_name_is_refused_while_who_has_it_answers(by_hand):
+    first, _ = by_hand.log_in()
+    who = by_hand.register(first)
+    by_hand.turn(7.0)
+    second, _ = by_hand.log_in()
+    with pytest.raises(BadConfiguration) as refused:
+        by_hand.register(second, host="10.0.0.2")
+    assert refused.value.message == (
+        "the name one is taken: one.1 at 127.0.0.1:8993, which has been connected for 7 seconds, "
+        "answers to it; choose another --name"
+    )
+    by_hand.turn()
+    assert by_hand.trackers == [who["tracker"]]
+    assert by_hand.call(first, "heartbeat", who, []) is None
+    assert by_hand.register(second, name="two") == {"epoch": 1, "tracker": "two.2"}
+
+
+def test_the_next_incarnation_replaces_at_once_the_one_whose_connection_has_ended(by_hand):
+    first, _ = by_hand.log_in()
     before = by_hand.register(first)
+    first.disconnect()
     second, _ = by_hand.log_in()
     after = by_hand.register(second)
     assert by_hand.trackers == [after["tracker"]]
     assert before["tracker"] != after["tracker"]
-    assert first_end.client_transport.disconnected
     with pytest.raises(Stale):
         by_hand.call(second, "heartbeat", before, [])
+
+
+def test_the_next_incarnation_replaces_one_that_loses_its_connection_as_it_is_asked(by_hand):
+    first, _ = by_hand.log_in(mind=Mute())
+    by_hand.register(first)
+    second, _ = by_hand.log_in()
+    answer = second.call("register", CARD)
+    by_hand.turn()
+    assert not answer.called
+    first.disconnect()
+    by_hand.turn()
+    assert result_of(answer)["who"]["tracker"] == "one.2"
+    by_hand.turn()
+    assert by_hand.trackers == ["one.2"]
+
+
+def test_one_that_does_not_answer_keeps_its_name_for_no_longer_than_its_lease(by_hand):
+    first, first_end = by_hand.log_in(mind=Mute())
+    who = by_hand.register(first)
+    second, _ = by_hand.log_in()
+    answer = second.call("register", CARD)
+    by_hand.turn()
+    by_hand.turn(9.0)
+    assert by_hand.call(first, "heartbeat", who, []) is None  # which alone is no answer
+    assert not answer.called
+    by_hand.turn(1.0)
+    by_hand.turn()
+    assert result_of(answer)["who"]["tracker"] == "one.2"
+    assert by_hand.trackers == ["one.2"]
+    assert first_end.client_transport.disconnected
+
+
+def test_of_several_that_wait_for_a_name_the_first_gets_it(by_hand):
+    first, _ = by_hand.log_in(mind=Mute())
+    by_hand.register(first)
+    answers = [by_hand.log_in()[0].call("register", CARD) for _ in range(2)]
+    by_hand.turn()
+    first.disconnect()
+    by_hand.turn()
+    assert result_of(answers[0])["who"]["tracker"] == "one.2"
+    with pytest.raises(BadConfiguration):
+        result_of(answers[1])
+    assert by_hand.trackers == ["one.2"]
+
+
+def test_one_that_does_not_wait_for_its_name_is_not_registered(by_hand):
+    first, _ = by_hand.log_in(mind=Mute())
+    by_hand.register(first)
+    second, _ = by_hand.log_in()
+    answer = second.call("register", CARD)
+    by_hand.turn()
+    second.disconnect()
+    by_hand.turn()
+    with pytest.raises(Unreachable):
+        result_of(answer)
+    first.disconnect()
+    for _ in range(2):
+        by_hand.turn(1.0)
+    assert by_hand.trackers == by_hand.jobtracker.roster.connected == []
+
+
+def test_a_registration_may_be_repeated(by_hand):
+    peer, _ = by_hand.log_in()
+    who = by_hand.register(peer)
+    again = by_hand.register(peer)
+    assert again != who
+    by_hand.turn()
+    assert by_hand.trackers == [again["tracker"]]
 
 
 def test_one_that_unregisters_is_gone_at_once(by_hand):
