@@ -14,18 +14,19 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pytxmr.errors import NotFound, PeerBroke, PytxmrError, Stale
+from pytxmr.errors import NotFound, PeerBroke, PytxmrError, Stale, TrackerLost, Unreachable
 from pytxmr.followers import Followers
 from pytxmr.joblife import JobLife
 from pytxmr.loggedplan import LoggedPlan, once
 from pytxmr.model import JobSpec, TaskId, checked_job_id
 from pytxmr.plan import events as ev
 from pytxmr.plan.jobstate import JobState, Outcome, Phase
-from pytxmr.roster import Roster
+from pytxmr.roster import RETURN_SECONDS, Roster
 from pytxmr.state import Logs, State
 from pytxmr.storage.output import output_at
 from pytxmr.submission import Chain, Submission, Turn, plan_job, with_differences
@@ -40,6 +41,8 @@ END_SECONDS = 5.0
 MOST_STEPS = 1000
 #: Logs of attempts that one answer has.
 MOST_LOGS = 20
+#: Until it is looked again whether a tracker is back.
+_LOOK_AGAIN_SECONDS = 0.1
 
 _OWNER = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _log = Logger()
@@ -407,16 +410,34 @@ class JobBook:
         self, job: Any, task: Any, seen: dict[str, int], is_over: bool
     ) -> list[tuple[str, str, str, int]]:
         """What attempts have printed since, beginning with the tracker of each (see
-        `AttemptLogs.following`). A tracker that does not answer is left for the next time.
+        `AttemptLogs.following`). A tracker that does not answer is left for the next time or, if
+        the job ``is_over``, so that there is none, waited for while it is believed to be alive, for
+        `RETURN_SECONDS` at the most.
         """
         self.status(job)
         wanted = None if task is None else str(TaskId.parse(task))
         found: list[tuple[str, str, str, int]] = []
-        for tracker in self._roster.connected:
-            with suppress(PytxmrError):
-                more = await self._roster.call(tracker, "followLogs", job, wanted, seen, is_over)
+        asked: set[str] = set()
+        gives_up_at = self._reactor.seconds() + RETURN_SECONDS
+        while True:
+            for tracker in self._roster.connected:
+                if tracker in asked:
+                    continue
+                try:
+                    more = await self._roster.call(
+                        tracker, "followLogs", job, wanted, seen, is_over
+                    )
+                except (Unreachable, TrackerLost):
+                    continue
+                except PytxmrError:
+                    more = []
                 found += [(tracker, attempt, text, end) for attempt, text, end in more]
-        return found
+                asked.add(tracker)
+            gone = self._plan.cluster.trackers.keys() - asked
+            late = self._reactor.seconds() >= gives_up_at or not self._running
+            if late or not (is_over and gone):
+                return found
+            await deferLater(self._reactor, _LOOK_AGAIN_SECONDS)
 
     def _winners(self, job: str) -> set[str]:
         if job in self._history:

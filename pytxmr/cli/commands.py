@@ -321,9 +321,12 @@ async def _follow_logs(
         status = await interrupts.unless(jobtracker.ask("wait", job, _POLL_SECONDS))
         is_over = status is not None and bool(status["outcome"])
         # What is printed last is there before the job has ended.
-        while more := await interrupts.unless(
-            jobtracker.ask("followLogs", job, task, seen, is_over)
-        ):
+        while True:
+            more = await interrupts.unless(jobtracker.ask("followLogs", job, task, seen, is_over))
+            if more is None and is_over:
+                continue  # the jobtracker is gone; there may be something that was not read
+            if not more:
+                break
             for tracker, attempt, text, end in more:
                 if last != (tracker, attempt):
                     last = (tracker, attempt)

@@ -568,3 +568,44 @@ def test_an_attempt_that_failed_is_tried_again_after_its_pause_and_not_at_the_ne
     by_hand.turn(0.21)
     assert asked.taken() == [("executeMap", ["Map001.1"])]
     by_hand.call(peer, "report", who, [fact("attempt-failed", "Map001.1", error=FINAL)])
+
+
+class Printed(Mind):
+    """A tracker with one line that an attempt has printed."""
+
+    @answering
+    def remote_initJob(self, who: Any, job: Any, setup: Any) -> None:
+        pass
+
+    remote_executeMap = remote_destroyJob = remote_initJob
+
+    @answering
+    def remote_followLogs(self, who: Any, job: Any, task: Any, seen: Any, is_over: Any) -> Any:
+        return [] if seen else [("Map001.0", "the last line\n", 14)]
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_what_a_tracker_that_is_away_has_printed_last_is_waited_for_as_long_as_it_is_believed_in(
+    by_hand, site, comes_back
+):
+    peer, _ = by_hand.log_in(mind=Printed())
+    who = by_hand.register(peer)
+    by_hand.add_job(site.spec(), maps=1)
+    client, _ = by_hand.log_in("client")
+    peer.disconnect()
+    by_hand.turn()
+    assert by_hand.call(client, "followLogs", "Job001", None, {}, False) == []
+    answer = client.call("followLogs", "Job001", None, {}, True)
+    by_hand.turn(0.5)
+    assert not answer.called
+    if comes_back:
+        again, _ = by_hand.log_in(mind=Printed())
+        assert by_hand.register(again, was=who) == who
+        by_hand.turn(0.1)
+        assert result_of(answer) == [[who["tracker"], "Map001.0", "the last line\n", 14]]
+    else:
+        for _ in range(3):
+            by_hand.turn(0.5)
+        assert by_hand.trackers == []
+        assert result_of(answer) == []
+    by_hand.call(client, "kill", "Job001", "")
