@@ -34,18 +34,18 @@ class TrackerAvatar(pb.Avatar):
 
     @answering
     def perspective_unregister(self, who: Any) -> None:
-        self._roster.unregister(self._roster.check_who(who))
+        self._roster.unregister(self._roster.check_who(who, self._peer))
 
     @answering
     def perspective_heartbeat(self, who: Any, progress: Any) -> None:
-        tracker = self._roster.check_who(who)
+        tracker = self._roster.check_who(who, self._peer)
         _check_progress(progress)
         self._roster.heartbeat(tracker, progress)
         self._book.progressed(tracker, progress)
 
     @answering
     def perspective_report(self, who: Any, facts: Any) -> Any:
-        tracker = self._roster.check_who(who)
+        tracker = self._roster.check_who(who, self._peer)
         if not isinstance(facts, list):
             raise PeerBroke("a report is no list")
         return self._roster.report([_as_event(tracker, fact) for fact in facts])

@@ -153,10 +153,11 @@ class Roster:
 
     # ---- what they say
 
-    def check_who(self, who: Any) -> str:
-        """The tracker that speaks. Raises `Stale` if it is not a live incarnation of this epoch."""
+    def check_who(self, who: Any, peer: Peer) -> str:
+        """The tracker that speaks. Raises `Stale` if it is not a live incarnation of this epoch, or
+        has not registered on this connection."""
         tracker = take(who, "tracker", str)
-        if who != self._who(tracker) or tracker not in self._peers:
+        if who != self._who(tracker) or self._peers.get(tracker) is not peer:
             raise Stale(f"{tracker!r:.80} is not a tracker of this cluster any more")
         return tracker
 

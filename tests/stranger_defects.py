@@ -93,7 +93,7 @@ def messages_may_be_of_any_size(patch: pytest.MonkeyPatch) -> None:
 
 @defect
 def whoever_speaks_for_a_tracker_is_believed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(roster.Roster, "check_who", lambda self, who: str(who))
+    patch.setattr(roster.Roster, "check_who", lambda self, who, peer: str(who))
 
 
 @defect

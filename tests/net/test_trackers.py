@@ -213,6 +213,18 @@ def test_who_is_not_a_live_incarnation_is_stale(by_hand):
     assert by_hand.call(peer, "heartbeat", who, []) is None
 
 
+def test_one_tracker_does_not_speak_for_another(by_hand):
+    (one, _), (two, _) = by_hand.log_in(), by_hand.log_in()
+    who = by_hand.register(one)
+    by_hand.register(two, name="two")
+    for verb, args in {"heartbeat": ([],), "report": ([],), "unregister": ()}.items():
+        with pytest.raises(Stale):
+            by_hand.call(two, verb, who, *args)
+    by_hand.turn()
+    assert by_hand.trackers == ["one.1", "two.2"]
+    assert by_hand.call(one, "heartbeat", who, []) is None
+
+
 class Mute(pb.Referenceable):
     """A tracker whose connection is open, and which does not answer: stopped, or without power."""
 
