@@ -11,6 +11,7 @@ Of one on this machine, or on a filesystem that all machines have mounted::
                                        like if the output is compressed
     DIR/_temporary/OWNER/Reduce000.0@errors   what the attempt writes to the output named errors
     DIR/errors/part-00000              the same of the attempt that counts
+    DIR/_temporary/OWNER/_above        how many of the directories above DIR were made for it
     DIR/_temporary/OWNER/_SUCCESS      a manifest in JSON, fsynced
     DIR/_SUCCESS                       the same, linked last, exclusively
 
@@ -39,6 +40,7 @@ from pytxmr.records.named import OUTPUT_NAME, beside
 from pytxmr.records.remote import is_remote
 
 _TEMPORARY = "_temporary"
+_ABOVE = "_above"
 SUCCESS = "_SUCCESS"
 BAD = "_bad"
 PART = re.compile(r"part-[0-9]{5,}(\.(gz|bz2|xz|lz4|zst))?", re.ASCII)
@@ -135,17 +137,38 @@ class OutputDirectory:
             raise BadInput(
                 f"the output directory {self.path} exists already; remove it or name another"
             )
+        above = self._above()
+        missing = sum(not os.path.exists(path) for path in above)
         try:
-            os.makedirs(os.path.dirname(self.path.rstrip(os.sep)), exist_ok=True)
+            os.makedirs(above[0], exist_ok=True)
             os.mkdir(self.path)
             try:
                 os.makedirs(self._own)
+                if missing:
+                    with open(os.path.join(self._own, _ABOVE), "w") as file:
+                        file.write(str(missing))
             except OSError:
                 self.discard()
                 raise
         except (OSError, ValueError) as error:
+            _remove_empty(above[:missing])
             reason = getattr(error, "strerror", error)
             raise BadInput(f"cannot create {self.path!r}: {reason}") from error
+
+    def _above(self) -> list[str]:
+        """The directories above DIR, the nearest first."""
+        found = [os.path.dirname(self.path.rstrip(os.sep))]
+        while found[-1] != (above := os.path.dirname(found[-1])):
+            found.append(above)
+        return found
+
+    def _made_above(self) -> int:
+        """How many of these were made for it."""
+        try:
+            with open(os.path.join(self._own, _ABOVE)) as file:
+                return int(file.read())
+        except (OSError, ValueError):
+            return 0
 
     def attempt_path(self, attempt: str) -> str:
         return os.path.join(self._own, attempt)
@@ -245,7 +268,9 @@ class OutputDirectory:
 
     def discard(self, job: str = "") -> None:
         """Remove what the job has written, which was committed if ``_SUCCESS`` is of that ``job``.
-        Somebody else's files stay, and so does then DIR."""
+        Somebody else's files stay, and so does then DIR. If nothing was committed, directories
+        above it that were made for it go as well, if they are empty."""
+        above = self._above()[: self._made_above()]
         if os.path.isdir(self._own) or (job and self.manifest().get("job") == job):
             self._discard_in(BAD, BAD_FILE)
             for name in filter(OUTPUT_NAME.fullmatch, os.listdir(self.path)):
@@ -256,9 +281,7 @@ class OutputDirectory:
                 with suppress(OSError):
                     os.unlink(os.path.join(self.path, name))
             shutil.rmtree(self._own, ignore_errors=True)
-        for path in (self._temporary, self.path):
-            with suppress(OSError):
-                os.rmdir(path)  # only if it is empty
+        _remove_empty([self._temporary, self.path, *above])
 
     def _discard_in(self, name: str, files: re.Pattern[str]) -> None:
         """Remove such files from a directory in DIR, and that if it is then empty."""
@@ -271,6 +294,12 @@ class OutputDirectory:
             os.rmdir(directory)
         except OSError:
             pass
+
+
+def _remove_empty(directories: Iterable[str]) -> None:
+    for path in directories:
+        with suppress(OSError):
+            os.rmdir(path)  # only if it is empty
 
 
 def _fsync_directory(path: str) -> None:

@@ -83,11 +83,14 @@ def test_of_two_jobs_with_one_output_the_second_is_refused(out):
         OutputDirectory(out.path, "another").reserve()
 
 
-@pytest.mark.parametrize("name", ["file/out", "a\0b"], ids=ascii)
+@pytest.mark.parametrize(
+    "name", ["file/out", "a\0b", f"new/out{'x' * 300}"], ids=["file", "NUL", "long"]
+)
 def test_a_directory_that_cannot_be_made_is_refused(tmp_path, name):
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="cannot create .*out|cannot create .*x00"):
         OutputDirectory(f"{tmp_path}/{name}", "me").reserve()
+    assert os.listdir(tmp_path) == ["file"]
 
 
 # ---- commit
@@ -368,6 +371,35 @@ def test_what_was_reserved_by_one_who_died_over_it_is_removed(tmp_path, made):
     (tmp_path / "out" / made).mkdir(parents=True)
     OutputDirectory(str(tmp_path / "out"), "me").discard()
     assert not (tmp_path / "out").exists()
+
+
+def test_directories_above_that_were_made_for_a_job_go_with_what_it_has_written(tmp_path):
+    (tmp_path / "there").mkdir()
+    path = f"{tmp_path}/there/a/b/out/"
+    out = OutputDirectory(path, "me")
+    out.reserve()
+    write(out, "Reduce000.0", b"some")
+    OutputDirectory(path, "me").discard("Job001")  # as by another life of the jobtracker
+    assert [place for place, *_ in os.walk(tmp_path)] == [str(tmp_path), f"{tmp_path}/there"]
+
+
+def test_of_the_directories_above_those_stay_that_others_use_or_have_made(tmp_path):
+    first, second = (OutputDirectory(f"{tmp_path}/a/b/{name}", name) for name in ("one", "two"))
+    first.reserve()
+    second.reserve()
+    first.discard()
+    assert os.listdir(tmp_path / "a/b") == ["two"]
+    second.discard()
+    assert os.listdir(tmp_path / "a/b") == []
+
+
+def test_directories_above_an_output_that_was_committed_stay(tmp_path):
+    out = OutputDirectory(f"{tmp_path}/a/out", "me")
+    out.reserve()
+    out.commit([write(out, "Reduce000.0", b"some")], {"job": "Job001"})
+    assert files(out) == ["_SUCCESS", "part-00000"]
+    out.discard("Job001")
+    assert os.listdir(tmp_path / "a") == []
 
 
 def test_what_is_somebody_else_s_by_now_is_left_alone(tmp_path):
