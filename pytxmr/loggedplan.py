@@ -43,7 +43,8 @@ class LoggedPlan:
         self._reactor = reactor
         self._state = state
         self._lives: Mapping[str, JobLife] = {}
-        self._closed = False
+        self._stopped = self._closed = False
+        self._ticks_ahead: dict[IDelayedCall, None] = {}
         self._ticks = LoopingCall(self.feed, ev.Tick())
         self._ticks.clock = reactor
         # What is on its way through `feed`: events that the plan has yet to take, what has become
@@ -91,8 +92,11 @@ class LoggedPlan:
 
     def stop(self) -> None:
         """Do nothing more that nobody asks for."""
+        self._stopped = True
         if self._ticks.running:
             self._ticks.stop()
+        while self._ticks_ahead:
+            self._ticks_ahead.popitem()[0].cancel()
         if self._log_again is not None:
             self._log_again.cancel()
 
@@ -106,11 +110,15 @@ class LoggedPlan:
 
     def tick_after(self, seconds: float) -> None:
         """Let the plan look at the time then, and not only when the next second is over."""
-        self._reactor.callLater(seconds, self._tick)
+        if self._stopped:
+            return
 
-    def _tick(self) -> None:
-        if self._ticks.running:
+        def tick() -> None:
+            del self._ticks_ahead[ahead]
             self.feed(ev.Tick())
+
+        ahead = self._reactor.callLater(seconds, tick)
+        self._ticks_ahead[ahead] = None
 
     # ---- events in, instructions out
 

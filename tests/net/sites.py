@@ -37,7 +37,6 @@ class Site:
         self.directory = directory
         self.endpoint = f"unix:{directory / 'jobtracker'}"
         self._opened: list[Any] = []
-        self._jobtrackers: list[JobTracker] = []
 
     async def jobtracker(self, **more: Any) -> JobTracker:
         config = JobTrackerConfig(
@@ -45,7 +44,6 @@ class Site:
         )
         made = JobTracker(self.reactor, config)
         await self._open(made)
-        self._jobtrackers.append(made)
         return made
 
     def new_tasktracker(self, name: str = "one", workers: int = 1, **more: Any) -> TaskTracker:
@@ -83,10 +81,6 @@ class Site:
                 opened.disconnect()
             else:
                 await soon(opened.stopService())
-        for call in self.reactor.getDelayedCalls():
-            # A tick of what has stopped does nothing, and is not worth a wait of a second.
-            if call.func in [jobtracker.plan._tick for jobtracker in self._jobtrackers]:
-                call.cancel()
 
     def spec(self, source: str = WORDCOUNT, text: str = "a b a\n", name: str = "job", **more: Any):
         job = self.directory / f"{name}.py"

@@ -193,6 +193,18 @@ def test_one_that_was_lost_is_another_incarnation(by_hand):
     assert by_hand.trackers == [after["tracker"]]
 
 
+def test_a_jobtracker_that_has_stopped_looks_at_no_clock(by_hand):
+    (one, _), (two, _) = by_hand.log_in(), by_hand.log_in()
+    by_hand.register(one)
+    by_hand.register(two, name="two")
+    one.disconnect()
+    by_hand.turn()
+    assert len(by_hand.reactor.getDelayedCalls()) == 2, "the next tick, and that of the one lost"
+    by_hand.close()
+    by_hand.turn()
+    assert by_hand.reactor.getDelayedCalls() == []
+
+
 def test_who_is_not_a_live_incarnation_is_stale(by_hand):
     peer, _ = by_hand.log_in()
     who = by_hand.register(peer)
