@@ -219,6 +219,11 @@ class Quarantine:
                 return []
             except (Exception, SystemExit) as error:
                 self._raised = True
+                if type(error) is AttemptFailed:
+                    # Raised by what of ours the mapper has called, as `pytxmr.to` for an output
+                    # that is not declared: that is a mistake in the job, whatever the record.
+                    error.details.setdefault("where", self._given)
+                    raise
                 self._code.restore_counters(counters)
                 reason = (
                     error.message

@@ -138,6 +138,24 @@ def test_more_than_may_be_skipped_fail_the_attempt_for_good_naming_the_first(tmp
     assert not failing.spill.exists()
 
 
+def test_an_output_that_is_not_declared_is_no_fault_of_the_record(tmp_path, request):
+    context.begin_outputs(["errors"])
+    request.addfinalizer(lambda: context.begin_outputs(None))
+
+    def sort_out(key, value):
+        yield pytxmr.to("eror", value) if value == "c" else (value, 1)
+
+    failing = Run(tmp_path, functions(sort_out))
+    with pytest.raises(AttemptFailed) as caught:
+        failing.run()
+    error = caught.value
+    assert error.message == "there is no output 'eror'; did you mean errors?"
+    assert error.details["final"]
+    assert error.details["where"] == f"{failing.input}, offset 12, record 'c'"
+    assert not failing.path.exists()
+    assert not failing.spill.exists()
+
+
 def test_as_many_as_may_be_skipped_are(tmp_path):
     assert Run(tmp_path, functions(split_words), most=2).run().bad.count == 2
 
