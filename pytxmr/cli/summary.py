@@ -41,6 +41,11 @@ def show_summary(status: dict[str, Any]) -> None:
         if name.startswith("job: "):
             print(f"  counter   {name.removeprefix('job: ')}: {value:,}")
     print(f"  result    {status['output']}")
+    chain = status.get("chain") or []
+    if status["job"] in chain[:-1]:
+        step, steps = status["step"]
+        whole = f"for all of them: pytxmr wait {chain[-1]}"
+        print(f"  steps     this was {step} of {steps}; {whole}")
     if status.get("log"):
         print(f"  log       {status['log']}")
 

@@ -601,6 +601,9 @@ def test_a_cluster_runs_the_steps_without_the_client(
     states = [(state, step) for _, state, step in steps]
     assert states == [("succeeded", "1"), ("succeeded", "2"), ("mapping", "3")]
     assert steps[-1][0] == whole
+    done = site.pytxmr("wait", steps[0][0])
+    assert done.out.startswith(f"{steps[0][0]} succeeded in ")
+    assert done.out.endswith(f"  steps     this was 1 of 3; for all of them: pytxmr wait {whole}\n")
     gate.open()
     gate.reached()
     gate.open()
