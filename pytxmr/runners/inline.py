@@ -203,7 +203,9 @@ class Status:
     def tell(self, phase: str = "", **changed: Any) -> None:
         values, now = self._values, time.monotonic()
         if phase and phase != values["phase"]:
-            values["phase_seconds"][values["phase"]] = now - self._phase_began
+            # On Spark a job whose maps are lost maps again, after it has begun to reduce.
+            spent, phases = now - self._phase_began, values["phase_seconds"]
+            phases[values["phase"]] = phases.get(values["phase"], 0.0) + spent
             values["phase"], self._phase_began = phase, now
         values |= {"fraction_running": 0.0, "seconds": now - self._began} | changed
         doing = context.current_status()

@@ -310,6 +310,8 @@ class _Running:
         self._job = job
         self._splits = splits
         self._group = job.owner
+        #: By stage and try of it, of which Spark tells of the latest.
+        self._failed: dict[tuple[int, int], int] = {}
         self._results: list[dict[str, Any]] = []
         self._error: BaseException | None = None
 
@@ -366,17 +368,20 @@ class _Running:
             found = tracker.getJobInfo(number)
             stages += sorted(found.stageIds) if found is not None else []
         infos = [tracker.getStageInfo(stage) for stage in stages]
-        done = [0 if info is None else info.numCompletedTasks for info in infos]
-        running = sum(info.numActiveTasks for info in infos if info is not None)
-        failures = sum(info.numFailedTasks for info in infos if info is not None)
-        maps = done[0] if done else 0
-        phase = "mapping" if maps < len(self._splits) or not self._job.reducers else "reducing"
+        tasks = (len(self._splits), self._job.reducers)
+        done = [0, 0]
+        running = 0
+        for place, info in enumerate(infos):
+            if info is not None:
+                # A stage that is tried again has the tasks that were lost, and no others.
+                left = info.numTasks - info.numCompletedTasks
+                done[place] = min(max(0, tasks[place] - left), tasks[place])
+                running += info.numActiveTasks
+                self._failed[info.stageId, info.currentAttemptId] = info.numFailedTasks
+        failures = sum(self._failed.values())
+        phase = "mapping" if done[0] < tasks[0] or not tasks[1] else "reducing"
         status.tell(
-            phase,
-            maps_done=min(maps, len(self._splits)),
-            reduces_done=done[1] if len(done) > 1 else 0,
-            running=running,
-            failures=failures,
+            phase, maps_done=done[0], reduces_done=done[1], running=running, failures=failures
         )
         return failures > 0 and self._hopeless() is not None
 

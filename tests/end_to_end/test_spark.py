@@ -5,41 +5,27 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
-import os
-import shutil
 import zipfile
-from collections.abc import Callable, Iterator
-from importlib.util import find_spec
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import features
 import pytest
-from processes import QUICK_JAVA
+import sparkjobs
+from processes import EXAMPLES, QUICK_JAVA
+from processes import WORDCOUNT as WORDS
+from sparkjobs import ON_SPARK, Features, left_in, on_spark, specs_of
 
-from pytxmr.client import JobOptions, make_specs
 from pytxmr.errors import AttemptFailed, JobFailed, PytxmrError
-from pytxmr.model import MAPS_REUSED, REDUCES_REUSED, AttemptId, TaskId
+from pytxmr.model import AttemptId, TaskId
 from pytxmr.runners import inline, spark, sparktasks
 from pytxmr.runners.sparktasks import SparkJob, deaths
-from pytxmr.steps import remove_stored
+
+sparkjobs.need_spark()
 
 # The first test starts Java, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(300)
-EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
 DATA = EXAMPLES / "data"
-WORDS = EXAMPLES / "wordcount.py"
-# Where changes are checked before they are taken, both have to be there.
-if os.environ.get("CI") != "true" and not (find_spec("pyspark") and shutil.which("java")):
-    pytest.skip(
-        "tests on Spark need Java 17 and PySpark: pip install 'pytxmr[spark]'",
-        allow_module_level=True,
-    )
-
-
-def specs_of(job: Any, inputs: list[Any], output: Path, **options: Any):
-    options.setdefault("reducers", 3)
-    return make_specs(JobOptions(str(job), tuple(map(str, inputs)), str(output), **options))
 
 
 @pytest.fixture(scope="module")
@@ -54,87 +40,15 @@ def context(tmp_path_factory) -> Iterator[Any]:
             yield made
 
 
-def on_spark(context: Any, specs: Any, told: Any = lambda status: None) -> dict[str, Any]:
-    return inline.run_all(
-        specs, told, lambda spec, told, number: spark.run(context, spec, told, number)
-    )
-
-
-def left_in(output: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(output)): path.read_bytes()
-        for path in sorted(output.rglob("*"))
-        if path.is_file()
-    }
-
-
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory) -> Iterator[Callable[[str], dict[str, bytes]]]:
-    """What a feature leaves when it is run in this process, in a directory with its inputs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("features"))
-        features.write_inputs(Path())
-
-        def left(name: str) -> dict[str, bytes]:
-            output = Path("inline") / name
-            if not output.exists():
-                specs = features.specs_of(name, "inline", str(EXAMPLES))
-                inline.run_all(specs)
-                without_stored(specs)
-            found = left_in(output)
-            assert any(data for file, data in found.items() if file.startswith("part-")) or (
-                name == "empty input"
-            )
-            return found
-
-        yield left
-
-
-def without_stored(specs: Any) -> None:
-    if len(specs) > 1:
-        remove_stored(specs)
-
-
-def without_reused(found: dict[str, bytes]) -> dict[str, Any]:
-    """The same without the counters of what was done before."""
-    manifest = json.loads(found["_SUCCESS"])
-    for name in (MAPS_REUSED, REDUCES_REUSED):
-        manifest["counters"].pop(name, None)
-    return found | {"_SUCCESS": manifest}
-
-
-#: Spark's tasks run the worker's code: what only that heeds, and what is tested below, is left out.
-ON_SPARK = (
-    *features.OF_EXAMPLES,
-    "class, its attributes, and hooks",
-    "partitioner",
-    "fold, and compressed spills",
-    "identity, in ranges of keys",
-    "batch of records",
-    "outputs by name of a job without a reducer",
-    "counters and status",
-    "pickle",
-    "modules, side file and archive",
-    "results that are kept",
-    "kept results of another run",
-    "compressed input and output",
-    "empty input",
-    "parquet",
-    "steps of a class",
-    "views",
-)
+def in_this_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Features]:
+    with sparkjobs.in_directory(tmp_path_factory.mktemp("features")) as made:
+        yield made
 
 
 @pytest.mark.parametrize("name", ON_SPARK)
-def test_a_feature_leaves_on_spark_what_it_leaves_in_this_process(name, context, expected):
-    there = expected(name)
-    specs = features.specs_of(name, "spark", str(EXAMPLES))
-    on_spark(context, specs)
-    without_stored(specs)
-    left = left_in(Path("spark") / name)
-    if left != there:  # but for what is reused of the run in this process, if it is kept
-        assert {MAPS_REUSED, REDUCES_REUSED} & json.loads(left["_SUCCESS"])["counters"].keys()
-        assert without_reused(left) == without_reused(there)
+def test_a_feature_leaves_on_spark_what_it_leaves_in_this_process(name, context, in_this_process):
+    in_this_process.assert_left_on_spark(name, context)
 
 
 # ---- what a job may say

@@ -1,0 +1,152 @@
+"""On a cluster of Spark's own daemons a job puts out, to the byte, what it puts out everywhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sparkjobs
+from processes import EXAMPLES, QUICK_JAVA, WORDCOUNT, Death, Gate, Process, Site, word_counts
+from sparkjobs import ON_SPARK, SPARK_SECONDS, Features, on_spark, specs_of
+
+from pytxmr.runners import spark
+
+sparkjobs.need_spark()
+
+# The first test starts Java six times, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(400)
+#: Executors have Python alone: neither pytxmr nor what it needs.
+BARE = os.path.realpath(sys.executable)
+#: What these import of their own is for executors to have.
+OF_LIBRARIES = {"sort batch", "wordcount batch", "batch of records", "parquet"}
+ENVIRONMENT = {"SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": BARE} | QUICK_JAVA
+WORKERS = ("one", "two")
+
+#: Each process that reduces waits once, when all is mapped.
+MAPPED = """
+waited = []
+
+def mapper(key, value):
+    for word in value.lower().split():
+        yield word, 1
+
+def reducer(key, values):
+    if not waited:
+        waited.append(True)
+        gate({gate!r})
+    yield key, sum(values)
+"""
+
+
+class Standalone:
+    """Spark's master and two workers of one core each, on loopback."""
+
+    def __init__(self, site: Site) -> None:
+        import pyspark
+
+        home = Path(pyspark.__file__).parent
+        self._class = home / "bin" / "spark-class"
+        self._site = site
+        site.env |= {"SPARK_HOME": os.fspath(home)} | ENVIRONMENT
+        del site.env["PYTHONPATH"]
+        self.master = self._start("master.Master")
+        self.url = self.master.saw(r"spark://127\.0\.0\.1:\d+", SPARK_SECONDS)[0]
+        self.workers = {name: self._start_worker(name) for name in WORKERS}
+        for worker in self.workers.values():
+            worker.saw("Successfully registered with master", SPARK_SECONDS)
+
+    def _start_worker(self, name: str) -> Process:
+        place = self._site.directory / name
+        return self._start("worker.Worker", "--cores", 1, "-m", "1g", "-d", place, self.url)
+
+    def executor_of(self, name: str) -> int:
+        """The process of the only executor that a worker has started."""
+        at = self.workers[name].saw(r"Starting Spark worker (127\.0\.0\.1:\d+) with")[1]
+        found = self._site.processes().items()
+        (pid,) = (pid for pid, command in found if f"Worker@{at} " in command)
+        return pid
+
+    def _start(self, name: str, *words: object) -> Process:
+        where = ["--host", "127.0.0.1", "--port", 0, "--webui-port", 0]
+        return self._site.start(self._class, f"org.apache.spark.deploy.{name}", *where, *words)
+
+
+@pytest.fixture(scope="module")
+def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]:
+    site = Site(tmp_path_factory.mktemp("standalone"))
+    try:
+        made = Standalone(site)
+        yield made
+        for process in (*made.workers.values(), made.master):
+            process.stop()
+        assert site.processes() == {}
+    finally:
+        site.close()
+
+
+@pytest.fixture(scope="module")
+def context(standalone: Standalone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One application for all tests."""
+    place = tmp_path_factory.mktemp("spark")
+    # The parcel has what this job needs: LZ4, too.
+    (spec,) = specs_of(WORDCOUNT, [EXAMPLES / "data" / "documents.tsv"], place / "out", codec="lz4")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        without_page = [("spark.ui.enabled", "false")]
+        with spark.application(spec, str(place / "log"), standalone.url, without_page) as made:
+            yield made
+
+
+@pytest.fixture(scope="module")
+def in_this_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Features]:
+    with sparkjobs.in_directory(tmp_path_factory.mktemp("features")) as made:
+        yield made
+
+
+@pytest.mark.parametrize("name", ON_SPARK)
+def test_a_feature_leaves_on_sparks_daemons_what_it_leaves_in_this_process(
+    name: str, context: Any, in_this_process: Features
+) -> None:
+    context.pythonExec = sys.executable if name in OF_LIBRARIES else BARE
+    in_this_process.assert_left_on_spark(name, context)
+
+
+def test_a_job_outlives_a_worker_of_sparks_cluster(
+    standalone: Standalone, context: Any, tmp_path: Path
+) -> None:
+    """One of two goes, with its executor and what that has mapped, while both reduce."""
+    gate = Gate(tmp_path / "gate")
+    text = (EXAMPLES / "data" / "documents.tsv").read_bytes()
+    (tmp_path / "in.txt").write_bytes(text)
+    job = tmp_path / "job.py"
+    job.write_text(Gate.SOURCE + MAPPED.format(gate=str(gate.directory)))
+    specs = specs_of(job, [tmp_path / "in.txt"], tmp_path / "out", reducers=2, split_bytes=400)
+
+    def kill_when_mapped() -> None:
+        for _ in WORKERS:
+            gate.reached(SPARK_SECONDS)
+        executor = Death(standalone.executor_of("one"))
+        standalone.workers["one"].send(signal.SIGKILL)
+        executor.wait(SPARK_SECONDS)
+        for _ in range(4):
+            gate.open()
+
+    with ThreadPoolExecutor(1) as thread:
+        killing = thread.submit(kill_when_mapped)
+        status = on_spark(context, specs)
+    killing.result()
+    # What ran again counts once, and is told.
+    assert status["counters"]["map input records"] == text.count(b"\n")
+    assert status["failures"] > 0
+    assert sum(status["phase_seconds"].values()) == pytest.approx(status["seconds"])
+    parts = [(tmp_path / "out" / f"part-0000{n}").read_bytes() for n in range(2)]
+    assert word_counts(parts) == Counter(text.decode().lower().split())
+    gate.close()
