@@ -22,7 +22,7 @@ for library in ("numpy", "pyarrow", "lz4"):
 #: Some 100 jobs, which take a tenth of it where nothing else runs.
 FEATURES_RUN_SECONDS = 200
 pytestmark = pytest.mark.timeout(FEATURES_RUN_SECONDS + 40)
-PLACES = ("inline", "embedded")
+PLACES = ("inline", "embedded", "daemons")
 #: They run several jobs, one after the other; here it is one of these.
 PROGRAMS = {"kmeans": "a round of kmeans", "pagerank": "the first round of pagerank"}
 
@@ -59,12 +59,12 @@ def test_a_feature_gives_the_same_on_daemons_as_in_one_process(outputs: Path, na
 
 @pytest.mark.daemons
 @pytest.mark.parametrize("name", OF_EXAMPLES)
-def test_an_example_leaves_the_same_on_the_embedded_cluster(outputs: Path, name: str) -> None:
+def test_an_example_leaves_the_same_on_every_cluster(outputs: Path, name: str) -> None:
     inline, embedded = found(outputs / "inline" / name), found(outputs / "embedded" / name)
     assert embedded == inline
     done = [json.loads((outputs / place / name / "_SUCCESS").read_text()) for place in PLACES]
     # Daemons run more than one job.
-    assert done[0] | {"job": ""} == done[1] | {"job": ""}
+    assert done[0] | {"job": ""} == done[1] | {"job": ""} == done[2] | {"job": ""}
 
 
 def test_every_example_is_one_of_the_features() -> None:
