@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 import stranger_defects  # noqa: F401, whose own are among them then
 from defects import DEFECTS
+from test_simulation import SEEDS
 
 from pytxmr.simulation.runs import scratch
 
@@ -109,6 +110,7 @@ def test_a_guard_that_is_missing_is_noticed(name: str, monkeypatch: pytest.Monke
 
 
 def test_without_a_defect_these_seeds_show_nothing() -> None:
+    """Of the others `test_simulation` shows it."""
     with scratch() as runs:
-        for seed in sorted(set(SHOWN_BY.values())):
+        for seed in sorted({seed for seed in SHOWN_BY.values() if seed >= SEEDS}):
             assert runs.run(seed).violations == [], seed
