@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from statistics import median
 
 from benchmarks.inputs import SEED
+from benchmarks.missed import missed
 from benchmarks.results import Result
 from benchmarks.rows import Row
 
@@ -73,6 +74,7 @@ def page(rows: Iterable[Row], results: dict[str, Result], plotted: bool) -> str:
     notes = [f"- *{row.name}*: {note}" for row, result in done for note in result.notes]
     if notes:
         text += "## Notes\n\n" + "\n".join(notes) + "\n\n"
+    text += missed(done)
     return text + _METHOD.format(seed=SEED) + "\n" + _where(result for _, result in done)
 
 

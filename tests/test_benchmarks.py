@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -150,6 +151,50 @@ def test_the_page_says_which_targets_are_missed_and_which_rows_have_no_result() 
     assert cells[second.name].endswith("| **no** |")
     assert cells[third.name].endswith("| no result: cannot be installed |")
     assert cells[explains.name].endswith("| 9 |  |  |")
+
+
+def counted(name: str, seconds: float, reference: float, **rest: Any) -> Result:
+    return Result(name, seconds / reference, [seconds], [reference], measured="2026-01-01", **rest)
+
+
+def test_the_page_says_of_a_missed_word_count_where_the_time_goes_and_what_bounds_it() -> None:
+    together = {"mapper": 80.0, "loop": 200.0, "attempt": 240.0}
+    results = {
+        result.name: result
+        for result in (
+            counted("wordcount-loop", 4.0, 5.0),
+            counted("wordcount-two-loops", 4.0, 3.2),
+            counted("wordcount-dampr", 4.0, 8.0),
+            counted("wordcount-mrjob", 4.0, 40.0),
+            counted("wordcount-pyspark", 4.0, 16.0),
+            counted("small-job", 0.25, 0.2),
+            counted("word-cost", 2.4e-7, 2e-7, raw={"together": together}),
+        )
+    }
+    text = page(ROWS, results, plotted=False)
+    section = text[text.index("## Rows that were missed, and why") : text.index("## Method")]
+    lines = {line.split("*")[1]: line for line in section.splitlines() if line.startswith("- *")}
+    assert list(lines) == ["wordcount-loop", "wordcount-dampr", "wordcount-mrjob"]
+    assert "reached 0.5, wanted 0.45" in lines["wordcount-dampr"]
+    assert "pytxmr takes 0.1 beyond that, and may take 0.05." in lines["wordcount-dampr"]
+    assert "two processors cannot reach the target" in lines["wordcount-mrjob"]
+    parts = [line.split(" | ")[1:] for line in section.splitlines() if line.startswith("| ")][1:]
+    # 12.5 M words of each worker: 80, 120 and 40 ns each; 0.25 s; and what is left of 4 s.
+    assert [float(seconds) for seconds, _ in parts] == [1.0, 1.5, 0.5, 0.25, 0.75]
+    assert [share for _, share in parts] == ["25 % |", "38 % |", "12 % |", "6 % |", "19 % |"]
+
+
+def test_the_page_has_no_reasons_where_nothing_was_missed() -> None:
+    met = {"wordcount-loop": counted("wordcount-loop", 1.0, 5.0)}
+    assert "missed" not in page(ROWS, met, plotted=False).split("## Method")[0]
+
+
+def test_a_row_that_nothing_bounds_is_said_to_be_missed_all_the_same() -> None:
+    results = {"empty-maps": Result("empty-maps", 100.0, [20.0], measured="2026-01-01")}
+    results["join-pyspark"] = counted("join-pyspark", 2.0, 1.0)
+    text = page(ROWS, results, plotted=False)
+    assert "- *empty-maps*: reached 100 tasks/s, wanted 400 tasks/s.\n" in text
+    assert "- *join-pyspark*: reached 2, wanted 0.33.\n" in text
 
 
 def test_at_least_and_at_most_are_not_mixed_up() -> None:
