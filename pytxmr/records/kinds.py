@@ -25,6 +25,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
+from operator import attrgetter
 from typing import Any
 
 from pytxmr.errors import AttemptFailed, BadJob, SpillDamaged, Uncarryable
@@ -253,17 +254,27 @@ def _key_kind(key: Any) -> str | None:
     return "UUID" if kind.__name__ == "UUID" and standard(kind) else None
 
 
+#: UUIDs are sorted by their numbers: they compare by a method that is written in Python.
+BY_NUMBER = "UUID"
+number_of = attrgetter("int")
+_zone_of = attrgetter("tzinfo")
+
+
 def order_of_column(keys: list[Any]) -> str | None:
-    """A token for the keys, of one type, if built-in comparison orders them."""
-    if type(keys[0]).__name__ not in _RANKS:
+    """A token for the keys, of one type, if they compare as they are, or by `number_of`."""
+    kind = type(keys[0])
+    if kind.__name__ not in _RANKS:
         return None
-    kinds = set(map(_key_kind, keys))
-    return kinds.pop() if len(kinds) == 1 else None
+    zoned = kind is datetime or kind is time
+    if zoned and len(set(map(type, map(_zone_of, keys)))) > 1:
+        return None
+    return _key_kind(keys[0])
 
 
 def sort_key(key: Any) -> tuple[Any, ...]:
     """See `order.sort_key`."""
-    return (_RANKS[_key_kind(key) or ""], key)
+    kind = _key_kind(key) or ""
+    return (_RANKS[kind], number_of(key) if kind == BY_NUMBER else key)
 
 
 def descending(key: Any) -> tuple[Any, ...]:

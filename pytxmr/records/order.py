@@ -11,7 +11,7 @@ is); only otherwise does a sort pay for `sort_key`, a Python call per key.
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import itemgetter
+from operator import itemgetter, ne
 from typing import Any
 
 from pytxmr.records import kinds as more
@@ -27,7 +27,7 @@ def order_of(keys: list[Any], depth: int = 0) -> Kind:
     """A token for the keys' kind if built-in comparison orders them, or None if it does not."""
     types = set(map(type, keys))
     if types <= _NUMBERS:
-        return None if float in types and any(key != key for key in keys) else "number"
+        return None if float in types and any(map(ne, keys, keys)) else "number"
     if len(types) != 1:
         return None
     (only,) = types
@@ -78,4 +78,25 @@ _COMPLEMENT = bytes(range(255, -1, -1))
 
 def key_function(kinds: set[Kind]) -> Callable[[Any], Any] | None:
     """The ``key=`` with which blocks of these kinds sort together; None for the built-in order."""
-    return None if len(kinds) == 1 and None not in kinds else sort_key
+    if len(kinds) > 1 or None in kinds:
+        return sort_key
+    (only,) = kinds
+    return _key_of(only)
+
+
+def _key_of(kind: Kind) -> Callable[[Any], Any] | None:
+    if kind == more.BY_NUMBER:
+        return more.number_of
+    if type(kind) is not tuple:
+        return None
+    parts = {at: part for at, part in enumerate(map(_key_of, kind)) if part is not None}
+    if not parts:
+        return None
+
+    def with_numbers(key: tuple[Any, ...]) -> list[Any]:
+        members = list(key)
+        for at, part in parts.items():
+            members[at] = part(key[at])
+        return members
+
+    return with_numbers
