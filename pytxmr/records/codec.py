@@ -10,6 +10,8 @@ for a record. Its first byte says how:
     3  kind     all are of one of `kinds`: a msgpack array of the kind's number, the name of the
                 class, if it is one of the job's, and the packed column of what they are made into
     4  pickled  values of a job that says ``serializer = "pickle"``, as one pickled list
+    5  lists    all are lists, or sets, or frozensets: a msgpack array of which of them, the length
+                of each, and the packed column of what is in them, one after the other
 
 What goes in comes out, types included: tuples stay tuples, ``1``, ``1.0`` and ``True`` stay apart.
 """
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import is_dataclass
+from itertools import accumulate, chain
 from operator import itemgetter
 from typing import Any
 
@@ -27,10 +30,13 @@ from pytxmr import bigint
 from pytxmr.errors import AttemptFailed, PytxmrError, SpillDamaged, Uncarryable
 from pytxmr.records import kinds
 
-_PLAIN, _TUPLES, _ANY, _KIND, _PICKLED = b"\x00", b"\x01", b"\x02", b"\x03", b"\x04"
+_PLAIN, _TUPLES, _ANY = b"\x00", b"\x01", b"\x02"
+_KIND, _PICKLED, _LISTS = b"\x03", b"\x04", b"\x05"
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 _CARRYABLE = _SCALARS | {tuple, list, dict, set, frozenset}
 _TUPLE, _INT, _SET, _FROZENSET = 1, 2, 3, 4
+#: What a column of `_LISTS` may be one of, by the number that it has there.
+_COLLECTIONS = (list, set, frozenset)
 
 #: How deep containers may lie in each other; Python's and msgpack's own limits are not far above.
 MOST_NESTED = 100
@@ -99,6 +105,10 @@ def pack_column(values: list[Any], depth: int = 0) -> bytes:
                 pack_column(list(map(itemgetter(at), values)), depth + 1) for at in range(*widths)
             ]
             return _TUPLES + msgpack.packb(columns)
+    elif len(types) == 1 and (kind := type(values[0])) in _COLLECTIONS and depth < 3:
+        column = pack_column(list(chain.from_iterable(values)), depth + 1)
+        which = _COLLECTIONS.index(kind)
+        return _LISTS + msgpack.packb([which, list(map(len, values)), column])
     elif len(types) == 1 and (carried := kinds.carried(*types)) is not None:
         column = pack_column(list(map(carried.plain, values)))
         return _KIND + msgpack.packb([carried.code, carried.name, column])
@@ -125,9 +135,21 @@ def unpack_column(data: bytes | memoryview) -> list[Any]:
             return kinds.restored(code, name, unpack_column(column))
         if tag == _PICKLED:
             return _unpickle(body)
-    except (ValueError, TypeError) as error:
+        if tag == _LISTS:
+            which, lengths, column = msgpack.unpackb(body)
+            return _cut(unpack_column(column), lengths, _COLLECTIONS[which])
+    except (ValueError, TypeError, IndexError) as error:
         raise SpillDamaged(f"a column of a block does not decode: {error}") from error
     raise SpillDamaged(f"a column of a block has the unknown tag {tag!r}")
+
+
+def _cut(members: list[Any], lengths: list[int], kind: type) -> list[Any]:
+    """Collections of these lengths, of the members one after the other."""
+    ends = list(accumulate(lengths))
+    if min(lengths, default=0) < 0 or (ends[-1] if ends else 0) != len(members):
+        raise SpillDamaged("the collections of a column are not as long as it says")
+    parts = map(members.__getitem__, map(slice, chain((0,), ends), ends))
+    return list(parts if kind is list else map(kind, parts))
 
 
 def check_value(value: Any, depth: int = 0) -> None:

@@ -232,16 +232,24 @@ class _Top(Fold):
             into[key].append(value)
 
     def compact(self, into: dict[Any, Any]) -> int:
-        for key, values in into.items():
-            if len(values) > self.n:
-                into[key] = self._largest(values)
+        full = [key for key, values in into.items() if len(values) > self.n]
+        into.update(zip(full, self._of_each(map(into.__getitem__, full)), strict=True))
         return super().compact(into)
 
     def partials(self, groups: Groups) -> list[Any]:
-        return list(map(self._largest, groups.lists()))
+        return self._of_each(groups.lists())
 
     def merged(self, groups: Groups) -> list[Any]:
-        return [self._largest(list(chain.from_iterable(some))) for some in groups.lists()]
+        if groups.counts is None:
+            return self._of_each(groups.values)
+        return self._of_each(map(list, map(chain.from_iterable, groups.lists())))
+
+    def _of_each(self, lists: Iterable[list[Any]]) -> list[list[Any]]:
+        n = self.n
+        return [
+            sorted(some, reverse=True)[:n] if len(some) < _FEW else self._largest(some)
+            for some in lists
+        ]
 
     def _largest(self, values: list[Any]) -> list[Any]:
         if len(values) < _FEW:

@@ -238,6 +238,12 @@ def test_every_nan_becomes_the_one_nan_also_inside_tuples():
         b"\x03\x90",
         b"\x03\x93\x05\xa0\xc4\x03\x00\x91\xa0",
         b"\x05\x90",
+        b"\x05\x93\x03\x91\x01\xc4\x03\x00\x91\x01",
+        b"\x05\x93\x00\x91\x02\xc4\x03\x00\x91\x01",
+        b"\x05\x93\x00\x92\x02\xff\xc4\x03\x00\x91\x01",
+        b"\x05\x93\x00\x91\xa0\xc4\x03\x00\x91\x01",
+        b"\x05\x93\x01\x91\x01\xc4\x04\x00\x91\x91\x01",
+        b"\x06\x90",
         b"\x00",
         b"\x00\xc1",
         b"\x00\x92\x01",
@@ -259,6 +265,10 @@ def test_the_packed_forms_never_change():
     assert pack_column([1, "a", None]).hex() == "00" + msgpack.packb([1, "a", None]).hex()
     columns = [b"\x00" + msgpack.packb([1, 2]), b"\x00" + msgpack.packb(["a", "b"])]
     assert pack_column([(1, "a"), (2, "b")]) == b"\x01" + msgpack.packb(columns)
+    numbers = b"\x00" + msgpack.packb([1, 2, 3])
+    assert pack_column([[1, 2], [], [3]]) == b"\x05" + msgpack.packb([0, [2, 0, 1], numbers])
+    assert pack_column([{1}, {2}, {3}]) == b"\x05" + msgpack.packb([1, [1, 1, 1], numbers])
+    assert pack_column([frozenset({1})])[1:3] == msgpack.packb([2, 0, 0])[:2]
     assert pack_column([(), [2**64], {1}]).hex() == (
         "0293" + "d40190" + "91c70902" + "01" + "00" * 8 + "d5039101"
     )
