@@ -75,7 +75,7 @@ docs: $(VENV)/.installed ## write docs/reference.md anew, from docstrings and pa
 bench: $(VENV)/.made-for ## measure pytxmr against its peers; ROWS=NAME,... (or list) RUNS=5
 	$(BIN)/python -m benchmarks $(if $(ROWS),--rows $(ROWS)) $(if $(RUNS),--runs $(RUNS)) $(ARGS)
 
-bench-micro: $(VENV)/.installed-bench ## measure codec, sort buffer and merge against plain loops
+bench-micro: $(VENV)/.installed-bench ## measure codec, folds, sort buffer and merge against plain loops
 	$(BIN)/pytest benchmarks/micro $(ARGS)
 
 clean: ## remove .venv, and all that was built

@@ -37,8 +37,10 @@ BEFORE_FAULTS = "pytxmr before faults"
 _REVISIONS = {BEFORE_FAULTS: "e580b0b3efd0537db664ee059cb8b5deb6b8c908"}
 #: An environment of this name has what pytxmr runs jobs on Apache Spark by.
 ON_SPARK = "pytxmr on spark"
+#: An environment of this name has what `pip install pytxmr` brings, and nothing else.
+ALONE = "pytxmr alone"
 #: The environments with pytxmr as it is, and their extras.
-_OURS = {"pytxmr": "batch", ON_SPARK: "spark"}
+_OURS = {"pytxmr": "[batch,lz4,zstd]", ON_SPARK: "[spark]", ALONE: ""}
 #: What a peer needs beside Python: a command that says its version.
 NEEDS: dict[str, tuple[str, ...]] = dict.fromkeys(("pyspark", ON_SPARK), ("java", "-version"))
 
@@ -58,8 +60,8 @@ class Environments:
         self._ready: dict[str, Path | Unavailable] = {}
 
     def python(self, name: str) -> Path:
-        """The interpreter of an environment: "pytxmr", `ON_SPARK`, `BEFORE_FAULTS` or one of
-        `PEERS`.
+        """The interpreter of an environment: "pytxmr", `ON_SPARK`, `ALONE`, `BEFORE_FAULTS` or
+        one of `PEERS`.
 
         Raises `Unavailable`."""
         if name not in self._ready:
@@ -90,7 +92,7 @@ class Environments:
         place = self._directory / name.replace(" ", "-")
         python = place / "bin" / "python"
         if name in _OURS:
-            wanted = hashlib.sha256(b"".join(_source_bytes())).hexdigest()
+            wanted = hashlib.sha256(b"".join(_source_bytes())).hexdigest() + _OURS[name]
         else:
             wanted = _REVISIONS[name] if name in _REVISIONS else " ".join(PEERS[name])
         wanted += f" by {sys.version}"
@@ -104,7 +106,7 @@ class Environments:
         if name in _OURS:
             source = place / "source"
             _copy_sources(source)
-            _output(*install, f"{source}[{_OURS[name]}]")
+            _output(*install, f"{source}{_OURS[name]}")
         elif name in _REVISIONS:
             source = place / "source"
             _extract(_REVISIONS[name], source)

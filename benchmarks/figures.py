@@ -5,20 +5,26 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.bench import PROBES, WORKERS, Bench
+from benchmarks.bench import EXAMPLES, PROBES, WORKERS, Bench
 from benchmarks.cluster import AnswerWatch, Cluster, MemoryWatch
+from benchmarks.environments import ALONE
 from benchmarks.inputs import LINE_BYTES, MEGABYTE, warm
 from benchmarks.measure import (
     Command,
     Failed,
     Measured,
+    any_order,
     end_group,
     parts,
+    race,
     ratio,
     remove,
     report_run,
@@ -26,6 +32,7 @@ from benchmarks.measure import (
 )
 
 EMPTY_MAPS = 2000
+PROSE = EXAMPLES / "data" / "warandpeace.txt"
 SHUFFLED_MEGABYTES = 512
 VALUES_OF_ONE_KEY = 20_000_000
 VALUES_PER_LINE = 10_000
@@ -114,6 +121,62 @@ def word_cost(bench: Bench, runs: int) -> Measured:
         [costs["loop"] / 1e9],
         notes=notes,
         raw=said,
+    )
+
+
+def codec(name: str) -> Callable[[Bench, int], Measured]:
+    """The index with what maps put out compressed, against the same without; and what it takes for
+    a codec to pay."""
+
+    def measure(bench: Bench, runs: int) -> Measured:
+        text, lines = bench.inputs.text(50), bench.inputs.lines(200_000)
+        warm(text)
+        plain = bench.pytxmr("index", text, output="reference")
+        squeezed = bench.pytxmr("index", text, "--codec", name)
+        raced = race(bench.runner, squeezed, plain, runs, any_order)
+        directory = bench.runner.path("codecs")
+        directory.mkdir()
+        said = _probed(bench, bench.probe("codecs", directory, text, lines, PROSE))
+        remove(directory)
+        notes = []
+        for what, costs in said.items():
+            its = costs[name]
+            note = (
+                f"a byte of {what} costs {costs['pack']:.2g} ns to pack and unpack, "
+                f"{costs['xxh3']:.2g} ns each time it is checked (by CRC-32 {costs['crc32']:.2g}), "
+                f"and {its['ns']:.2g} ns by {name}, which leaves {100 * its['left']:.0f} % of it"
+            )
+            if its["left"] < 0.99:
+                most = 1000 * (1 - its["left"]) / its["ns"]
+                note += f": that pays on a disk or network of less than {most:.0f} MB/s"
+            notes.append(note)
+        return replace(raced, notes=notes, raw=said)
+
+    return measure
+
+
+#: What a virtual environment comes with.
+_OF_PIP = ("pip", "setuptools", "pkg_resources", "_distutils_hack", "distutils-precedence")
+
+
+def installed_size(bench: Bench, runs: int) -> Measured:
+    """Megabytes that pytxmr and all that it needs take, without extras and without pip."""
+    python = bench.environments.python(ALONE)
+    began = time.perf_counter()
+    (packages,) = (python.parent.parent / "lib").glob("python*/site-packages")
+    sizes: dict[str, int] = {}
+    for path in packages.iterdir():
+        if path.name.startswith(_OF_PIP):
+            continue
+        files = path.rglob("*") if path.is_dir() else [path]
+        sizes[path.name] = sum(file.stat().st_blocks * 512 for file in files if file.is_file())
+    largest = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:4]
+    told = ", ".join(f"{name} {sizes[name] / MEGABYTE:.1f}" for name in largest)
+    return Measured(
+        sum(sizes.values()) / MEGABYTE,
+        [time.perf_counter() - began],
+        notes=[f"MB on disk, with the compiled form of modules: {told}"],
+        raw={"bytes": sizes},
     )
 
 

@@ -44,6 +44,8 @@ _METHOD = """\
   with this mapper: no ratio of pytxmr to another program can be less than theirs to it. Nearly all
   of a map attempt's time is that of the user's generator and of one dict, in the loop as in
   pytxmr, so what is left to win is below the last note on *word-cost*.
+- *codec-lz4* and *codec-zstd* say why maps' output is stored as it is by default, and what a codec
+  or checksum costs; they have no target. *install-size* is read from a new virtual environment.
 - The rows named *faults* run on clusters of real daemons on loopback: a jobtracker with its log,
   and three trackers of one worker. Each run has a cluster of its own, whose start and end are not
   timed; of each pair the first is undisturbed. A tracker or the jobtracker is killed by SIGKILL
@@ -61,8 +63,9 @@ _METHOD = """\
 
 Rows that are measured replace those on this page; the others stay, each with its own date. A peer
 that cannot be installed is in the table with the reason. The exit status is 1 if outputs differ or
-pytxmr fails; a missed target only shows in the table. `make bench-micro` compares codec, sort
-buffer and merge with plain loops.
+pytxmr fails; a missed target only shows in the table. `make bench-micro` compares codec, checksums,
+compression, folds, sort buffer and merge with plain loops, and fails if one takes too many times as
+long.
 """
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks import faults, figures
 from benchmarks.bench import PEERS, WORKERS, Bench
-from benchmarks.environments import BEFORE_FAULTS, ON_SPARK
+from benchmarks.environments import ALONE, BEFORE_FAULTS, ON_SPARK
 from benchmarks.inputs import Inputs, warm
 from benchmarks.measure import Command, Digest, Measured, any_order, in_order, race
 
@@ -333,6 +333,20 @@ ROWS: tuple[Row, ...] = (
         peer="pyspark",
     ),
     Row(
+        "codec-lz4",
+        f"{INDEX} with `--codec lz4`",
+        "the same with `--codec none`",
+        figures.codec("lz4"),
+        None,
+    ),
+    Row(
+        "codec-zstd",
+        f"{INDEX} with `--codec zstd`",
+        "the same with `--codec none`",
+        figures.codec("zstd"),
+        None,
+    ),
+    Row(
         "join-pyspark",
         "join of two 100 MB relations on a key",
         "PySpark `join`",
@@ -444,6 +458,16 @@ ROWS: tuple[Row, ...] = (
         figures.memory_of_one_key,
         256,
         unit="MiB",
+        most_runs=1,
+    ),
+    Row(
+        "install-size",
+        "what `pip install` of pytxmr brings, without extras",
+        "",
+        figures.installed_size,
+        60,
+        unit="MB",
+        peer=ALONE,
         most_runs=1,
     ),
     Row(

@@ -2,8 +2,9 @@
 
 ``none`` is the default. Packing and unpacking a pair costs Python some 10 ns a byte; on top of it
 lz4 takes about 2 ns a byte of text and zstd about 4, both ways together, and leave 60 % and 41 % of
-it (``make bench-micro``). So compression pays where a byte moves for more than some 8 ns, as over
-a network of 1 Gbit/s or to a disk that is the bottleneck, and loses on one machine or at 10 Gbit/s.
+it (``make bench ROWS=codec``). So compression pays where a byte moves for more than some 8 ns, as
+over a network of 1 Gbit/s or to a disk that is the bottleneck, and loses on one machine or at 10
+Gbit/s.
 
 lz4 and zstd come with the extra of that name; a job that asks for one which is not installed is
 refused before it runs.
