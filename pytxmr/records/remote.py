@@ -8,6 +8,7 @@ its own.
 from __future__ import annotations
 
 import glob
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -177,7 +178,35 @@ def _sizes(filesystem: Any, path: str, url: str) -> dict[str, int | None]:
 def _below(filesystem: Any, path: str) -> dict[str, Any]:
     found = filesystem.find(path, detail=True)
     base = len(path.rstrip("/"))
-    return {name: entry for name, entry in found.items() if not _hidden(name[base:], [])}
+    apart = tuple(_outputs_by_name(filesystem, found))
+    return {
+        name: entry
+        for name, entry in found.items()
+        if not (_hidden(name[base:], []) or name.startswith(apart))
+    }
+
+
+def _outputs_by_name(filesystem: Any, found: dict[str, Any]) -> Iterator[str]:
+    """Of the outputs of jobs among these files, the directories of their outputs by name, each of
+    which is an input by itself. Only where there are directories a manifest is read."""
+    have_directories = {_above(_above(name)) for name in found if not _hidden(_above(name), [])}
+    for name, entry in found.items():
+        directory = _above(name)
+        if name != f"{directory}/_SUCCESS" or directory not in have_directories:
+            continue
+        if entry.get("size") == 0:
+            continue
+        data = filesystem.cat_file(name)
+        try:
+            outputs = frozenset(json.loads(data)["outputs"])
+        except (ValueError, KeyError, TypeError):
+            continue  # somebody else's
+        for output in outputs:
+            yield f"{directory}/{output}/"
+
+
+def _above(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def _hidden(path: str, wanted: list[str]) -> bool:

@@ -40,6 +40,18 @@ class Inputs:
         with pytest.raises(BadInput, match=f"cannot read {place.url}/nothing: No such file"):
             list_inputs([f"{place.url}/nothing"])
 
+    def test_what_a_job_has_written_to_outputs_by_name_is_an_input_by_itself(self, place):
+        place.put("out/_SUCCESS", b'{"parts": [], "outputs": {"errors": []}}')
+        for name in ("part-0", "errors/part-0", "more/part-0"):
+            place.put(f"out/{name}", b"x")
+        at = f"{place.url}/out"
+        for url in (place.url, at, f"{place.url}/o*"):
+            assert [file.path for file in list_inputs([url])] == [
+                f"{at}/more/part-0",
+                f"{at}/part-0",
+            ]
+        assert [file.path for file in list_inputs([f"{at}/errors"])] == [f"{at}/errors/part-0"]
+
     def test_files_are_found_by_a_listing_of_each_directory(self, place, monkeypatch):
         for number in range(60):
             place.put(f"{number % 4}/{number}", b"x")

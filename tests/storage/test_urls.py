@@ -89,6 +89,33 @@ def test_directories_and_globs_behind_urls_are_what_they_are_here(memory):
         listed("memory://nowhere")
 
 
+@pytest.mark.parametrize(
+    ("manifest", "left_out"),
+    [
+        ('{"outputs": {"errors": [], "late": []}}', True),
+        ('{"outputs": 7}', False),
+        ("[]", False),
+        ("\udcff", False),
+        ("", False),
+    ],
+    ids=["ours", "odd", "list", "no JSON", "empty"],
+)
+def test_outputs_by_name_behind_a_url_are_left_out_as_here(memory, tmp_path, manifest, left_out):
+    names = ("errors/part-0", "late.txt", "latest/a", "part-0", "x/late/a")
+    for name in names:
+        memory.pipe(f"/in/out/{name}", b"x")
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    data = manifest.encode("utf-8", "surrogateescape")
+    memory.pipe("/in/out/_SUCCESS", data)
+    (tmp_path / "_SUCCESS").write_bytes(data)
+    wanted = [name for name in names if not (left_out and name.startswith("errors/"))]
+    assert listed(str(tmp_path)) == [f"{tmp_path}/{name}" for name in wanted]
+    for url in ("memory://in", "memory://in/out", "memory://in/o*"):
+        assert listed(url) == [f"memory://in/out/{name}" for name in wanted]
+    assert listed("memory://in/out/errors") == ["memory://in/out/errors/part-0"]
+
+
 def test_each_directory_is_listed_once_and_no_file_is_asked_for(memory, monkeypatch):
     for number in range(100):
         memory.pipe(f"/in/{number % 5}/{number}", b"x")
