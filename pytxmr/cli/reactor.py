@@ -44,7 +44,9 @@ class Interrupts:
         self._reactor.callFromThread(self._give_up)
 
     def _give_up(self) -> None:
-        if self._waiting is not None:
+        # A signal that came while Python ran is seen by `unless` before this is called: what is
+        # waited for by now may be what was begun for its sake.
+        if self._pending and self._waiting is not None:
             self._waiting.cancel()
 
     async def unless(self, doing: Coroutine[Any, Any, _Result]) -> _Result:
