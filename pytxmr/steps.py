@@ -33,7 +33,7 @@ from pytxmr.storage.stepresults import remove_results
 from pytxmr.submission import params_digest
 
 if TYPE_CHECKING:
-    from pytxmr.client import JobOptions
+    from pytxmr.specs import JobOptions
 
 
 def step_specs(

@@ -60,6 +60,8 @@ WITHOUT_TWISTED = (
         "job",
         "worker",
         "reuse",
+        "specs",
+        "steps",
     ),
 )
 #: Parts that meet in `interfaces` alone: those of the jobtracker, and those of a tasktracker.

@@ -20,13 +20,14 @@ from pytxmr.cli.reactor import (
 from pytxmr.cli.report import Face, show_table
 from pytxmr.cli.stdin import stdin_in_a_file
 from pytxmr.cli.summary import show_status
-from pytxmr.client import JobOptions, Patient, as_a_whole, connect, make_specs, submit
+from pytxmr.client import Patient, as_a_whole, connect, submit
 from pytxmr.errors import BadConfiguration, BadInput, JobFailed, PytxmrError
 from pytxmr.model import JobSpec
 from pytxmr.net.remote import Peer
 from pytxmr.net.secret import inspection_token, make_secret, read_secret
 from pytxmr.runners import Runner, Told
 from pytxmr.runners.local import LocalCluster
+from pytxmr.specs import JobOptions, make_specs
 
 _POLL_SECONDS = 0.2
 

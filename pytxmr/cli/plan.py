@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pytxmr.cli.report import show_table
-from pytxmr.client import JobOptions, load_job
 from pytxmr.job.binding import bind
 from pytxmr.job.classes import declared_by_class
 from pytxmr.job.operations import Input, Shuffle, called
@@ -16,6 +15,7 @@ from pytxmr.job.steps import OUTPUT, Flow, Source, Stage, ViewStage, named_views
 from pytxmr.model import JobFunctions, shown_path
 from pytxmr.records.partition import stable_partition
 from pytxmr.records.remote import is_remote
+from pytxmr.specs import JobOptions, load_job
 from pytxmr.steps import given_inputs
 from pytxmr.storage.inputs import (
     CutWhereItMay,
