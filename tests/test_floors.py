@@ -45,24 +45,22 @@ MAY_IMPORT = {
 }
 #: Parts that also run in worker processes, or without a reactor; "" is the package itself.
 WITHOUT_TWISTED = (
-    *(
-        "",
-        "errors",
-        "failpoints",
-        "model",
-        "backoff",
-        "bigint",
-        "records",
-        "plan",
-        "storage",
-        "readers",
-        "writers",
-        "job",
-        "worker",
-        "reuse",
-        "specs",
-        "steps",
-    ),
+    "",
+    "errors",
+    "failpoints",
+    "model",
+    "backoff",
+    "bigint",
+    "records",
+    "plan",
+    "storage",
+    "readers",
+    "writers",
+    "job",
+    "worker",
+    "reuse",
+    "specs",
+    "steps",
 )
 #: Parts that meet in `interfaces` alone: those of the jobtracker, and those of a tasktracker.
 APART = (
