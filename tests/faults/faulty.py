@@ -9,7 +9,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 
-from processes import PYTXMR, TWISTD, Cluster, Finished, Gate, Process, Site
+from processes import PYTXMR, TWISTD, Cluster, Finished, Gate, Process, Site, first_to_end
 
 #: How long these clusters' trackers may be silent. Two cores with much else to do stay below it.
 LEASE_SECONDS = 2.0
@@ -170,3 +170,36 @@ class Work:
         }
         counters = manifest["counters"]
         assert {name: counters[name] for name in counted} == counted
+
+
+def killed_at_each_passing(work: Work, point: str, every_other: bool = False) -> tuple[int, int]:
+    """Kill the jobtracker at the first passing of a point, then at the next (or the next but one),
+    a job each, until a job ends first. Each job that was submitted by then must end well.
+
+    Returns how often it was killed, and how often of these before the job was submitted.
+    """
+    site, cluster = work.site, Faulty(work.site)
+    cluster.start_tracker("one", workers=2)
+    kills = before = 0
+    while True:
+        output = f"out{kills}"
+        daemon = cluster.begin_jobtracker(fail=f"{point}:{kills * (1 + every_other) + 1}:kill")
+        daemon.saw(r"jobtracker is ready at |failpoint ")
+        running = work.start(maps=2, output=output)
+        if first_to_end(daemon, running) is running and running.ended() == 0:
+            break
+        assert daemon.ended() == 128 + signal.SIGKILL
+        kills += 1
+        cluster.start_jobtracker()
+        if running.ended() == 0:
+            work.is_done(running, output=output)
+        else:
+            before += 1
+            assert NOT_REACHED.search(running.err), running.err
+            assert not (site.directory / output).exists()
+        cluster.jobtracker.stop()
+    work.is_done(running, output=output)
+    daemon.stop()  # which may yet reach the point
+    cluster.start_jobtracker()
+    cluster.close()
+    return kills, before

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import signal
 from collections import Counter
 
 import pytest
-from faulty import NOT_REACHED, Faulty, Work
-from processes import Site, first_to_end
+from faulty import Faulty, Work, killed_at_each_passing
+from processes import Site
 
 pytestmark = pytest.mark.daemons
 
@@ -83,39 +82,11 @@ def test_of_a_tracker_that_is_killed_only_its_reduce_runs_again(
               "commit-after-success"],
 )  # fmt: skip
 def test_a_job_goes_on_wherever_its_jobtracker_is_killed(site: Site, point: str) -> None:
-    """At the first passing of the point, then at the next, and so on, until a job ends first.
-
-    What is in the log before something is written is what was there after the last time: so every
-    second passing, before and after, is every state of the log.
-    """
-    cluster, work = Faulty(site), Work(site, lines=200)
-    cluster.start_tracker("one", workers=2)
-    step = 2 if point.startswith("log-") else 1
-    kills = before = 0
-    while True:
-        output = f"out{kills}"
-        daemon = cluster.begin_jobtracker(fail=f"{point}:{kills * step + 1}:kill")
-        daemon.saw(r"jobtracker is ready at |failpoint ")
-        running = work.start(maps=2, output=output)
-        if first_to_end(daemon, running) is running and running.ended() == 0:
-            break
-        assert daemon.ended() == 128 + signal.SIGKILL
-        kills += 1
-        cluster.start_jobtracker()
-        if running.ended() == 0:
-            work.is_done(running, output=output)
-        else:
-            # It was killed before the command had reached it.
-            before += 1
-            assert NOT_REACHED.search(running.err), running.err
-            assert not (site.directory / output).exists()
-        cluster.jobtracker.stop()
-    work.is_done(running, output=output)
+    # What is in the log before something is written is what was there after the last time: so every
+    # second passing, before and after, is every state of the log.
+    kills, before = killed_at_each_passing(Work(site, lines=200), point, point.startswith("log-"))
     assert kills >= {"log-writing": 6, "log-written": 6, "commit-renamed": 2}.get(point, 1)
     assert before <= 2
-    daemon.stop()  # which may yet reach the point
-    cluster.start_jobtracker()
-    cluster.close()
 
 
 def test_a_tracker_that_comes_back_with_an_empty_disk_owns_nothing(site: Site) -> None:

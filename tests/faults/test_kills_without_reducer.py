@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import signal
 
 import pytest
-from faulty import NOT_REACHED, Faulty, Work
-from processes import Process, Site, first_to_end
+from faulty import Faulty, Work, killed_at_each_passing
+from processes import Process, Site
 
 pytestmark = pytest.mark.daemons
 
@@ -66,28 +65,5 @@ def test_maps_that_were_done_on_a_tracker_that_is_killed_do_not_run_again(site: 
     "point", ["log-written", "commit-renamed", "commit-before-success", "commit-after-success"]
 )
 def test_a_job_goes_on_wherever_its_jobtracker_is_killed(site: Site, point: str) -> None:
-    """At the first passing of the point, then at the second, and so on, until a job ends first."""
-    cluster, work = Faulty(site), Filter(site, lines=200)
-    cluster.start_tracker("one", workers=2)
-    kills = 0
-    while True:
-        output = f"out{kills}"
-        daemon = cluster.begin_jobtracker(fail=f"{point}:{kills + 1}:kill")
-        daemon.saw(r"jobtracker is ready at |failpoint ")
-        running = work.start(maps=2, output=output)
-        if first_to_end(daemon, running) is running and running.ended() == 0:
-            break
-        assert daemon.ended() == 128 + signal.SIGKILL
-        kills += 1
-        cluster.start_jobtracker()
-        if running.ended() == 0:
-            work.is_done(running, output=output)
-        else:  # It was killed before the command had reached it.
-            assert NOT_REACHED.search(running.err), running.err
-            assert not (site.directory / output).exists()
-        cluster.jobtracker.stop()
-    work.is_done(running, output=output)
+    kills, _ = killed_at_each_passing(Filter(site, lines=200), point)
     assert kills >= {"log-written": 6, "commit-renamed": 2}.get(point, 1)
-    daemon.stop()  # which may yet reach the point
-    cluster.start_jobtracker()
-    cluster.close()
