@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -161,6 +162,19 @@ def test_only_faces_import_faces(module):
     if part_of(module) not in (*FACES, "__main__", ""):
         named = [one for one in imports_of(module) if is_in(one[0], "pytxmr")]
         assert [one for one in named if part_of(one[0]) in FACES] == []
+
+
+def test_modules_stand_in_the_list_of_them_below_those_that_they_import():
+    page = Path(__file__).resolve().parent.parent / "docs" / "architecture.md"
+    first, _, _ = page.read_text("utf-8").partition("A module imports only from those above it")
+    listed = re.findall(r"^      ((?:[a-z]+(?:\.py|/) +)+)", first, re.MULTILINE)
+    parts = re.findall("[a-z]+", " ".join(listed).replace(".py", ""))
+    assert sorted(parts) == sorted({part_of(module) for module in MODULES} - {"", "__main__"})
+    for module in MODULES:
+        if (part := part_of(module)) in parts and module != "pytxmr.runners.blocking":
+            needed = {part_of(name) for name, _ in at_run_time(module) if is_in(name, "pytxmr")}
+            above = parts[: parts.index(part) + 1]
+            assert needed - {"", *above} == set(), module
 
 
 def test_no_two_modules_need_each_other():
