@@ -28,10 +28,12 @@ def main() -> int:
             print(f"{row.name:24} {row.work}" + (f" / {row.against}" if row.against else ""))
         return 0
     wanted = [part for part in options.rows.split(",") if part]
-    rows = [row for row in ROWS if not wanted or any(part in row.name for part in wanted)]
-    if not rows or options.runs < 1 or options.scale <= 0:
-        print("no such row, or nothing to run; --rows list names the rows", file=sys.stderr)
+    unknown = [part for part in wanted if not any(part in row.name for row in ROWS)]
+    if unknown or options.runs < 1 or options.scale <= 0:
+        problem = f"no row is named {', '.join(unknown)}" if unknown else "nothing to run"
+        print(f"{problem}; --rows list names the rows", file=sys.stderr)
         return 2
+    rows = [row for row in ROWS if not wanted or any(part in row.name for part in wanted)]
     docs = CHECKOUT / "docs" if options.scale == 1 else BUILD / "trial"
     docs.mkdir(parents=True, exist_ok=True)
     runner = Runner(BUILD / "run")
@@ -43,11 +45,14 @@ def main() -> int:
     )
     results = Results(docs / "benchmarks.json")
     failed = 0
+    missing = []
     try:
         bench.environments.python("pytxmr")
         for row in rows:
             result, is_ours = _measured(bench, row, options.runs)
             failed += is_ours
+            if result.error is not None:
+                missing.append(row.name)
             results.add(result, [row.name for row in ROWS])
             _write_page(bench, docs, results)
     except Unavailable as error:
@@ -56,6 +61,8 @@ def main() -> int:
     finally:
         runner.close()
     print(f"{docs / 'benchmarks.md'}: {len(rows)} rows, {failed} failed", file=sys.stderr)
+    if missing:
+        print(f"without a result: {', '.join(missing)}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -17,13 +17,23 @@ SOURCE_TREE = Path(__file__).resolve().parent.parent
 # At the end, so that pytxmr is still the one that is installed.
 sys.path.append(str(SOURCE_TREE))
 
+import benchmarks.__main__  # noqa: E402
 from benchmarks import measure  # noqa: E402
+from benchmarks.bench import Bench  # noqa: E402
 from benchmarks.environments import Environments, Unavailable  # noqa: E402
 from benchmarks.inputs import Inputs  # noqa: E402
-from benchmarks.measure import Command, CommandFailed, Failed, Runner, any_order, in_order  # noqa: E402
+from benchmarks.measure import (  # noqa: E402
+    Command,
+    CommandFailed,
+    Failed,
+    Measured,
+    Runner,
+    any_order,
+    in_order,
+)
 from benchmarks.page import page  # noqa: E402
 from benchmarks.results import Result, Results  # noqa: E402
-from benchmarks.rows import ROWS  # noqa: E402
+from benchmarks.rows import ROWS, Row  # noqa: E402
 
 
 @pytest.fixture
@@ -214,3 +224,53 @@ def test_rows_can_be_listed_without_anything_installed() -> None:
         cwd=SOURCE_TREE, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert [line.split()[0] for line in done.stdout.splitlines()] == [row.name for row in ROWS]
+
+
+def test_a_row_that_there_is_not_is_named_and_nothing_is_run() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--rows", "small-job,no-such,neither", "--runs", "0"],
+        cwd=SOURCE_TREE, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "no row is named no-such, neither; --rows list names the rows\n"
+
+
+class TestMain:
+    """Rows of these tests in the place of the real ones."""
+
+    @pytest.fixture
+    def run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        main = benchmarks.__main__
+
+        def run(*rows: Row) -> tuple[int, str]:
+            monkeypatch.setattr(main, "ROWS", rows)
+            monkeypatch.setattr(main, "BUILD", tmp_path)
+            monkeypatch.setattr(main, "_plot", lambda bench, path, results: False)
+            monkeypatch.setattr(main, "_versions", lambda bench, row: {})
+            monkeypatch.setattr(Environments, "_make", lambda self, name: Path(sys.executable))
+            monkeypatch.setattr(sys, "argv", ["benchmarks", "--scale", "0.1"])
+            return main.main(), (tmp_path / "trial" / "benchmarks.md").read_text()
+
+        return run
+
+    def test_a_peer_that_cannot_be_had_is_reported_and_the_next_row_is_run(self, run, capsys):
+        def unavailable(bench: Bench, runs: int) -> Measured:
+            raise Unavailable("cannot be installed: no such index")
+
+        peer = Row("with-peer", "work", "a peer", unavailable, 0.5, peer="dask")
+        other = Row("other", "work", "", lambda bench, runs: Measured(1.0, [1.0]), 2.0)
+        status, page = run(peer, other)
+        assert status == 0
+        assert "| no result: cannot be installed: no such index |" in page
+        assert "| other | work |  | 1 | 1 s |  | 1 | ≤ 2 | yes |" in page
+        assert "without a result: with-peer\n" in capsys.readouterr().err
+
+    def test_outputs_that_differ_fail_the_benchmark_and_the_next_row_is_run(self, run):
+        def different(bench: Bench, runs: int) -> Measured:
+            raise Failed("the outputs differ")
+
+        other = Row("other", "work", "", lambda bench, runs: Measured(1.0, [1.0]), 2.0)
+        status, page = run(Row("different", "work", "a peer", different, 0.5), other)
+        assert status == 1
+        assert "| no result: the outputs differ |" in page
+        assert "| other |" in page
