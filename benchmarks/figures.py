@@ -6,7 +6,8 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -185,13 +186,32 @@ def shuffle(bench: Bench, runs: int) -> Measured:
 
     Senders and receivers are processes of their own; receivers write what arrives to a file.
     """
-    directory = bench.runner.path("shuffle")
-    directory.mkdir()
     size = max(1, round(SHUFFLED_MEGABYTES * MEGABYTE * bench.scale))
     ours: list[float] = []
     reference: list[float] = []
+    with _sending(bench, "shuffle", size) as (directory, spills, bare):
+        for number in range(runs):
+            for port, side, seconds in (("bare", bare, reference), ("spills", spills, ours)):
+                seconds.append(_received(bench, port, side, directory))
+            report_run(number, runs, ours[-1], reference[-1])
+    return Measured(
+        ratio(ours, reference),
+        ours,
+        reference,
+        notes=[
+            f"seconds a byte of {size / MEGABYTE:.0f} MB in 8 map outputs: "
+            f"{1e-6 / median(ours):.0f} MB/s against {1e-6 / median(reference):.0f} MB/s"
+        ],
+    )
+
+
+@contextmanager
+def _sending(bench: Bench, name: str, size: int, *sizes: str) -> Iterator[tuple[Path, str, str]]:
+    """A process that serves spills meanwhile: its directory and its two ports."""
+    directory = bench.runner.path(name)
+    directory.mkdir()
     sender = subprocess.Popen(
-        [str(bench.python), str(PROBES / "send_spills.py"), str(directory), str(size)],
+        [bench.python, PROBES / "send_spills.py", directory, str(size), *sizes],
         env=bench.runner.environment,
         cwd=directory,
         stdin=subprocess.DEVNULL,
@@ -204,22 +224,51 @@ def shuffle(bench: Bench, runs: int) -> Measured:
         if not announced:
             raise Failed("the sender of spills does not start")
         spills, bare = announced.decode().split()
-        for number in range(runs):
-            for port, side, seconds in (("bare", bare, reference), ("spills", spills, ours)):
-                said = _probed(bench, bench.probe("receive_spills", port, side, directory))
-                seconds.append(said["seconds"] / said["bytes"])
-            report_run(number, runs, ours[-1], reference[-1])
+        yield directory, spills, bare
     finally:
         end_group(sender)
         remove(directory)
+
+
+def _received(bench: Bench, kind: str, port: str, directory: Path, *sizes: str) -> float:
+    """Seconds a byte."""
+    said = _probed(bench, bench.probe("receive_spills", kind, port, directory, *sizes))
+    seconds: float = said["seconds"] / said["bytes"]
+    return seconds
+
+
+#: Sizes that the shuffle might have instead of its own; ``socket`` it leaves to the system.
+OTHER_SIZES = tuple(
+    f"{name}={kibibytes << 10}"
+    for name, several in (("chunk", (32, 512)), ("read", (64, 1024)), ("socket", (256, 4096)))
+    for kibibytes in several
+)
+
+
+def shuffle_sizes(bench: Bench, runs: int) -> Measured:
+    """The shuffle with its own sizes against the best of others, each changed alone."""
+    size = max(1, round(SHUFFLED_MEGABYTES * MEGABYTE * bench.scale / 4))
+    found: dict[str, list[float]] = {}
+    with ExitStack() as senders:
+        ready = []
+        for sizes in ((), *((one,) for one in OTHER_SIZES)):
+            name = "-".join(("shuffle", *sizes))
+            directory, port, _ = senders.enter_context(_sending(bench, name, size, *sizes))
+            ready.append((sizes, directory, port))
+        for number in range(runs):
+            for sizes, directory, port in ready:
+                seconds = _received(bench, "spills", port, directory, *sizes)
+                found.setdefault("".join(sizes) or "its own", []).append(seconds)
+            report_run(number, runs, found["its own"][-1])
+    own = found.pop("its own")
+    best = min(found.values(), key=median)
+    told = ", ".join(f"{name} {1e-6 / median(each):.0f}" for name, each in found.items())
     return Measured(
-        ratio(ours, reference),
-        ours,
-        reference,
-        notes=[
-            f"seconds a byte of {size / MEGABYTE:.0f} MB in 8 map outputs: "
-            f"{1e-6 / median(ours):.0f} MB/s against {1e-6 / median(reference):.0f} MB/s"
-        ],
+        ratio(own, best),
+        own,
+        best,
+        notes=[f"MB/s by its own sizes {1e-6 / median(own):.0f}; with {told}"],
+        raw=dict(found),
     )
 
 

@@ -45,7 +45,9 @@ _METHOD = """\
   of a map attempt's time is that of the user's generator and of one dict, in the loop as in
   pytxmr, so what is left to win is below the last note on *word-cost*.
 - *codec-lz4* and *codec-zstd* say why maps' output is stored as it is by default, and what a codec
-  or checksum costs; they have no target. *install-size* is read from a new virtual environment.
+  or checksum costs; *shuffle-sizes* says why the shuffle has the sizes that it has, socket buffers
+  being the system's own. They have no target. *install-size* is read from a new virtual
+  environment.
 - The rows named *faults* run on clusters of real daemons on loopback: a jobtracker with its log,
   and three trackers of one worker. Each run has a cluster of its own, whose start and end are not
   timed; of each pair the first is undisturbed. A tracker or the jobtracker is killed by SIGKILL
@@ -57,7 +59,7 @@ _METHOD = """\
 
 ## Repeat it
 
-    make bench                           # all rows, five runs of most; fifty minutes
+    make bench                           # all rows, five runs of most; over an hour
     make bench ROWS=list                 # the names of the rows
     make bench ROWS=wordcount RUNS=3     # those whose names contain this, three runs each
 

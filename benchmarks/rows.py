@@ -425,6 +425,13 @@ ROWS: tuple[Row, ...] = (
         1.4,
     ),
     Row(
+        "shuffle-sizes",
+        "the same with its own sizes of chunks, reads and socket buffers",
+        "the best of other sizes, each changed alone",
+        figures.shuffle_sizes,
+        None,
+    ),
+    Row(
         "flat-cost",
         "word count of 400 MB and 2 GB: cost per record",
         "that at 100 MB",

@@ -1,7 +1,8 @@
-"""Receives what send_spills.py sends: receive_spills.py spills|bare PORT DIRECTORY.
+"""Receives what send_spills.py sends: receive_spills.py spills|bare PORT DIRECTORY
+[NAME=BYTES].
 
 Prints as JSON how many bytes arrived in files, and the seconds from before the connection until
-the last of them was written.
+the last of them was written. Sizes are as in send_spills.py.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 import time
 from typing import Any
 
-from spills import JOB, KEY, MAPS, attempt
+from spills import JOB, KEY, MAPS, attempt, resize
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
@@ -57,7 +58,8 @@ async def receive_spills(reactor: Any, port: int, directory: str) -> list[str]:
     return paths
 
 
-async def measure(reactor: Any, kind: str, port: str, directory: str) -> None:
+async def measure(reactor: Any, kind: str, port: str, directory: str, *sizes: str) -> None:
+    resize(sizes)
     receive = {"spills": receive_spills, "bare": receive_bare}[kind]
     began = time.perf_counter()
     paths = await receive(reactor, int(port), directory)

@@ -1,7 +1,8 @@
-"""Serves spills twice: send_spills.py DIRECTORY BYTES.
+"""Serves spills twice: send_spills.py DIRECTORY BYTES [NAME=BYTES].
 
 Prints two ports: that of a KeyValueStore with spills of that many bytes together, as trackers have
 it, and that of a bare push producer which sends the same files to whoever connects, and hangs up.
+A size may be named that the store's port is to have instead of its own (see `spills.resize`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import random
 import sys
 from typing import Any
 
-from spills import CHUNK_BYTES, JOB, KEY, MAPS, attempt
+from spills import CHUNK_BYTES, JOB, KEY, MAPS, attempt, resize
 from twisted.internet import reactor as imported_reactor
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Factory, Protocol
@@ -82,7 +83,8 @@ def make_store(directory: str, size: int) -> tuple[KeyValueStore, list[str]]:
 
 def main() -> None:
     reactor: Any = imported_reactor
-    directory, size = sys.argv[1:]
+    directory, size, *sizes = sys.argv[1:]
+    resize(sizes)
     store, paths = make_store(directory, int(size))
     spills = KeyValueFactory(store, "no token", reactor)
     bare = Factory.forProtocol(lambda: BareSender(paths))

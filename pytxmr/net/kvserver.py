@@ -43,7 +43,8 @@ from pytxmr.records.spill import PartitionRange
 
 #: Bytes read from disk and given to the transport at a time. Twice as much sends no faster, and a
 #: slow reader keeps one in memory. Socket buffers are left to the system, which grows them with
-#: use: sizes set from here, 1 to 4 MiB on either side, made no difference over loopback.
+#: use: sizes set from here, 1 to 4 MiB on either side, made no difference over loopback (see ``make
+#: bench ROWS=shuffle-sizes``).
 CHUNK_BYTES = 128 * 1024
 #: After so many requests in a row a connection lets others have their turn of the reactor. Each
 #: costs about 0.05 ms; 16 in a row are hardly faster.
