@@ -20,6 +20,7 @@ from processes import PYTXMR, SECONDS, TWISTD, WORDCOUNT, Cluster, Gate, Process
 
 pytestmark = pytest.mark.daemons
 
+DAEMONS = ("jobtracker", "tasktracker")
 GATED = """
 def mapper(key, value):
     gate({gate!r})
@@ -70,7 +71,9 @@ def counts_words(cluster: Cluster, site: Site, output: str) -> None:
     site.env |= cluster.client_env
     site.write("in.txt", "b a b\n")
     done = site.pytxmr("run", WORDCOUNT, "in.txt", "--output", output)
-    assert (done.status, done.err) == (0, "")
+    assert done.status == 0, done.err
+    # On a busy machine it has the time to tell how far it is.
+    assert re.sub(r"^Job\d+ .*\n", "", done.err, flags=re.M) == ""
     assert word_counts(site.parts(output)) == {"a": 1, "b": 2}
 
 
@@ -119,38 +122,34 @@ GARBAGE = {
 }
 
 
-@pytest.mark.parametrize("which", ["jobtracker", "tasktracker"])
 @pytest.mark.parametrize("kind", GARBAGE)
 def test_garbage_ends_its_connection_and_costs_little(
-    cluster: Cluster, site: Site, which: str, kind: str
+    cluster: Cluster, site: Site, kind: str
 ) -> None:
-    daemon, port = port_of(cluster, which)
-    memory, processor = resident_bytes(daemon), processor_seconds(daemon)
-    for _ in range(5):
-        with connect(port) as stranger:
-            try:
-                stranger.sendall(GARBAGE[kind])
-                stranger.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass  # It has hung up, as it may before all is sent.
-            ended(stranger)
-    assert resident_bytes(daemon) - memory < 32 << 20
-    assert processor_seconds(daemon) - processor < 15
+    for which in DAEMONS:
+        daemon, port = port_of(cluster, which)
+        memory, processor = resident_bytes(daemon), processor_seconds(daemon)
+        for _ in range(5):
+            with connect(port) as stranger:
+                try:
+                    stranger.sendall(GARBAGE[kind])
+                    stranger.shutdown(socket.SHUT_WR)
+                except OSError:
+                    pass  # It has hung up, as it may before all is sent.
+                ended(stranger)
+        assert resident_bytes(daemon) - memory < 32 << 20, which
+        assert processor_seconds(daemon) - processor < 15, which
     counts_words(cluster, site, "out")
 
 
-@pytest.mark.parametrize("which", ["jobtracker", "tasktracker"])
-def test_whoever_wants_tls_is_not_answered_and_costs_little(
-    cluster: Cluster, site: Site, which: str
-) -> None:
-    _, port = port_of(cluster, which)
+def test_whoever_wants_tls_is_not_answered_and_costs_little(cluster: Cluster, site: Site) -> None:
     context = ssl.create_default_context()
-    for _ in range(5):
+    for which in DAEMONS * 5:
         hello = ssl.MemoryBIO()
         wanted = context.wrap_bio(ssl.MemoryBIO(), hello, server_hostname="localhost")
         with pytest.raises(ssl.SSLWantReadError):
             wanted.do_handshake()
-        with connect(port) as stranger:
+        with connect(port_of(cluster, which)[1]) as stranger:
             stranger.sendall(hello.read())
             if which == "tasktracker":  # which waits for the end of the line, for a minute
                 stranger.shutdown(socket.SHUT_WR)
@@ -187,7 +186,7 @@ def test_without_the_secret_nothing_is_submitted_registered_or_pulled(
 # ---- file descriptors
 
 
-@pytest.mark.parametrize("which", ["jobtracker", "tasktracker"])
+@pytest.mark.parametrize("which", DAEMONS)
 def test_daemon_without_file_descriptors_turns_away_and_recovers(site: Site, which: str) -> None:
     limited = site.write("limited", LIMITED)
     cluster = started(site, (sys.executable, limited, 64, *TWISTD))
