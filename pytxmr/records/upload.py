@@ -114,7 +114,7 @@ def _send_to_s3(
                 raise AttemptFailed(f"cannot write {url}: the job is over, and its place is gone")
 
         check_owner()
-        part, metadata = _part_of(name), {ATTEMPT: own}
+        part, metadata = part_of(name), {ATTEMPT: own}
         if part is None:  # what is no part, as bad records are, goes there as it is
             ask("put_object", Bucket=bucket, Key=note, Body=file.read(), Metadata=metadata)
             return
@@ -156,7 +156,7 @@ def read_object(filesystem: Any, bucket: str, key: str) -> bytes:
     return data
 
 
-def _part_of(name: str) -> str | None:
+def part_of(name: str) -> str | None:
     """The name, relative to the output, of the part that an attempt has written to that of its own;
     None if that is no part."""
     attempt, _, output = name.partition("@")

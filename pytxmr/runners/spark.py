@@ -5,13 +5,12 @@ Spark places, repeats and doubles tasks, and shuffles; what a task does is what 
 task a split, then one task a partition, with ``repartitionAndSortWithinPartitions`` between them.
 Its records are pieces of spills, so that of the user's pairs Spark handles none by itself.
 
-Attempts write into the job's output directory, which all executors must see, each under a name of
-its own. Which of them count Spark decides, by the results that it hands to the driver.
+Attempts write beside the job's output, which all executors must see, each under a name of its own.
+Which of them count Spark decides, by the results that it hands to the driver.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -24,22 +23,16 @@ from contextlib import contextmanager, suppress
 from threading import Thread
 from typing import IO, TYPE_CHECKING, Any
 
-from pytxmr.errors import (
-    BadConfiguration,
-    BadInput,
-    JobFailed,
-    PytxmrError,
-    WorkerDied,
-    from_plain,
-)
-from pytxmr.model import BAD_RECORDS, MAP, AttemptId, InputSplit, JobSpec, job_id
+from pytxmr.errors import BadConfiguration, BadInput, JobFailed, PytxmrError
+from pytxmr.model import BAD_RECORDS, InputSplit, JobSpec, job_id
 from pytxmr.records.compressed import SUFFIX_OF
-from pytxmr.records.quarantine import read_note, too_many
+from pytxmr.records.quarantine import too_many
 from pytxmr.records.remote import is_remote
 from pytxmr.runners import Told, inline, sparkparcel
 from pytxmr.runners.inline import Status
-from pytxmr.runners.sparktasks import ERROR_SUFFIX, SparkJob, deaths
-from pytxmr.storage.output import OutputDirectory, Part
+from pytxmr.runners.sparkerrors import Failures
+from pytxmr.runners.sparktasks import SparkJob
+from pytxmr.storage.output import Part, output_at
 from pytxmr.submission import forget_unused, manifest_of, plan_job
 
 if TYPE_CHECKING:
@@ -48,11 +41,10 @@ if TYPE_CHECKING:
 #: How often it is looked how far Spark is.
 _LOOK_SECONDS = 0.1
 _CANCEL_SECONDS = 20.0
-#: In one split.
-_MOST_DEADLY_RECORDS = 1000
 #: Of what Spark says, what is told.
 _MOST_TEXT = 2000
 _LOCAL = re.compile(r"local(?:\[([0-9]+|\*)\])?", re.ASCII)
+_LOCAL_TRIES = re.compile(r"local\[(?:[0-9]+|\*), *([0-9]+)\]", re.ASCII)
 
 
 def run_all(
@@ -66,10 +58,7 @@ def run_all(
     ``master``: Spark's URL for where it runs; None: what Spark's own configuration says, or else
     ``local[*]``. ``settings`` are those of Spark that win over all others. Raises as `inline.run`.
     """
-    for spec in specs:
-        if is_remote(spec.output):
-            raise BadInput(f"cannot write to {spec.output}: on Spark it has to be a directory")
-    log = f"{specs[-1].output.rstrip(os.sep)}.spark.log"
+    log = log_of(specs[-1].output)
     try:
         with application(specs[0], log, master, settings or []) as context:
             status = inline.run_all(
@@ -83,6 +72,15 @@ def run_all(
         with suppress(OSError):
             os.unlink(log)
         raise
+
+
+def log_of(output: str) -> str:
+    """Where Spark's log goes: beside the output, or if that is elsewhere into the working
+    directory."""
+    output = output.rstrip(os.sep)
+    if is_remote(output):
+        output = os.path.abspath(output.rpartition("/")[2])
+    return f"{output}.spark.log"
 
 
 # ---- the application
@@ -151,6 +149,13 @@ def is_here(master: str) -> bool:
     return re.match(r"local(\[|$)", master) is not None
 
 
+def most_attempts(context: SparkContext) -> int:
+    """How often Spark tries a task."""
+    if (local := _LOCAL_TRIES.fullmatch(context.master or "")) is not None:
+        return int(local[1])
+    return int(context.getConf().get("spark.task.maxFailures", "4"))
+
+
 def _gateway(given: dict[str, str], log: IO[bytes]) -> Any:
     """Start Java."""
     from pyspark import SparkConf
@@ -209,10 +214,8 @@ def _end(gateway: Any) -> None:
 
 def _settings(master: str, spec: JobSpec) -> dict[str, str]:
     """What a job wants of Spark, where nothing else is said."""
-    # An attempt that dies of a bad record is one more; the driver ends it when there are enough.
-    attempts = spec.max_attempts + min(spec.skip_bad_records, _MOST_DEADLY_RECORDS)
     settings = {
-        "spark.task.maxFailures": str(attempts),
+        "spark.task.maxFailures": str(spec.max_attempts),
         "spark.speculation": str(spec.speculate).lower(),
     }
     if spec.memory_bytes is not None:
@@ -221,7 +224,7 @@ def _settings(master: str, spec: JobSpec) -> dict[str, str]:
     if (local := _LOCAL.fullmatch(master)) is not None:
         settings |= {
             # Without the second number nothing is tried again.
-            "spark.master": f"local[{local[1] or 1},{attempts}]",
+            "spark.master": f"local[{local[1] or 1},{spec.max_attempts}]",
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.ui.enabled": "false",
@@ -240,10 +243,11 @@ def run(
     and leaves no output then."""
     job = job_id(number)
     workers = context.defaultParallelism
-    output = OutputDirectory(spec.output, secrets.token_hex(16))
+    owner = secrets.token_hex(16)
+    output = output_at(spec.output, owner)
     splits, uncut = plan_job(spec, output, workers)
     reducers = workers if spec.reducers is None else spec.reducers
-    running = _Running(context, spec, SparkJob(spec, output.owner, reducers), splits)
+    running = _Running(context, spec, SparkJob(spec, owner, reducers), splits)
     status = Status(job, spec, len(splits), reducers, uncut, told)
     try:
         results = running.results(status)
@@ -314,6 +318,9 @@ class _Running:
         self._failed: dict[tuple[int, int], int] = {}
         self._results: list[dict[str, Any]] = []
         self._error: BaseException | None = None
+        place = job.output.attempt_path("")
+        self._failures = Failures(place, most_attempts(context), splits)
+        self._looked_at = 0
 
     def results(self, status: Status) -> list[dict[str, Any]]:
         """Run the job's tasks; what they came to, in the order of the parts.
@@ -383,55 +390,20 @@ class _Running:
         status.tell(
             phase, maps_done=done[0], reduces_done=done[1], running=running, failures=failures
         )
-        return failures > 0 and self._hopeless() is not None
-
-    def _failures(self) -> list[PytxmrError]:
-        """What the attempts that have failed have left, the latest last."""
-        job = self._job
-        found = []
-        with suppress(FileNotFoundError):
-            for name in os.listdir(job.output.attempt_path("")):
-                if name.endswith(ERROR_SUFFIX):
-                    with open(job.output.attempt_path(name), encoding="ascii") as file:
-                        found.append(self._with_record(from_plain(json.load(file))))
-            told = {error.details["attempt"] for error in found}
-            found += [self._death(dead) for dead in deaths(job) if str(dead) not in told]
-        return sorted(found, key=lambda error: AttemptId.parse(error.details["attempt"]).number)
-
-    def _death(self, attempt: AttemptId) -> PytxmrError:
-        task = attempt.task
-        error = WorkerDied("the worker process died", task=str(task), attempt=str(attempt))
-        if task.kind == MAP:
-            error.details["split"] = str(self._splits[task.index])
-        return self._with_record(error)
-
-    def _with_record(self, error: PytxmrError) -> PytxmrError:
-        """The error with the record at hand, if it was noted when the process died."""
-        if isinstance(error, WorkerDied):
-            attempt = AttemptId.parse(error.details["attempt"])
-            note = read_note(self._job.note_path(attempt))
-            if note is not None:
-                error.details["where"] = note[1]
-        return error
-
-    def _hopeless(self) -> PytxmrError | None:
-        """The failure of a task that will not be tried again, if there is one."""
-        times: Counter[str] = Counter()
-        for error in self._failures():
-            task = error.details["task"]
-            # The next attempt does without that record: this one was not in vain.
-            times[task] += not (self._spec.skip_bad_records and isinstance(error, WorkerDied))
-            if error.details.get("final") or times[task] >= self._spec.max_attempts:
-                often = "once" if times[task] == 1 else f"{times[task]} times"
-                told = PytxmrError(f"{task} failed {often}: {error.message}")
-                told.details = error.details
-                return told
-        return None
+        if failures > self._looked_at:
+            self._looked_at = failures
+            self._failures.look()
+        return self._failures.final() is not None
 
     def _failure(self) -> PytxmrError:
         """Why Spark has given up."""
         assert self._error is not None
-        return self._hopeless() or PytxmrError(f"Spark has given up: {_said(self._error)}")
+        self._failures.look()
+        return (
+            self._failures.final()
+            or self._failures.exhausted(self._context, self._group)
+            or PytxmrError(f"Spark has given up: {_said(self._error)}")
+        )
 
 
 def _said(error: BaseException) -> str:

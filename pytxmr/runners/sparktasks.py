@@ -11,7 +11,6 @@ What is imported here needs no Twisted: executors are sent what it needs (see `s
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import json
 import os
@@ -21,14 +20,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from threading import Event, Thread
 from typing import Any
 
 import msgpack
 
 from pytxmr.attemptlogs import LOG_TAIL_BYTES
-from pytxmr.errors import AttemptFailed, BadJob, PytxmrError, WorkerDied, to_plain
+from pytxmr.errors import AttemptFailed, BadJob, PytxmrError, WorkerDied, from_plain
 from pytxmr.job import context, loading
 from pytxmr.job.shipping import hint_for
 from pytxmr.model import (
@@ -46,42 +46,34 @@ from pytxmr.records.attempt import Outcome, Signs, Watch
 from pytxmr.records.mapping import map_to_part, run_map
 from pytxmr.records.quarantine import Quarantine, UserCode, read_note
 from pytxmr.records.reducing import run_reduce
+from pytxmr.records.remote import is_remote, send_from
 from pytxmr.runners.inline import reuse_by
-from pytxmr.storage.output import OutputDirectory
+from pytxmr.runners.sparkapart import call_apart
+from pytxmr.runners.sparkerrors import SUFFIX as ERROR_SUFFIX
+from pytxmr.runners.sparkerrors import leave_error
+from pytxmr.storage.output import output_at
 from pytxmr.worker import bind_ranges, bind_sides, buffer_bytes, done_message, explained
 
 #: Of a map, a partition and a place in it; and bytes.
 Piece = tuple[tuple[int, int, int], bytes]
+#: The end of an attempt's log.
+_Tail = Callable[[], str]
 
 #: Spark's own buffers on both sides of the shuffle count records, and are sized for about this.
 _PIECE_BYTES = 128 * 1024
 
-ERROR_SUFFIX = ".error"
-_MARK_SUFFIX = ".running"
 #: How often it is looked whether an attempt gets on.
 _LOOK_SECONDS = 0.5
 
 
 class SparkJob:
-    """A job as its tasks know it, and the directory, seen by all executors, that they write to."""
+    """A job as its tasks know it, and where they write to."""
 
     def __init__(self, spec: JobSpec, owner: str, reducers: int) -> None:
         self.spec = spec
         self.owner = owner
         self.reducers = reducers
-        self.output = OutputDirectory(spec.output, owner)
-
-    def error_path(self, attempt: AttemptId) -> str:
-        """Where an attempt that fails leaves its error, in JSON."""
-        return self.output.attempt_path(f"{attempt}{ERROR_SUFFIX}")
-
-    def note_path(self, attempt: AttemptId) -> str:
-        """Where a careful attempt notes which record is at hand."""
-        return self.output.attempt_path(f"{attempt}.note")
-
-    def mark_path(self, attempt: AttemptId) -> str:
-        """What is there, and locked, as long as the attempt runs."""
-        return self.output.attempt_path(f"{attempt}{_MARK_SUFFIX}")
+        self.output = output_at(spec.output, owner)
 
     def to_plain(self) -> dict[str, Any]:
         return {"spec": self.spec.to_plain(), "owner": self.owner, "reducers": self.reducers}
@@ -134,9 +126,9 @@ def reduce_pieces(
         path = os.path.join(scratch, "segments")
         # Not in the attempt: what goes wrong with what Spark gives is no failure of the job's.
         segments, heads = _gathered(pieces, path)
-        with _attempt(job, TaskId(REDUCE, partition)) as (attempt, watch):
+        with _attempt(job, TaskId(REDUCE, partition)) as running, running.watched() as watch:
             functions, reuse = _functions(job)
-            place = job.output.attempt_path(str(attempt))
+            place = job.output.attempt_path(str(running.id))
 
             def reduced() -> Outcome:
                 merging, compress = os.path.join(scratch, "merge"), job.spec.compress
@@ -148,7 +140,7 @@ def reduce_pieces(
                 outcome = reuse.reduce(reduced, segments, place, watch)
             done = done_message(outcome)
     yield done | {
-        "attempt": str(attempt),
+        "attempt": str(running.id),
         "runs": {index: head["digest"] for index, head in heads.items()},
         "maps": {index: head["done"] for index, head in heads.items() if "done" in head},
     }
@@ -177,47 +169,125 @@ def _gathered(
 
 def _mapped(job: SparkJob, index: int, plain: Any, spill: str) -> tuple[Outcome, dict[str, Any]]:
     split = InputSplit.from_plain(plain)
-    spec = job.spec
-    with _attempt(job, TaskId(MAP, index), split) as (attempt, watch):
-        functions, reuse = _functions(job)
-        functions = functions.of(split)
-        place = spill if job.reducers else job.output.attempt_path(str(attempt))
-
-        def mapped() -> Outcome:
-            bad = _quarantine(job, attempt)
-            if not job.reducers:
-                return map_to_part(functions, split, place, _untold, bad, watch, spec.compress)
-            memory = buffer_bytes(spec.memory_bytes or DEFAULT_MEMORY_BYTES)
-            return run_map(
-                functions, split, place, job.reducers, memory, _untold, spec.codec, bad, watch
-            )
-
-        if reuse is None:
-            outcome = mapped()
+    with _attempt(job, TaskId(MAP, index), split) as running:
+        note = os.path.join(running.directory, "note")
+        mapping = _Mapping(job.to_plain(), split, running.id, spill, note)
+        if running.is_first:
+            with running.watched() as watch:
+                outcome, done = _map(mapping, job, watch)
         else:
-            outcome = reuse.map(mapped, functions, split, place, job.reducers, watch)
-        return outcome, done_message(outcome) | {"attempt": str(attempt)}
+            try:
+                outcome, done = _map_apart(mapping, running.directory)
+            except PytxmrError as error:
+                running.leave(error)
+                raise
+        return outcome, done | {"attempt": str(running.id)}
 
 
-def _quarantine(job: SparkJob, attempt: AttemptId) -> Quarantine | None:
-    """Where the map sets records aside. If an attempt of it has died before, this one begins with
-    care, and passes over the records that others have died of."""
+@dataclass(frozen=True, slots=True)
+class _Mapping:
+    """What a map attempt is to do. ``careful``: it begins with care, and passes over the records
+    that have those numbers, of which others have died."""
+
+    job: dict[str, Any]
+    split: InputSplit
+    attempt: AttemptId
+    spill: str
+    note: str
+    careful: bool = False
+    skip: tuple[int, ...] = ()
+
+
+def _map(mapping: _Mapping, job: SparkJob, watch: Watch) -> tuple[Outcome, dict[str, Any]]:
+    spec, split, name = job.spec, mapping.split, str(mapping.attempt)
+    functions, reuse = _functions(job)
+    functions = functions.of(split)
+    place = mapping.spill if job.reducers else job.output.attempt_path(name)
+
+    def mapped() -> Outcome:
+        bad = _quarantine(mapping, job)
+        if not job.reducers:
+            return map_to_part(functions, split, place, _untold, bad, watch, spec.compress)
+        memory = buffer_bytes(spec.memory_bytes or DEFAULT_MEMORY_BYTES)
+        return run_map(
+            functions, split, place, job.reducers, memory, _untold, spec.codec, bad, watch
+        )
+
+    if reuse is None:
+        outcome = mapped()
+    else:
+        outcome = reuse.map(mapped, functions, split, place, job.reducers, watch)
+    return outcome, done_message(outcome)
+
+
+def _quarantine(mapping: _Mapping, job: SparkJob) -> Quarantine | None:
+    """Where the map sets records aside."""
     most = job.spec.skip_bad_records
-    dead = [died for died in deaths(job) if died.task == attempt.task]
-    if not most and not dead:
+    if not most and not mapping.careful:
         return None
-    notes = [read_note(job.note_path(died)) for died in dead]
-    skip = [(note[0], "the worker process died at it") for note in notes if note is not None]
-    code = UserCode(loading.user_traceback, context.counters, context.restore_counters)
     return Quarantine(
         most,
-        job.output.bad_path(str(attempt)),
-        job.note_path(attempt),
-        str(attempt.task),
-        code,
-        bool(dead),
-        skip if most else (),
+        job.output.bad_path(str(mapping.attempt)),
+        mapping.note,
+        str(mapping.attempt.task),
+        UserCode(loading.user_traceback, context.counters, context.restore_counters),
+        mapping.careful,
+        [(number, "the worker process died at it") for number in mapping.skip],
     )
+
+
+def _map_apart(mapping: _Mapping, directory: str) -> tuple[Outcome, dict[str, Any]]:
+    """Map in a process of its own, since another attempt may have died of it; if this one does, in
+    another with care, and from then on without the records that one has died of, if they may be
+    passed over. Raises `PytxmrError`."""
+    most = mapping.job["spec"]["skip_bad_records"]
+    # What it leaves goes with the attempt's directory.
+    env = {"SPARK_LOCAL_DIRS": directory}
+    while True:
+        with suppress(FileNotFoundError):
+            os.unlink(mapping.note)
+        try:
+            found: tuple[Outcome, dict[str, Any]] = call_apart(
+                os.path.join(directory, "result"), env, _map_and_tell, mapping
+            )
+            return found
+        except WorkerDied as died:
+            error = _left(mapping) or died
+            noted = read_note(mapping.note)
+        if not isinstance(error, WorkerDied):
+            raise error
+        if noted is not None:
+            error.details["where"] = noted[1]
+        if noted is not None and most:
+            mapping = replace(mapping, careful=True, skip=(*mapping.skip, noted[0]))
+        elif not mapping.careful:
+            mapping = replace(mapping, careful=True)
+        else:
+            raise error
+
+
+def _left(mapping: _Mapping) -> PytxmrError | None:
+    """The error that a process which was to map has left, if it could."""
+    try:
+        with open(f"{mapping.note}{ERROR_SUFFIX}", "rb") as file:
+            return from_plain(json.load(file))
+    except FileNotFoundError:
+        return None
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(f"{mapping.note}{ERROR_SUFFIX}")
+
+
+def _map_and_tell(mapping: _Mapping) -> tuple[Outcome, dict[str, Any]]:
+    """Map in this process, which was begun for it."""
+    job = SparkJob.from_plain(mapping.job)
+    send_from(os.environ["SPARK_LOCAL_DIRS"])
+    path = f"{mapping.note}{ERROR_SUFFIX}"
+    try:
+        with _watched(job, lambda error: leave_error(path, error)) as watch:
+            return _map(mapping, job, watch)
+    except BaseException:
+        sys.exit(1)  # what it was is left, and need not be printed, too
 
 
 def _untold(fraction: float) -> None:
@@ -227,44 +297,82 @@ def _untold(fraction: float) -> None:
 # ---- one attempt
 
 
-@contextmanager
-def _attempt(
-    job: SparkJob, task: TaskId, split: InputSplit | None = None
-) -> Iterator[tuple[AttemptId, Watch]]:
-    """An attempt of a task, whose standard output and error go to a log of its own. If it fails,
-    the error is left beside its output, for the driver to tell."""
-    from pyspark import TaskContext
+class _Attempt:
+    """An attempt that Spark runs here. ``directory`` is on this machine's disks, and its own."""
 
-    running = TaskContext.get()
-    assert running is not None
-    # Unique among all attempts of the application, which an attempt's number in its stage is not.
-    attempt = AttemptId(task, running.taskAttemptId())
+    def __init__(
+        self, job: SparkJob, task: TaskId, split: InputSplit | None, directory: str, log: _Tail
+    ) -> None:
+        from pyspark import TaskContext
+
+        running = TaskContext.get()
+        assert running is not None
+        #: Unique among all of the application, which an attempt's number in its stage is not.
+        self.id = AttemptId(task, running.taskAttemptId())
+        self.is_first = running.attemptNumber() == 0
+        self.directory = directory
+        self._job = job
+        self._split = split
+        self._log = log
+
+    def leave(self, error: PytxmrError) -> None:
+        """Leave its error beside its output, for the driver to tell."""
+        error.details |= {"task": str(self.id.task), "attempt": str(self.id)}
+        if self._split is not None:
+            error.details["split"] = str(self._split)
+        error.details["log"] = self._log()
+        leave_error(self._job.output.attempt_path(f"{self.id}{ERROR_SUFFIX}"), error)
+
+    def watched(self) -> AbstractContextManager[Watch]:
+        return _watched(self._job, self.leave)
+
+
+@contextmanager
+def _attempt(job: SparkJob, task: TaskId, split: InputSplit | None = None) -> Iterator[_Attempt]:
+    """An attempt of a task, whose standard output and error go to a log of its own."""
     here = os.getcwd()
     with ExitStack() as ending:
         directory = ending.enter_context(_scratch())
         printed = ending.enter_context(_log(os.path.join(directory, "log")))
-
-        def leave(error: PytxmrError) -> None:
-            error.details |= {"task": str(task), "attempt": str(attempt)}
-            if split is not None:
-                error.details["split"] = str(split)
-            error.details["log"] = printed()
-            _leave(job.error_path(attempt), to_plain(error))
-
-        ending.enter_context(_mark(job.mark_path(attempt)))
+        running = _Attempt(job, task, split, directory, printed)
+        try:
+            check_place(job)
+        except AttemptFailed as error:
+            running.leave(error)
+            raise
+        send_from(directory)
         os.chdir(directory)  # for what the job's code may write
         ending.callback(os.chdir, here)
-        context.begin_attempt()
-        clock = _Silence(job.spec.task_timeout, leave)
-        ending.callback(clock.stop)
-        try:
-            yield attempt, clock.watch
-        except BaseException as raised:
-            error = explained(raised)
-            cause = raised.__cause__ if isinstance(raised, AttemptFailed) else raised
-            error.message += hint_for(cause, job.spec.code.filename)
-            leave(error)
-            raise
+        yield running
+
+
+def check_place(job: SparkJob) -> None:
+    """Raises `AttemptFailed` if the output is a directory that cannot be written to from here."""
+    place = job.output.attempt_path("")
+    if not is_remote(place) and not os.access(place, os.W_OK | os.X_OK):
+        reason = "Permission denied" if os.path.isdir(place) else "No such directory"
+        raise AttemptFailed(
+            f"cannot write to {place} on {os.uname().nodename}: {reason}; Spark's executors must "
+            f"see the output directory, and may write there",
+            final=True,
+        )
+
+
+@contextmanager
+def _watched(job: SparkJob, leave: Callable[[PytxmrError], None]) -> Iterator[Watch]:
+    """The job's code runs. If that fails, or does not get on, the error is left."""
+    context.begin_attempt()
+    clock = _Silence(job.spec.task_timeout, leave)
+    try:
+        yield clock.watch
+    except BaseException as raised:
+        error = explained(raised)
+        cause = raised.__cause__ if isinstance(raised, AttemptFailed) else raised
+        error.message += hint_for(cause, job.spec.code.filename)
+        leave(error)
+        raise
+    finally:
+        clock.stop()
 
 
 class _Silence:
@@ -299,53 +407,7 @@ class _Silence:
 
 
 @contextmanager
-def _mark(path: str) -> Iterator[None]:
-    """A file for as long as the attempt runs, locked: one that is there without the lock is of an
-    attempt whose process has died."""
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        raise AttemptFailed(
-            f"cannot write to {os.path.dirname(path)} on {os.uname().nodename}: {error.strerror}; "
-            f"Spark's executors must see the output directory, and may write there",
-            final=True,
-        ) from None
-    try:
-        with suppress(OSError):  # where there are no locks, no attempt counts as dead
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-        with suppress(FileNotFoundError):
-            os.unlink(path)
-    except Exception:
-        with suppress(FileNotFoundError):
-            os.unlink(path)
-        raise
-    finally:
-        os.close(fd)
-
-
-def deaths(job: SparkJob) -> list[AttemptId]:
-    """The attempts whose processes have died."""
-    found = []
-    for name in os.listdir(job.output.attempt_path("")):
-        if not name.endswith(_MARK_SUFFIX):
-            continue
-        with suppress(OSError), open(job.output.attempt_path(name), "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # refused while the attempt runs
-            found.append(AttemptId.parse(name.removesuffix(_MARK_SUFFIX)))
-    return sorted(found, key=lambda attempt: attempt.number)
-
-
-def _leave(path: str, plain: dict[str, Any]) -> None:
-    # If the directory is not to be seen here, or the job was ended, Spark tells what it can.
-    with suppress(OSError):
-        with open(f"{path}.part", "w", encoding="ascii") as file:
-            json.dump(plain, file, default=str)
-        os.rename(f"{path}.part", path)
-
-
-@contextmanager
-def _log(path: str) -> Iterator[Callable[[], str]]:
+def _log(path: str) -> Iterator[_Tail]:
     """Standard output and error go to the file; gives what reads the end of it."""
     _flush()
     before = [os.dup(1), os.dup(2)]

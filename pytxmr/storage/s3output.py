@@ -40,6 +40,7 @@ from pytxmr.records.upload import (
     TEMPORARY,
     bucket_and_key,
     is_owner,
+    part_of,
     read_object,
 )
 from pytxmr.storage.output import BAD, BAD_FILE, SUCCESS, Part, is_part, manifest_text
@@ -200,7 +201,7 @@ class S3Output:
         notes = bucket.sizes(self._own)
         for name in notes:
             attempt = name.removeprefix(self._own)
-            if attempt in winners or attempt.endswith(".bad"):
+            if attempt in winners or part_of(attempt) is None:
                 continue
             with suppress(FileNotFoundError):
                 note = json.loads(bucket.read(name))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import zipfile
 from collections.abc import Iterator
@@ -17,9 +15,8 @@ from processes import WORDCOUNT as WORDS
 from sparkjobs import ON_SPARK, Features, left_in, on_spark, specs_of
 
 from pytxmr.errors import AttemptFailed, JobFailed, PytxmrError
-from pytxmr.model import AttemptId, TaskId
 from pytxmr.runners import inline, spark, sparktasks
-from pytxmr.runners.sparktasks import SparkJob, deaths
+from pytxmr.runners.sparktasks import SparkJob
 
 sparkjobs.need_spark()
 
@@ -276,34 +273,13 @@ def test_a_job_whose_process_dies_again_and_again_names_the_record(context, tmp_
     assert raised.value.details["where"] == f"{tmp_path}/in.txt, offset 0, record 'a'"
 
 
-def marked(place: Path, seen: Any) -> None:
-    """Begin an attempt, and call ``seen`` while it runs."""
-    job = SparkJob(specs_of(WORDS, [DATA / "documents.tsv"], place)[0], "owner", 1)
-    job.output.reserve()
-    with sparktasks._mark(job.mark_path(AttemptId(TaskId("map", 0), 7))):
-        seen(job)
-    assert deaths(job) == []
-
-
-def test_an_attempt_that_runs_is_not_taken_for_dead(tmp_path):
-    marked(tmp_path / "out", lambda job: pytest.fail("dead") if deaths(job) else None)
-
-
-def test_where_files_cannot_be_locked_attempts_run_and_none_counts_as_dead(tmp_path, monkeypatch):
-    def refuse(*words: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    marked(tmp_path / "out", lambda job: pytest.fail("dead") if deaths(job) else None)
-
-
 def test_an_executor_that_does_not_see_the_output_says_so(tmp_path):
-    with (
-        pytest.raises(AttemptFailed, match="executors must see the output directory") as raised,
-        sparktasks._mark(str(tmp_path / "none" / "Map001.7.running")),
-    ):
-        pass
+    job = SparkJob(specs_of(WORDS, [DATA / "documents.tsv"], tmp_path / "out")[0], "owner", 1)
+    with pytest.raises(AttemptFailed, match="executors must see the output directory") as raised:
+        sparktasks.check_place(job)
     assert raised.value.details["final"]
+    job.output.reserve()
+    sparktasks.check_place(job)
 
 
 def test_reduces_that_have_read_different_runs_of_a_map_fail_the_job(tmp_path):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import replace
 
 import pytest
 from processes import BOOK, WORDCOUNT, Site
 
 from pytxmr.cli.options import build_parser, parse, settle_runner
-from pytxmr.client import JobOptions, make_specs
-from pytxmr.errors import BadConfiguration, BadInput
+from pytxmr.errors import BadConfiguration
 from pytxmr.runners import blocking, spark
 
 
@@ -79,12 +77,6 @@ def test_standard_input_is_refused_where_executors_cannot_see_it(site: Site):
     done = site.pytxmr("run", WORDCOUNT, *words)
     assert done.status == 2
     assert "standard input, -, is only for a job that runs here" in done.err
-
-
-def test_an_output_that_is_no_directory_is_refused_before_java_starts(tmp_path):
-    (spec,) = make_specs(JobOptions(str(WORDCOUNT), (str(BOOK),), str(tmp_path / "out")))
-    with pytest.raises(BadInput, match="cannot write to s3://bucket/out: on Spark it has to be"):
-        spark.run_all([replace(spec, output="s3://bucket/out")], lambda status: None)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,209 @@
+"""On Spark, output goes behind URLs as it does everywhere, and input comes from there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import QUICK_JAVA
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "storage"))
+from servers import need, s3_server, sftp_server
+from webhdfs import serving_hdfs
+
+from pytxmr.client import JobOptions, make_specs
+from pytxmr.errors import BadInput, JobFailed
+from pytxmr.records.remote import own_filesystem
+from pytxmr.runners import inline, spark
+
+# The first test starts Java and the servers, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(300)
+EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
+DATA = EXAMPLES / "data"
+# Where changes are checked before they are taken, both have to be there.
+if os.environ.get("CI") != "true" and not (find_spec("pyspark") and shutil.which("java")):
+    pytest.skip(
+        "tests on Spark need Java 17 and PySpark: pip install 'pytxmr[spark]'",
+        allow_module_level=True,
+    )
+need("fsspec", "s3fs", "paramiko", "requests")
+_numbers = count()
+
+BAD_LINES = """
+import os
+import pytxmr
+
+def mapper(key, value):
+    pytxmr.counter("seen")
+    number = int(value)
+    if number == 13:
+        os._exit(1)
+    yield number % 3, number
+
+def reducer(key, values):
+    yield key, sum(values)
+"""
+
+FAILING = """
+def mapper(key, value):
+    raise ValueError(value)
+
+def reducer(key, values):
+    yield key, sum(values)
+"""
+
+SORTED = """
+import pytxmr
+
+class Sorted(pytxmr.MapReduce):
+    outputs = ("even", "odd")
+
+    def map(self, key, value):
+        yield pytxmr.to("odd" if len(value) % 2 else "even", None, value)
+        yield key, len(value)
+"""
+
+
+@dataclass
+class Served:
+    """An application on a `local` master, and servers that its tasks may use."""
+
+    context: Any
+    places: dict[str, str]
+
+    def run(self, specs: Any) -> dict[str, Any]:
+        return inline.run_all(
+            specs,
+            lambda status: None,
+            lambda spec, told, number: spark.run(self.context, spec, told, number),
+        )
+
+    def url(self, protocol: str) -> str:
+        """Of a directory that is not there."""
+        return f"{self.places[protocol]}/out{next(_numbers)}"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory) -> Iterator[Served]:
+    with ExitStack() as ending:
+        place = tmp_path_factory.mktemp("spark")
+        patch = ending.enter_context(pytest.MonkeyPatch.context())
+        for name in ("s3", "sftp", "hdfs", "files"):
+            (place / name).mkdir()
+        env = ending.enter_context(s3_server(place / "s3"))
+        sftp, home = ending.enter_context(sftp_server(place / "sftp"))
+        hdfs = ending.enter_context(serving_hdfs(place / "hdfs"))
+        # The tasks' processes have what Java has, and Java what we have.
+        for name, value in (QUICK_JAVA | env | home).items():
+            patch.setenv(name, value)
+        (spec,) = specs_of(EXAMPLES / "wordcount.py", [DATA / "documents.tsv"], str(place / "out"))
+        context = ending.enter_context(spark.application(spec, str(place / "log"), "local[2]", []))
+        places = {"s3": "s3://bucket", "sftp": f"{sftp}{place}/files", "webhdfs": hdfs.url}
+        yield Served(context, places)
+
+
+def specs_of(job: Any, inputs: list[Any], output: str, **options: Any) -> Any:
+    options.setdefault("reducers", 3)
+    return make_specs(JobOptions(str(job), tuple(map(str, inputs)), output, **options))
+
+
+def left_at(url: str) -> dict[str, bytes]:
+    """The files below a URL."""
+    with own_filesystem(url) as (filesystem, path):
+        if not filesystem.exists(path):
+            return {}
+        found = filesystem.find(path)
+        return {
+            name.removeprefix(path).lstrip("/"): filesystem.cat_file(name, start=0, end=None)
+            for name in sorted(found)
+        }
+
+
+def left_in(output: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(output)): path.read_bytes()
+        for path in sorted(output.rglob("*"))
+        if path.is_file()
+    }
+
+
+def without_owner(found: dict[str, bytes]) -> dict[str, Any]:
+    """The manifest as plain values; on S3 it says, too, whose it is."""
+    manifest = json.loads(found["_SUCCESS"])
+    manifest.pop("owner", None)
+    return found | {"_SUCCESS": manifest}
+
+
+# What an output behind a URL promises is tested for each kind of server by `storage/outputs.py`.
+# Here is what is Spark's, once each.
+
+
+@pytest.mark.parametrize("protocol", ["s3", "sftp"])
+def test_an_output_behind_a_url_is_that_of_this_process(protocol, served, tmp_path):
+    (tmp_path / "job.py").write_text(SORTED)
+    options = {"split_bytes": 900, "compress": "gzip", "reducers": 0}
+    inline.run_all(
+        specs_of(
+            f"{tmp_path}/job.py:Sorted", [DATA / "documents.tsv"], str(tmp_path / "out"), **options
+        )
+    )
+    url = served.url(protocol)
+    served.run(specs_of(f"{tmp_path}/job.py:Sorted", [DATA / "documents.tsv"], url, **options))
+    there, here = left_at(url), left_in(tmp_path / "out")
+    assert without_owner(there) == without_owner(here)
+    assert "odd/part-00001.gz" in there
+
+
+def test_records_at_which_processes_die_are_set_aside_behind_a_url(served, tmp_path):
+    (tmp_path / "job.py").write_text(BAD_LINES)
+    (tmp_path / "in.txt").write_text("1\n2\nthree\n4\n13\n6\n")
+    url = served.url("s3")
+    status = served.run(
+        specs_of(tmp_path / "job.py", [tmp_path / "in.txt"], url, skip_bad_records=2, reducers=1)
+    )
+    left = left_at(url)
+    assert sorted(left) == ["_SUCCESS", "_bad/Map001.jsonl", "part-00000"]
+    assert left["part-00000"] == b"0\t6\n1\t5\n2\t2\n"
+    bad = [json.loads(line) for line in left["_bad/Map001.jsonl"].splitlines()]
+    assert [one["record"] for one in bad] == ["three", "13"]
+    assert status["counters"]["bad records"] == 2
+    assert status["counters"]["job: seen"] == 4
+
+
+@pytest.mark.parametrize("protocol", ["s3", "webhdfs"])
+def test_a_job_that_fails_tells_the_users_error_and_leaves_nothing_there(
+    protocol, served, tmp_path
+):
+    (tmp_path / "job.py").write_text(FAILING)
+    (tmp_path / "in.txt").write_text("a\n")
+    url = served.url(protocol)
+    with pytest.raises(JobFailed) as raised:
+        served.run(specs_of(tmp_path / "job.py", [tmp_path / "in.txt"], url))
+    assert raised.value.message == "Job001: Map001 failed 4 times: the mapper raised ValueError: a"
+    assert raised.value.details["where"] == f"{tmp_path}/in.txt, offset 0, record 'a'"
+    assert 'job.py", line 3, in mapper' in raised.value.details["traceback"]
+    assert left_at(url) == {}
+
+
+def test_an_output_that_is_there_is_refused_before_anything_runs(served, tmp_path):
+    url = served.url("sftp")
+    with own_filesystem(url) as (filesystem, path):
+        filesystem.makedirs(path)
+    with pytest.raises(BadInput, match="exists already"):
+        served.run(specs_of(EXAMPLES / "wordcount.py", [DATA / "documents.tsv"], url))
+
+
+def test_sparks_log_goes_beside_the_output_or_into_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert spark.log_of("/data/out/") == "/data/out.spark.log"
+    assert spark.log_of("s3://bucket/books/out") == f"{tmp_path}/out.spark.log"
