@@ -442,6 +442,10 @@ def _secret(options: argparse.Namespace) -> bytes:
 
 def make_jobs(options: argparse.Namespace) -> list[JobSpec]:
     """What the options of `pytxmr run` and `submit` ask for. Raises as `make_specs`."""
+    if options.runner == "spark":
+        from pytxmr.runners import sparkhadoop
+
+        sparkhadoop.expect()
     return make_specs(_job_options(options))
 
 

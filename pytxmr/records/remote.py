@@ -11,7 +11,7 @@ import glob
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from io import UnsupportedOperation
@@ -30,6 +30,11 @@ _PASSWORD = re.compile(r"://[^/@:]*:[^/@]*@")
 #: What brings the libraries of a protocol, but for fsspec itself.
 _EXTRAS = {"s3": "s3", "s3a": "s3", "sftp": "sftp", "ssh": "sftp", "webhdfs": "webhdfs"}
 
+#: What opens URLs of a protocol in place of what fsspec has for it: of a URL, it gives a
+#: filesystem as those of fsspec, and the path in it.
+Opener = Callable[[str], tuple[Any, str]]
+_openers: dict[str, Opener] = {}
+
 #: Filesystems that keep no connection, by their servers.
 _shared: dict[str, Any] = {}
 
@@ -45,6 +50,15 @@ def send_from(directory: str) -> None:
 
 def scratch_directory() -> str | None:
     return _scratch
+
+
+def open_by(protocols: Iterable[str], opener: Opener | None) -> None:
+    """From now on, open URLs of these protocols by that; None: by what fsspec has for them."""
+    for protocol in protocols:
+        if opener is None:
+            _openers.pop(protocol, None)
+        else:
+            _openers[protocol] = opener
 
 
 def is_remote(path: str) -> bool:
@@ -72,6 +86,8 @@ def checked_url(url: str, verb: str = "read") -> str:
     except ImportError:
         raise BadInput(f"cannot {verb} {shown_path(url)}: pip install 'pytxmr[fsspec]'") from None
     for protocol in protocols:
+        if protocol in _openers and not through:
+            continue
         try:
             get_filesystem_class(protocol)
         except ImportError as error:
@@ -106,6 +122,9 @@ def list_url(url: str) -> Iterator[tuple[str, int]]:
 
 def _filesystem(url: str, own: bool = False) -> tuple[Any, str]:
     """The filesystem of a URL, and the path in it; with ``own``, one that nobody else has."""
+    opener = _openers.get(url.partition("://")[0])  # none is called as what has a "::" in it
+    if opener is not None:
+        return opener(url)
     if url.startswith(("sftp://", "ssh://")) and "::" not in url:
         from pytxmr.records.sftp import sftp_filesystem
 
@@ -126,6 +145,11 @@ def own_filesystem(url: str) -> Iterator[tuple[Any, str]]:
     from fsspec import get_filesystem_class
 
     protocol, _, place = url.partition("://")
+    if protocol == "s3a":  # outputs on S3 need more of it than Hadoop has
+        protocol, url = "s3", f"s3://{place}"
+    if protocol in _openers:
+        yield _filesystem(url)
+        return
     server = f"{protocol}://{place.partition('/')[0]}"
     if get_filesystem_class(protocol).async_impl:
         if server not in _shared:  # fsspec would make another for each thread, which takes 0.5 s

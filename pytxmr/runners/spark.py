@@ -28,7 +28,7 @@ from pytxmr.model import BAD_RECORDS, InputSplit, JobSpec, job_id
 from pytxmr.records.compressed import SUFFIX_OF
 from pytxmr.records.quarantine import too_many
 from pytxmr.records.remote import is_remote
-from pytxmr.runners import Told, inline, sparkparcel
+from pytxmr.runners import Told, inline, sparkhadoop, sparkparcel
 from pytxmr.runners.inline import Status
 from pytxmr.runners.sparkerrors import Failures
 from pytxmr.runners.sparktasks import SparkJob
@@ -241,13 +241,20 @@ def run(
 ) -> dict[str, Any]:
     """Run a job that has one step in a Spark application; its last status. Raises as `inline.run`,
     and leaves no output then."""
+    with sparkhadoop.serving(context, spec) as hadoop:
+        return _run(context, spec, hadoop, told, number)
+
+
+def _run(
+    context: SparkContext, spec: JobSpec, hadoop: dict[str, Any], told: Told, number: int
+) -> dict[str, Any]:
     job = job_id(number)
     workers = context.defaultParallelism
     owner = secrets.token_hex(16)
     output = output_at(spec.output, owner)
     splits, uncut = plan_job(spec, output, workers)
     reducers = workers if spec.reducers is None else spec.reducers
-    running = _Running(context, spec, SparkJob(spec, owner, reducers), splits)
+    running = _Running(context, spec, SparkJob(spec, owner, reducers, hadoop), splits)
     status = Status(job, spec, len(splits), reducers, uncut, told)
     try:
         results = running.results(status)

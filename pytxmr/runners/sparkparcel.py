@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ Task = Callable[[int, Any], Iterator[Any]]
 def write_parcel(path: str, spec: JobSpec) -> None:
     """Write the zip for a job."""
     wanted = [*_NEEDED, *(_LIBRARY_OF[one] for one in {spec.codec, spec.compress} & {*_LIBRARY_OF})]
+    if "fsspec" in sys.modules:  # the job names a URL
+        wanted.append("fsspec")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as parcel:
         _add(parcel, _CODE, os.path.join(_HERE, "pytxmr"), "pytxmr")
         for name in wanted:
@@ -78,6 +81,8 @@ def task(name: str, plain: dict[str, Any], is_sent: bool) -> Task:
                 sys.path.append(os.path.join(parcel, names[2]))
         from pytxmr.runners import sparktasks
 
+        if plain["hadoop"]:
+            plain["hadoop"]["jars"] = SparkFiles.getRootDirectory()
         function: Any = getattr(sparktasks, name)
         return function(plain, index, records)  # type: ignore[no-any-return]
 

@@ -67,20 +67,35 @@ _LOOK_SECONDS = 0.5
 
 
 class SparkJob:
-    """A job as its tasks know it, and where they write to."""
+    """A job as its tasks know it, and where they write to. ``hadoop`` says which URLs are opened by
+    Hadoop, and how (see `sparkhadoop`)."""
 
-    def __init__(self, spec: JobSpec, owner: str, reducers: int) -> None:
+    def __init__(
+        self, spec: JobSpec, owner: str, reducers: int, hadoop: dict[str, Any] | None = None
+    ) -> None:
         self.spec = spec
+        self.hadoop = hadoop or {}
         self.owner = owner
         self.reducers = reducers
         self.output = output_at(spec.output, owner)
 
     def to_plain(self) -> dict[str, Any]:
-        return {"spec": self.spec.to_plain(), "owner": self.owner, "reducers": self.reducers}
+        return {
+            "spec": self.spec.to_plain(),
+            "owner": self.owner,
+            "reducers": self.reducers,
+            "hadoop": self.hadoop,
+        }
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> SparkJob:
-        return cls(JobSpec.from_plain(plain["spec"]), plain["owner"], plain["reducers"])
+        """Of an executor, which opens the URLs as it says."""
+        if plain["hadoop"]:
+            from pytxmr.runners import sparkhadoop  # few jobs need it
+
+            sparkhadoop.serve(plain["hadoop"])
+        spec = JobSpec.from_plain(plain["spec"])
+        return cls(spec, plain["owner"], plain["reducers"], plain["hadoop"])
 
 
 # ---- the three kinds of tasks

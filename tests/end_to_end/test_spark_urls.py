@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
 import os
+import select
 import shutil
+import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import QUICK_JAVA
+from processes import IMPORTED_FROM, QUICK_JAVA
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "storage"))
 from servers import need, s3_server, sftp_server
@@ -24,7 +30,7 @@ from webhdfs import serving_hdfs
 from pytxmr.client import JobOptions, make_specs
 from pytxmr.errors import BadInput, JobFailed
 from pytxmr.records.remote import own_filesystem
-from pytxmr.runners import inline, spark
+from pytxmr.runners import inline, spark, sparkhadoop
 
 # The first test starts Java and the servers, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(300)
@@ -37,6 +43,8 @@ if os.environ.get("CI") != "true" and not (find_spec("pyspark") and shutil.which
         allow_module_level=True,
     )
 need("fsspec", "s3fs", "paramiko", "requests")
+HadoopFileSystem = import_module("pytxmr.runners.hadoopfiles").HadoopFileSystem
+PATHS = {"PYTHONPATH": os.fspath(IMPORTED_FROM)}
 _numbers = count()
 
 BAD_LINES = """
@@ -54,9 +62,12 @@ def reducer(key, values):
     yield key, sum(values)
 """
 
+#: One of Hadoop's own filesystems, that serves URLs of any scheme out of others.
+VIEW = "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme"
+
 FAILING = """
 def mapper(key, value):
-    raise ValueError(value)
+    yield value, object()
 
 def reducer(key, values):
     yield key, sum(values)
@@ -80,6 +91,8 @@ class Served:
 
     context: Any
     places: dict[str, str]
+    #: What Hadoop serves as ``/data``.
+    files: Path
 
     def run(self, specs: Any) -> dict[str, Any]:
         return inline.run_all(
@@ -107,9 +120,21 @@ def served(tmp_path_factory) -> Iterator[Served]:
         for name, value in (QUICK_JAVA | env | home).items():
             patch.setenv(name, value)
         (spec,) = specs_of(EXAMPLES / "wordcount.py", [DATA / "documents.tsv"], str(place / "out"))
-        context = ending.enter_context(spark.application(spec, str(place / "log"), "local[2]", []))
+        settings = [
+            (f"spark.hadoop.fs.{name}", value)
+            for name, value in {
+                "hdfs.impl": VIEW,
+                "s3a.impl": VIEW,
+                "viewfs.mounttable.nn.link./data": f"file://{place}/files",
+                "viewfs.mounttable.pail.link./data": f"file://{place}/files",
+            }.items()
+        ]
+        context = ending.enter_context(
+            spark.application(spec, str(place / "log"), "local[2]", settings)
+        )
         places = {"s3": "s3://bucket", "sftp": f"{sftp}{place}/files", "webhdfs": hdfs.url}
-        yield Served(context, places)
+        places["hdfs"] = "hdfs://nn/data"
+        yield Served(context, places, place / "files")
 
 
 def specs_of(job: Any, inputs: list[Any], output: str, **options: Any) -> Any:
@@ -189,10 +214,12 @@ def test_a_job_that_fails_tells_the_users_error_and_leaves_nothing_there(
     url = served.url(protocol)
     with pytest.raises(JobFailed) as raised:
         served.run(specs_of(tmp_path / "job.py", [tmp_path / "in.txt"], url))
-    assert raised.value.message == "Job001: Map001 failed 4 times: the mapper raised ValueError: a"
+    assert raised.value.message.startswith("Job001: Map001 failed once: for the key ")
     assert raised.value.details["where"] == f"{tmp_path}/in.txt, offset 0, record 'a'"
     assert 'job.py", line 3, in mapper' in raised.value.details["traceback"]
-    assert left_at(url) == {}
+    with own_filesystem(url) as (filesystem, path):
+        # Of our S3 server there remains for a while what stands for the directory itself.
+        assert set(filesystem.find(path)) <= {path}
 
 
 def test_an_output_that_is_there_is_refused_before_anything_runs(served, tmp_path):
@@ -207,3 +234,102 @@ def test_sparks_log_goes_beside_the_output_or_into_the_working_directory(tmp_pat
     monkeypatch.chdir(tmp_path)
     assert spark.log_of("/data/out/") == "/data/out.spark.log"
     assert spark.log_of("s3://bucket/books/out") == f"{tmp_path}/out.spark.log"
+
+
+# ---- Hadoop's filesystems
+
+
+def written_inputs(served: Served) -> None:
+    (served.files / "in" / "more").mkdir(parents=True)
+    text = (DATA / "documents.tsv").read_bytes()
+    (served.files / "in" / "a plain%20one").write_bytes(text)
+    (served.files / "in" / "b.gz").write_bytes(gzip.compress(text))
+    (served.files / "in" / "more" / "c").write_bytes(bz2.compress(text))
+    (served.files / "in" / "_no").write_bytes(b"not read\n")
+
+
+def test_what_hadoop_has_is_read_and_written_as_files_are(served, tmp_path):
+    written_inputs(served)
+    job, options = EXAMPLES / "wordcount.py", {"split_bytes": 900, "compress": "gzip"}
+    files = served.files / "in"
+    inline.run_all(specs_of(job, [files, files / "a*", files], str(tmp_path / "out"), **options))
+    url = served.url("hdfs")
+    inputs = ["hdfs://nn/data/in", "hdfs://nn/data/in/a*", "s3a://pail/data/in/"]
+    sparkhadoop.expect()
+    served.run(specs_of(job, inputs, url, **options))
+    there = {
+        name: data
+        for name, data in left_in(served.files / url.rpartition("/")[2]).items()
+        if not name.endswith(".crc")  # of Hadoop's filesystem for local files
+    }
+    assert there == left_in(tmp_path / "out")
+
+
+def test_a_hadoop_filesystem_does_what_others_do(served):
+    conf = served.context._jsc.hadoopConfiguration()
+    filesystem = HadoopFileSystem(served.context._jvm, conf, "hdfs", "nn")
+    place = "/data/filesystem"
+    filesystem.mkdir(place, create_parents=False)
+    with pytest.raises(FileExistsError):
+        filesystem.mkdir(place, create_parents=False)
+    data = bytes(range(256)) * 40_000
+    with filesystem.open(f"{place}/new", "xb") as file:
+        file.write(data[:5_000_000])
+        file.write(data[5_000_000:])
+    with pytest.raises(FileExistsError):
+        filesystem.open(f"{place}/new", "xb")
+    assert filesystem.ls(place) == [{"name": f"{place}/new", "size": len(data), "type": "file"}]
+    with filesystem.open(f"{place}/new", "rb", block_size=1 << 20) as file:
+        file.seek(7_000_001)
+        assert file.read(3_000_000) == data[7_000_001:10_000_001]
+        file.seek(1)
+        assert file.read() == data[1:]
+    assert filesystem.cat_file(f"{place}/new", start=3, end=6) == data[3:6]
+    filesystem.mv(f"{place}/new", f"{place}/old")
+    assert not filesystem.exists(f"{place}/new")
+    with pytest.raises(FileNotFoundError):
+        filesystem.open(f"{place}/new", "rb")
+    filesystem.rm_file(f"{place}/old")
+    filesystem.rmdir(place)
+    with pytest.raises(FileNotFoundError):
+        filesystem.info(place)
+
+
+KEPT = """
+import os, sys
+from pytxmr.runners import sparkhadoop
+plain = {"schemes": ["file"], "conf": bytes.fromhex(sys.argv[1]), "jars": sys.argv[2]}
+sparkhadoop.serve(plain)
+from pytxmr.records.remote import list_url
+print([url for url, size in list_url("file:///" + sys.argv[3].lstrip("/"))])
+print(sparkhadoop._java.process.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_java_of_a_worker_ends_when_the_worker_is_killed(tmp_path, monkeypatch):
+    """It is started from what the environment says if there is no executor to take after."""
+    import pyspark
+
+    monkeypatch.setenv("SPARK_HOME", os.path.dirname(pyspark.__file__))
+    (tmp_path / "in").write_text("a")
+    conf = zlib.compress(b"<configuration/>").hex()
+    command = [sys.executable, "-c", KEPT, conf, str(tmp_path), str(tmp_path / "in")]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | PATHS
+    ) as worker:
+        assert worker.stdout.readline() == f"['file://{tmp_path}/in']\n"
+        java = os.pidfd_open(int(worker.stdout.readline()))
+        worker.kill()
+        assert select.select([java], [], [], 60.0)[0]
+        os.close(java)
+
+
+def test_what_neither_hadoop_nor_fsspec_has_is_refused_with_what_to_do(served, monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(import_module("fsspec.registry")._registry, "s3a", raising=False)
+    monkeypatch.setattr(sparkhadoop, "_has", lambda context, scheme: False)
+    sparkhadoop.expect()
+    specs = specs_of(EXAMPLES / "wordcount.py", ["s3a://pail/in"], served.url("hdfs"))
+    with pytest.raises(BadInput, match=r"cannot read s3a://pail/in: .*spark.jars.packages=org"):
+        served.run(specs)
