@@ -138,7 +138,9 @@ class _Written(RawIOBase):
     def __init__(self, filesystem: HadoopFileSystem, path: str, overwrite: bool) -> None:
         self._buffer = bytearray()
         with java_errors():
-            self._stream = filesystem.hadoop.create(filesystem.path(path), overwrite)
+            # Unlike ``create``, it does not make the directory again of a job that is over.
+            made = filesystem.hadoop.createFile(filesystem.path(path))
+            self._stream = made.overwrite(overwrite).build()
         self._passage = _Passage(filesystem.jvm)
 
     def writable(self) -> bool:

@@ -39,6 +39,19 @@ def leave_error(path: str, error: PytxmrError) -> None:
         os.rename(f"{path}.part", path)
 
 
+def errors_left(place: str, task: TaskId) -> int:
+    """How many attempts of a task have left their errors there."""
+    names: list[str] = []
+    with suppress(Exception):  # then none, as far as can be seen
+        if is_remote(place):
+            with own_filesystem(place) as (filesystem, path):
+                found = filesystem.ls(path.rstrip("/"), detail=False)
+                names = [name.rpartition("/")[2] for name in found]
+        else:
+            names = os.listdir(place)
+    return sum(name.startswith(f"{task}.") and name.endswith(SUFFIX) for name in names)
+
+
 class Failures:
     """Of the attempts of one job, those that have failed. ``place`` ends as the names of what they
     leave begin."""

@@ -50,7 +50,7 @@ from pytxmr.records.remote import is_remote, send_from
 from pytxmr.runners.inline import reuse_by
 from pytxmr.runners.sparkapart import call_apart
 from pytxmr.runners.sparkerrors import SUFFIX as ERROR_SUFFIX
-from pytxmr.runners.sparkerrors import leave_error
+from pytxmr.runners.sparkerrors import errors_left, leave_error
 from pytxmr.storage.output import output_at
 from pytxmr.worker import bind_ranges, bind_sides, buffer_bytes, done_message, explained
 
@@ -187,15 +187,15 @@ def _mapped(job: SparkJob, index: int, plain: Any, spill: str) -> tuple[Outcome,
     with _attempt(job, TaskId(MAP, index), split) as running:
         note = os.path.join(running.directory, "note")
         mapping = _Mapping(job.to_plain(), split, running.id, spill, note)
-        if running.is_first:
-            with running.watched() as watch:
-                outcome, done = _map(mapping, job, watch)
-        else:
+        if running.may_follow_a_death():
             try:
                 outcome, done = _map_apart(mapping, running.directory)
             except PytxmrError as error:
                 running.leave(error)
                 raise
+        else:
+            with running.watched() as watch:
+                outcome, done = _map(mapping, job, watch)
         return outcome, done | {"attempt": str(running.id)}
 
 
@@ -324,11 +324,17 @@ class _Attempt:
         assert running is not None
         #: Unique among all of the application, which an attempt's number in its stage is not.
         self.id = AttemptId(task, running.taskAttemptId())
-        self.is_first = running.attemptNumber() == 0
+        self._earlier = running.attemptNumber()
         self.directory = directory
         self._job = job
         self._split = split
         self._log = log
+
+    def may_follow_a_death(self) -> bool:
+        """Are there earlier attempts of this task that have left no error? They have died, or are
+        slow, and Spark has doubled them."""
+        place = self._job.output.attempt_path("")
+        return self._earlier > 0 and self._earlier > errors_left(place, self.id.task)
 
     def leave(self, error: PytxmrError) -> None:
         """Leave its error beside its output, for the driver to tell."""

@@ -278,6 +278,8 @@ def test_a_hadoop_filesystem_does_what_others_do(served):
         file.write(data[5_000_000:])
     with pytest.raises(FileExistsError):
         filesystem.open(f"{place}/new", "xb")
+    with pytest.raises(OSError, match="none"):
+        filesystem.open(f"{place}/none/new", "wb")
     assert filesystem.ls(place) == [{"name": f"{place}/new", "size": len(data), "type": "file"}]
     with filesystem.open(f"{place}/new", "rb", block_size=1 << 20) as file:
         file.seek(7_000_001)
