@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytxmr.errors import BadInput
-from pytxmr.model import JobSpec
-from pytxmr.records.remote import checked_url, open_by
+from pytxmr.model import JobSpec, shown_path
+from pytxmr.records.remote import checked_url, open_by, reason_of
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
@@ -37,14 +37,22 @@ _HINTS = {
 
 
 def expect() -> None:
-    """Until Spark has begun, let nobody check whether fsspec has what Hadoop may have."""
+    """Until Spark has begun, let nobody check whether fsspec has what Hadoop may have. What has to
+    be read before, it reads all the same."""
     open_by(SCHEMES, _by_fsspec)
 
 
 def _by_fsspec(url: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
-    filesystem, path = url_to_fs(url)
+    try:
+        filesystem, path = url_to_fs(url)
+    except Exception as error:  # each library has errors of its own
+        reason = reason_of(error).partition("\n")[0]
+        raise BadInput(
+            f"cannot read {shown_path(url)} before Spark begins, when keys are sampled: fsspec "
+            f"cannot open it: {reason}"
+        ) from None
     return filesystem, path
 
 

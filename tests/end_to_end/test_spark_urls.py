@@ -29,7 +29,7 @@ from webhdfs import serving_hdfs
 
 from pytxmr.client import JobOptions, make_specs
 from pytxmr.errors import BadInput, JobFailed
-from pytxmr.records.remote import own_filesystem
+from pytxmr.records.remote import list_url, own_filesystem
 from pytxmr.runners import inline, spark, sparkhadoop
 
 # The first test starts Java and the servers, on a machine that may be busy.
@@ -335,3 +335,14 @@ def test_what_neither_hadoop_nor_fsspec_has_is_refused_with_what_to_do(served, m
     specs = specs_of(EXAMPLES / "wordcount.py", ["s3a://pail/in"], served.url("hdfs"))
     with pytest.raises(BadInput, match=r"cannot read s3a://pail/in: .*spark.jars.packages=org"):
         served.run(specs)
+
+
+def test_what_has_to_be_read_before_spark_begins_is_refused_if_fsspec_cannot(monkeypatch):
+    def refuse(url: str) -> None:
+        raise OSError("no libhdfs\nlooked here and there")
+
+    sparkhadoop.expect()
+    monkeypatch.setattr("fsspec.core.url_to_fs", refuse)
+    said = "cannot read hdfs://nn/in before Spark begins, when keys are sampled: .*no libhdfs$"
+    with pytest.raises(BadInput, match=said):
+        list(list_url("hdfs://nn/in"))
