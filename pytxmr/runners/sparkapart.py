@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -38,8 +39,13 @@ def call_apart(
         except BaseException:
             process.kill()
             raise
-    if process.returncode:
-        raise WorkerDied("the worker process died")
+    status = process.returncode
+    if status < 0:
+        name = signal.Signals(-status).name if -status in list(signal.Signals) else "real-time"
+        raise WorkerDied(f"the worker process was killed by signal {-status} ({name})")
+    if status or not os.path.exists(result):
+        middle = "" if status else " in the middle of the attempt"
+        raise WorkerDied(f"the worker process exited with status {status}{middle}")
     with open(result, "rb") as file:
         return pickle.load(file)
 
@@ -58,5 +64,6 @@ def serve() -> None:
 
     Thread(target=end_with_caller, daemon=True).start()
     returned = function(*given)
-    with open(result, "wb") as file:
+    with open(f"{result}.part", "wb") as file:
         pickle.dump(returned, file)
+    os.rename(f"{result}.part", result)

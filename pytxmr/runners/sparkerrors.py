@@ -53,8 +53,8 @@ def errors_left(place: str, task: TaskId) -> int:
 
 
 class Failures:
-    """Of the attempts of one job, those that have failed. ``place`` ends as the names of what they
-    leave begin."""
+    """Of the attempts of one job, those that have failed. ``place`` is the directory, or the URL of
+    one, where they leave their errors."""
 
     def __init__(self, place: str, max_attempts: int, splits: list[InputSplit]) -> None:
         self._place = place
@@ -98,7 +98,11 @@ class Failures:
 
     def exhausted(self, context: SparkContext, group: str) -> PytxmrError | None:
         """The failure of the task that has failed too often, if that is why Spark has given up."""
-        for kind, attempts in zip((MAP, REDUCE), _failed_attempts(context, group), strict=False):
+        stages: list[dict[int, list[int]]] = []
+        # Its store is made for its own pages, and may change: without it, Spark says what it can.
+        with suppress(Exception):
+            stages = list(_failed_attempts(context, group))
+        for kind, attempts in zip((MAP, REDUCE), stages, strict=False):
             for index, numbers in attempts.items():
                 if len(numbers) >= self._max_attempts:
                     task = TaskId(kind, index)

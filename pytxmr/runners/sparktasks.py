@@ -273,7 +273,7 @@ def _map_apart(mapping: _Mapping, directory: str) -> tuple[Outcome, dict[str, An
             raise error
         if noted is not None:
             error.details["where"] = noted[1]
-        if noted is not None and most:
+        if noted is not None and most and noted[0] not in mapping.skip:
             mapping = replace(mapping, careful=True, skip=(*mapping.skip, noted[0]))
         elif not mapping.careful:
             mapping = replace(mapping, careful=True)

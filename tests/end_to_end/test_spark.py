@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +17,10 @@ from processes import EXAMPLES, QUICK_JAVA
 from processes import WORDCOUNT as WORDS
 from sparkjobs import ON_SPARK, Features, left_in, on_spark, specs_of
 
-from pytxmr.errors import AttemptFailed, JobFailed, PytxmrError
+from pytxmr.errors import AttemptFailed, JobFailed, PytxmrError, WorkerDied
+from pytxmr.model import AttemptId, FileRange, InputSplit, TaskId
 from pytxmr.runners import inline, spark, sparktasks
+from pytxmr.runners.sparkapart import call_apart
 from pytxmr.runners.sparktasks import SparkJob
 
 sparkjobs.need_spark()
@@ -269,8 +274,48 @@ def test_a_job_whose_process_dies_again_and_again_names_the_record(context, tmp_
     specs = once(tmp_path, f"os.unlink('{tmp_path}/first'); os._exit(1)")
     with pytest.raises(JobFailed) as raised:
         on_spark(context, specs)
-    assert raised.value.message == "Job001: Map001 failed 4 times: the worker process died"
+    assert raised.value.message == (
+        "Job001: Map001 failed 4 times: the worker process exited with status 1"
+    )
     assert raised.value.details["where"] == f"{tmp_path}/in.txt, offset 0, record 'a'"
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (signal.SIGSEGV, "the worker process was killed by signal 11 (SIGSEGV)"),
+        (3, "the worker process exited with status 3"),
+        (0, "the worker process exited with status 0 in the middle of the attempt"),
+    ],
+)
+def test_how_a_process_of_its_own_has_died_is_told(status, said, tmp_path):
+    end = (signal.raise_signal,) if isinstance(status, signal.Signals) else (os._exit,)
+    with pytest.raises(WorkerDied) as raised:
+        call_apart(str(tmp_path / "result"), {}, *end, int(status))
+    assert raised.value.message == said
+
+
+def test_a_process_of_its_own_gives_what_its_function_does(tmp_path):
+    assert call_apart(str(tmp_path / "result"), {}, divmod, 7, 3) == (2, 1)
+
+
+def test_a_record_that_is_passed_over_is_not_blamed_again(tmp_path, monkeypatch):
+    (spec,) = once(tmp_path, "pass", skip_bad_records=5)
+    note, tried = tmp_path / "note", []
+    split = InputSplit((FileRange(f"{tmp_path}/in.txt", 0, 6),))
+    job = SparkJob(spec, "owner", 1).to_plain()
+    mapping = sparktasks._Mapping(job, split, AttemptId(TaskId("map", 0), 7), "", str(note))
+
+    def die(result: str, env: Any, function: Any, mapping: Any) -> None:
+        tried.append((mapping.careful, mapping.skip))
+        note.write_bytes(struct.pack("<QI", 3, 5) + b"there")
+        raise WorkerDied("the worker process died")
+
+    monkeypatch.setattr(sparktasks, "call_apart", die)
+    with pytest.raises(WorkerDied) as raised:
+        sparktasks._map_apart(mapping, str(tmp_path))
+    assert tried == [(False, ()), (True, (3,))]
+    assert raised.value.details["where"] == "there"
 
 
 def test_an_executor_that_does_not_see_the_output_says_so(tmp_path):
