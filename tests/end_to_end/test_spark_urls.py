@@ -315,13 +315,17 @@ def test_the_java_of_a_worker_ends_when_the_worker_is_killed(tmp_path, monkeypat
 
     monkeypatch.setenv("SPARK_HOME", os.path.dirname(pyspark.__file__))
     (tmp_path / "in").write_text("a")
-    conf = zlib.compress(b"<configuration/>").hex()
+    secret = "<property><name>fs.s3a.secret.key</name><value>not-to-be-seen</value></property>"
+    conf = zlib.compress(f"<configuration>{secret}</configuration>".encode()).hex()
     command = [sys.executable, "-c", KEPT, conf, str(tmp_path), str(tmp_path / "in")]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | PATHS
     ) as worker:
         assert worker.stdout.readline() == f"['file://{tmp_path}/in']\n"
-        java = os.pidfd_open(int(worker.stdout.readline()))
+        pid = int(worker.stdout.readline())
+        for shown in ("cmdline", "environ"):
+            assert b"not-to-be-seen" not in Path(f"/proc/{pid}/{shown}").read_bytes()
+        java = os.pidfd_open(pid)
         worker.kill()
         assert select.select([java], [], [], 60.0)[0]
         os.close(java)
