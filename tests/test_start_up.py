@@ -104,3 +104,32 @@ def test_a_worker_imports_neither_twisted_nor_what_few_jobs_use(ran):
         foreign = {name for name in foreign if not name.startswith("pytxmr")}
         assert foreign == {"msgpack", "xxhash"}
         assert ours(modules) & {"jobtracker", "client", "cli", "net", "plan", "testing"} == set()
+
+
+def test_workers_start_before_the_command_has_imported_twisted(ran):
+    directory, _ = ran
+    program = """
+import sys
+from pytxmr.net import spawn
+spawn_worker, there = spawn.spawn_worker, []
+
+def spawn_and_look():
+    there.append("twisted" in sys.modules)
+    return spawn_worker()
+
+spawn.spawn_worker = spawn_and_look
+from pytxmr.cli import main
+words = ["run", "job.py", "in.txt", "--output", "early", "--workers", "2"]
+assert main(words) == 0
+print(there)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=directory,
+        env=os.environ | {"PYTHONPATH": os.fspath(PACKAGE.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.splitlines()[-1] == "[False, False]"
