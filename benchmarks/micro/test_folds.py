@@ -20,6 +20,8 @@ SETS = [(key, (value, value + 1)) for key, value in PAIRS]
 TOP = 5
 #: A Python call for each pair would make it 2 to 3.
 AT_MOST = 1.5
+#: Sets and lists are copied once as they are merged, which the loop does without.
+GROWING_AT_MOST = 2.0
 
 Pairs = list[tuple[str, Any]]
 
@@ -128,4 +130,4 @@ def test_folding_against_a_loop(benchmark: Any, name: str) -> None:
         return loop(pairs)
 
     assert folded() == by_loop()
-    assert_ratio(benchmark, folded, by_loop, AT_MOST)
+    assert_ratio(benchmark, folded, by_loop, GROWING_AT_MOST if fold.grows else AT_MOST)
