@@ -7,7 +7,6 @@ import gzip
 import json
 import os
 import select
-import shutil
 import subprocess
 import sys
 import zlib
@@ -15,33 +14,27 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import IMPORTED_FROM, QUICK_JAVA
+import sparkjobs
+from processes import EXAMPLES, IMPORTED_FROM, QUICK_JAVA
+from sparkjobs import left_in, on_spark, specs_of
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "storage"))
 from servers import need, s3_server, sftp_server
 from webhdfs import serving_hdfs
 
-from pytxmr.client import JobOptions, make_specs
 from pytxmr.errors import BadInput, JobFailed
 from pytxmr.records.remote import list_url, own_filesystem
 from pytxmr.runners import inline, spark, sparkhadoop
 
 # The first test starts Java and the servers, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(300)
-EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
 DATA = EXAMPLES / "data"
-# Where changes are checked before they are taken, both have to be there.
-if os.environ.get("CI") != "true" and not (find_spec("pyspark") and shutil.which("java")):
-    pytest.skip(
-        "tests on Spark need Java 17 and PySpark: pip install 'pytxmr[spark]'",
-        allow_module_level=True,
-    )
+sparkjobs.need_spark()
 need("fsspec", "s3fs", "paramiko", "requests")
 HadoopFileSystem = import_module("pytxmr.runners.hadoopfiles").HadoopFileSystem
 PATHS = {"PYTHONPATH": os.fspath(IMPORTED_FROM)}
@@ -95,11 +88,7 @@ class Served:
     files: Path
 
     def run(self, specs: Any) -> dict[str, Any]:
-        return inline.run_all(
-            specs,
-            lambda status: None,
-            lambda spec, told, number: spark.run(self.context, spec, told, number),
-        )
+        return on_spark(self.context, specs)
 
     def url(self, protocol: str) -> str:
         """Of a directory that is not there."""
@@ -137,11 +126,6 @@ def served(tmp_path_factory) -> Iterator[Served]:
         yield Served(context, places, place / "files")
 
 
-def specs_of(job: Any, inputs: list[Any], output: str, **options: Any) -> Any:
-    options.setdefault("reducers", 3)
-    return make_specs(JobOptions(str(job), tuple(map(str, inputs)), output, **options))
-
-
 def left_at(url: str) -> dict[str, bytes]:
     """The files below a URL."""
     with own_filesystem(url) as (filesystem, path):
@@ -152,14 +136,6 @@ def left_at(url: str) -> dict[str, bytes]:
             name.removeprefix(path).lstrip("/"): filesystem.cat_file(name, start=0, end=None)
             for name in sorted(found)
         }
-
-
-def left_in(output: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(output)): path.read_bytes()
-        for path in sorted(output.rglob("*"))
-        if path.is_file()
-    }
 
 
 def without_owner(found: dict[str, bytes]) -> dict[str, Any]:
