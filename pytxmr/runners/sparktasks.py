@@ -31,6 +31,7 @@ from pytxmr.attemptlogs import LOG_TAIL_BYTES
 from pytxmr.errors import AttemptFailed, BadJob, PytxmrError, WorkerDied, from_plain
 from pytxmr.job import context, loading
 from pytxmr.job.shipping import hint_for
+from pytxmr.job.tracebacks import user_traceback
 from pytxmr.model import (
     MAP,
     REDUCE,
@@ -245,7 +246,7 @@ def _quarantine(mapping: _Mapping, job: SparkJob) -> Quarantine | None:
         job.output.bad_path(str(mapping.attempt)),
         mapping.note,
         str(mapping.attempt.task),
-        UserCode(loading.user_traceback, context.counters, context.restore_counters),
+        UserCode(user_traceback, context.counters, context.restore_counters),
         mapping.careful,
         [(number, "the worker process died at it") for number in mapping.skip],
     )
