@@ -442,7 +442,7 @@ def _secret(options: argparse.Namespace) -> bytes:
 
 def make_jobs(options: argparse.Namespace) -> list[JobSpec]:
     """What the options of `pytxmr run` and `submit` ask for. Raises as `make_specs`."""
-    if options.runner == "spark":
+    if getattr(options, "runner", None) == "spark":  # `submit` has no runners
         from pytxmr.runners import sparkhadoop
 
         sparkhadoop.expect()

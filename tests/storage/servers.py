@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from pytxmr.records import remote
+
 KEY, SECRET = "TESTKEY", "test/secret+of=the-tests"
 #: What a server is given to answer, and to end.
 _START_SECONDS = 60.0
@@ -119,6 +121,9 @@ def s3_server(directory: Path) -> Iterator[dict[str, str]]:
                 key=KEY, secret=SECRET, endpoint_url=url, skip_instance_cache=True
             )
             admin.call_s3("create_bucket", Bucket="bucket")
+            # What a test of this process has opened before knows another server.
+            s3fs.S3FileSystem.clear_instance_cache()
+            remote._shared.clear()
             yield {
                 "AWS_ACCESS_KEY_ID": KEY,
                 "AWS_SECRET_ACCESS_KEY": SECRET,
