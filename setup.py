@@ -1,6 +1,6 @@
-"""Says which packages pytxmr is made of; everything else about it is in pyproject.toml."""
+"""Says what pytxmr is made of: packages, and what is compiled. All else is in pyproject.toml."""
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 setup(
     packages=[
@@ -12,9 +12,12 @@ setup(
         "twisted.plugins",
     ],
     package_dir={"pytxmr.examples": "examples"},
+    # Without a C compiler pytxmr is installed without it, works as well, and takes longer.
+    ext_modules=[Extension("pytxmr.records._sums", ["pytxmr/records/sums.c"], optional=True)],
     include_package_data=False,
     package_data={
         "pytxmr": ["py.typed"],
+        "pytxmr.records": ["_sums.pyi"],
         "pytxmr.examples": ["data/*"],
     },
     # Three megabytes of novel: in the source distribution, but not in everybody's site-packages.

@@ -148,8 +148,8 @@ def _source_files() -> Iterator[Path]:
     for name in _SOURCES:
         path = CHECKOUT / name
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            unwanted = "__pycache__" in file.parts or file.name == "dropin.cache"
-            if file.is_file() and not unwanted:
+            made = "__pycache__" in file.parts or file.name == "dropin.cache"
+            if file.is_file() and not made and file.suffix != ".so":
                 yield file
 
 

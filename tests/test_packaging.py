@@ -84,13 +84,39 @@ def test_sdist_carries_examples_with_their_data_tests_benchmarks_and_docs(sdist:
     for name in ("benchmarks", "docs", "examples", "pytxmr", "tests", "twisted"):
         expected |= files_below(SOURCE_TREE / name)
     carried = {path.relative_to(sdist).as_posix() for path in sdist.rglob("*") if path.is_file()}
-    assert {name for name in expected if not name.endswith((".pyc", ".pyo"))} <= carried
+    assert {name for name in expected if not name.endswith((".pyc", ".pyo", ".so"))} <= carried
     assert "examples/data/warandpeace.txt" in carried
 
 
 def test_wheel_carries_every_module_of_every_package(wheel_names: set[str]) -> None:
     assert files_below(SOURCE_TREE / "pytxmr", "*.py") <= wheel_names
     assert "pytxmr/py.typed" in wheel_names
+
+
+can_compile = pytest.mark.skipif(
+    os.environ.get("CI") != "true"
+    and not (shutil.which("cc") and Path(sysconfig.get_path("include"), "Python.h").exists()),
+    reason="there is no C compiler here, or no headers of Python",
+)
+
+
+@can_compile
+def test_wheel_has_what_was_compiled(wheel_names: set[str]) -> None:
+    assert f"pytxmr/records/_sums{sysconfig.get_config_var('EXT_SUFFIX')}" in wheel_names
+    assert "pytxmr/records/_sums.pyi" in wheel_names
+
+
+def test_wheel_is_built_without_a_c_compiler(
+    sdist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(sdist, tmp_path / "tree")
+    monkeypatch.setenv("CC", "no-such-compiler")
+    said = run(sys.executable, "setup.py", "bdist_wheel", "-d", tmp_path, cwd=tmp_path / "tree")
+    assert "no-such-compiler" in said
+    (archive,) = tmp_path.glob("pytxmr-*.whl")
+    names = set(zipfile.ZipFile(archive).namelist())
+    assert files_below(SOURCE_TREE / "pytxmr", "*.py") <= names
+    assert not any(name.endswith(".so") for name in names)
 
 
 def test_wheel_adds_its_plugins_to_twisted_and_nothing_else(wheel_names: set[str]) -> None:
@@ -147,7 +173,7 @@ def test_make_test_tests_what_is_installed_and_not_the_checkout() -> None:
 
     location = Path(pytxmr.__file__).resolve()
     assert not location.is_relative_to(SOURCE_TREE / "pytxmr")
-    assert location.is_relative_to(Path(sysconfig.get_path("purelib")).resolve())
+    assert location.is_relative_to(Path(sysconfig.get_path("platlib")).resolve())
 
 
 @needs_installation

@@ -63,6 +63,8 @@ class Fold:
     combines = True
     #: Does a partial grow with the values that are in it?
     grows = False
+    #: Are partials added up, and is it a 1 for each value that is?
+    adds = counts = False
 
     def __call__(self, key: Any, values: Iterable[Any]) -> Iterator[Pair]:
         """Reduce one group."""
@@ -97,6 +99,8 @@ class Fold:
 
 
 class _Sum(Fold):
+    adds = True
+
     def fold(self, into: dict[Any, Any], pairs: Iterable[Pair]) -> None:
         get = into.get
         for key, value in pairs:
@@ -111,6 +115,8 @@ class _Sum(Fold):
 
 
 class _Count(_Sum):
+    counts = True
+
     def start(self) -> dict[Any, Any]:
         return Counter()
 

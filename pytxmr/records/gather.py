@@ -1,26 +1,35 @@
-"""How pairs wait in memory for their spill: three ways, each the cheapest for some jobs.
+"""How pairs wait in memory for their spill: four ways, each the cheapest for some jobs.
 
 - `Folded`: a dict from keys to partials, for a combiner that is a fold. A pair costs what it costs
   in a loop written by hand.
+- `Summed`: a table of compiled code (see ``sums.c``) instead of the dict, for the folds that add
+  ints up, as long as keys are str. A pair costs a quarter of that.
 - `Grouped`: a dict from keys to lists of values, for everything else.
 - `Listed`: two lists, for keys that hardly repeat: a dict entry and a list for each of them would
   cost more time and memory than they save.
 
-All have ``entries``, how many keys or pairs they hold, and the methods of `Grouped`. What they take
-is estimated from a sample of the pairs that go in, and of what is left when that was compacted.
+All have ``entries``, how many keys or pairs they hold, and the methods of `Held` and `Grouped`.
+What they take is estimated from a sample of the pairs that go in, and of what is left when that was
+compacted.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
-from itertools import chain, islice, repeat
-from sys import getsizeof
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import chain, compress, islice, repeat
+from operator import length_hint
+from sys import getsizeof, maxsize
 from typing import Any
 
 from pytxmr.records.columns import Groups, SortKey, sort_groups, sort_pairs
 from pytxmr.records.combine import Combiner, combine_groups
 from pytxmr.records.folds import Fold, Pair
+
+try:
+    from pytxmr.records._sums import Sums
+except ImportError:  # pytxmr was installed where there is no C compiler
+    Sums = None  # type: ignore[assignment,misc]
 
 #: What an entry costs beside key and values, in CPython 3.11: a dict entry with a list or set, or
 #: with another partial; places in two lists, with what sorting them takes.
@@ -63,7 +72,27 @@ def _deep_bytes(thing: Any, depth: int = _DEPTH) -> float:
     return taken
 
 
-class Grouped:
+class Held:
+    """What all ways have in common."""
+
+    _ticks = repeat(True, 0)
+
+    def take(self, pairs: Iterable[Pair]) -> None:
+        raise NotImplementedError
+
+    def pull(self, stream: Iterator[Pair], most: int) -> int:
+        """Take up to ``most`` pairs; return how many: fewer than that if the stream has ended."""
+        # An `islice` that can be asked how far it came: the pairs it gave, `ticks` has less.
+        ticks = self._ticks = repeat(True, most + 1)
+        self.take(islice(compress(stream, ticks), most))
+        return most + 1 - length_hint(ticks)
+
+    def sign(self) -> int:
+        """Differs whenever a pair has been pulled, also in the middle of a step."""
+        return length_hint(self._ticks)
+
+
+class Grouped(Held):
     """Lists of values by key; ``combiner`` is a job's own, or None."""
 
     #: Makes `Groups` of what `columns` gave, or of a selection from it.
@@ -111,7 +140,7 @@ class Grouped:
         return Listed(None, list(keys), list(chain.from_iterable(lists)))
 
 
-class Folded:
+class Folded(Held):
     """Partials by key."""
 
     sort: Callable[[list[Any], list[Any], SortKey], Groups] = staticmethod(sort_pairs)
@@ -151,7 +180,47 @@ class Folded:
         return Listed(self._fold, *self.columns())
 
 
-class Listed:
+class Summed(Folded):
+    """Sums by key: in compiled code up to the first pair that this cannot take, and then in a dict.
+
+    Sums of floats, of other keys, or of ints that 64 bits do not hold are a dict's from there on.
+    """
+
+    def __init__(self, fold: Fold) -> None:
+        super().__init__(fold)
+        self._sums: Sums | None = Sums(fold.counts)
+
+    @property
+    def entries(self) -> int:
+        return super().entries if self._sums is None else len(self._sums)
+
+    def take(self, pairs: Iterable[Pair]) -> None:
+        pairs = iter(pairs)
+        if self._sums is not None:
+            self._pull(self._sums, pairs, maxsize)
+        super().take(pairs)
+
+    def pull(self, stream: Iterator[Pair], most: int) -> int:
+        taken = 0 if self._sums is None else self._pull(self._sums, stream, most)
+        return taken if self._sums is not None else taken + super().pull(stream, most - taken)
+
+    def _pull(self, sums: Sums, stream: Iterator[Pair], most: int) -> int:
+        taken, unfit = sums.pull(stream, most)
+        if unfit:
+            # Not its own `update`: that of a Counter would count the pairs.
+            dict.update(self._partials, zip(*sums.columns(), strict=True))
+            self._sums = None
+            super().take(unfit)
+        return taken
+
+    def sign(self) -> int:
+        return super().sign() if self._sums is None else -self._sums.pulled
+
+    def columns(self) -> tuple[list[Any], list[Any]]:
+        return super().columns() if self._sums is None else self._sums.columns()
+
+
+class Listed(Held):
     """Pairs, one after the other; with a fold, of keys and partials."""
 
     sort: Callable[[list[Any], list[Any], SortKey], Groups] = staticmethod(sort_pairs)
@@ -192,3 +261,10 @@ class Listed:
 
     def listed(self) -> Listed:
         return self
+
+
+def gathering(combiner: Combiner | None) -> Folded | Grouped:
+    """What pairs are gathered in, at first, for a job with this combiner."""
+    if not isinstance(combiner, Fold):
+        return Grouped(combiner)
+    return Summed(combiner) if Sums is not None and combiner.adds else Folded(combiner)

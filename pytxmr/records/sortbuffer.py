@@ -10,16 +10,15 @@ goes to disk as a sorted run. At the end the runs are merged into the one spill 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import compress, islice, pairwise, repeat
-from operator import length_hint
+from itertools import islice, pairwise
 from typing import Any
 
 from pytxmr.errors import AttemptFailed
 from pytxmr.records.codec import check_key, one_nan
 from pytxmr.records.columns import Groups
 from pytxmr.records.combine import Combiner, combined, is_pair
-from pytxmr.records.folds import Fold, Pair
-from pytxmr.records.gather import Folded, Grouped, Listed, average_bytes
+from pytxmr.records.folds import Pair
+from pytxmr.records.gather import Folded, Grouped, Listed, average_bytes, gathering
 from pytxmr.records.merge import FAN_IN, merge_spills
 from pytxmr.records.order import key_function, order_of
 from pytxmr.records.partition import RangePartitioner, partition_keys, stable_partition
@@ -58,21 +57,16 @@ class SortBuffer:
         self._partitioner = partitioner
         self._combiner = combiner
         self._codec = codec
-        self._held: Folded | Grouped | Listed = self._empty()
+        self._held: Folded | Grouped | Listed = gathering(self._combiner)
         self._held_pairs = 0
         self._bytes = 0.0
         self._runs: list[str] = []
         self._writer: SpillWriter | None = None
         self._head: list[Pair] = []
-        self._ticks = repeat(True, 0)
         self.pairs_in = 0
         self.spilled_pairs = 0
         #: Of the spill that was written last (see `SpillWriter`).
         self.digest = ""
-
-    def _empty(self) -> Folded | Grouped:
-        combiner = self._combiner
-        return Folded(combiner) if isinstance(combiner, Fold) else Grouped(combiner)
 
     # ---- pairs in
 
@@ -90,12 +84,9 @@ class SortBuffer:
         keys, values = zip(*head, strict=True)
         key_bytes, value_bytes = average_bytes(keys), average_bytes(values)
         wanted = self._step(key_bytes + value_bytes) - len(head)
-        # An `islice` that can be asked how far it came: the pairs it gave, `ticks` has less.
-        ticks = self._ticks = repeat(True, wanted + 1)
         before = self._held.entries
         self._held.take(head)
-        self._held.take(islice(compress(stream, ticks), wanted))
-        taken = len(head) + wanted + 1 - length_hint(ticks)
+        taken = len(head) + self._held.pull(stream, wanted)
         self._taken(taken, self._held.entries - before, value_bytes, key_bytes)
         return True
 
@@ -135,7 +126,7 @@ class SortBuffer:
         """Differs whenever a pair has come in, or some went out: also in the middle of a step."""
         writer = self._writer
         written = 0 if writer is None else writer.pairs
-        taken = (self.pairs_in, len(self._head), length_hint(self._ticks))
+        taken = (self.pairs_in, len(self._head), self._held.sign())
         return (*taken, self.spilled_pairs, written)
 
     # ---- spills out
@@ -176,7 +167,7 @@ class SortBuffer:
     def _spill(self, path: str) -> list[PartitionRange]:
         """Sort what is held, and write it to ``path``."""
         average = self._bytes / max(1, self._held_pairs)
-        held, self._held = self._held, self._empty()
+        held, self._held = self._held, gathering(self._combiner)
         self._bytes, self._held_pairs = 0.0, 0
         self._writer = SpillWriter(path, self._partitions, average, self._codec)
         for partition, groups in self._sorted(held):

@@ -68,7 +68,8 @@ def test_listing_keys_that_hardly_repeat_makes_no_difference(
     partitioner = RangePartitioner([key for key, _ in pairs[:50]]) if ranges else stable_partition
     monkeypatch.setattr(sortbuffer, "_PROBE_PAIRS", 1 << 30)
     expected, ways = spill_of(tmp_path / "held", pairs, limit, combiner, partitioner)
-    assert ways == {Folded if isinstance(combiner, folds.Fold) else Grouped}
+    (way,) = ways
+    assert issubclass(way, Folded if isinstance(combiner, folds.Fold) else Grouped)
     monkeypatch.setattr(sortbuffer, "_PROBE_PAIRS", 100)
     found, ways = spill_of(tmp_path / "listed", pairs, limit, combiner, partitioner)
     assert Listed in ways
