@@ -13,11 +13,11 @@ setup(
     ],
     package_dir={"pytxmr.examples": "examples"},
     # Without a C compiler pytxmr is installed without it, works as well, and takes longer.
-    ext_modules=[Extension("pytxmr.records._sums", ["pytxmr/records/sums.c"], optional=True)],
+    ext_modules=[Extension("pytxmr.records._gather", ["pytxmr/records/gather.c"], optional=True)],
     include_package_data=False,
     package_data={
         "pytxmr": ["py.typed"],
-        "pytxmr.records": ["_sums.pyi"],
+        "pytxmr.records": ["_gather.pyi"],
         "pytxmr.examples": ["data/*"],
     },
     # Three megabytes of novel: in the source distribution, but not in everybody's site-packages.

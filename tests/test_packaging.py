@@ -102,8 +102,8 @@ can_compile = pytest.mark.skipif(
 
 @can_compile
 def test_wheel_has_what_was_compiled(wheel_names: set[str]) -> None:
-    assert f"pytxmr/records/_sums{sysconfig.get_config_var('EXT_SUFFIX')}" in wheel_names
-    assert "pytxmr/records/_sums.pyi" in wheel_names
+    assert f"pytxmr/records/_gather{sysconfig.get_config_var('EXT_SUFFIX')}" in wheel_names
+    assert "pytxmr/records/_gather.pyi" in wheel_names
 
 
 def test_wheel_is_built_without_a_c_compiler(

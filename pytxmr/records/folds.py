@@ -39,7 +39,7 @@ from dataclasses import dataclass
 from heapq import nlargest
 from itertools import chain, repeat
 from operator import add, itemgetter, truediv
-from typing import Any
+from typing import Any, ClassVar
 
 from pytxmr.records.columns import Groups
 
@@ -63,8 +63,8 @@ class Fold:
     combines = True
     #: Does a partial grow with the values that are in it?
     grows = False
-    #: Are partials added up, and is it a 1 for each value that is?
-    adds = counts = False
+    #: What partials may wait in instead of a dict: see `gather`.
+    table: ClassVar[str | None] = None
 
     def __call__(self, key: Any, values: Iterable[Any]) -> Iterator[Pair]:
         """Reduce one group."""
@@ -99,7 +99,7 @@ class Fold:
 
 
 class _Sum(Fold):
-    adds = True
+    table = "sums"
 
     def fold(self, into: dict[Any, Any], pairs: Iterable[Pair]) -> None:
         get = into.get
@@ -115,7 +115,7 @@ class _Sum(Fold):
 
 
 class _Count(_Sum):
-    counts = True
+    table = "counts"
 
     def start(self) -> dict[Any, Any]:
         return Counter()

@@ -1,15 +1,16 @@
-"""How pairs wait in memory for their spill: four ways, each the cheapest for some jobs.
+"""How pairs wait in memory for their spill: three ways, each the cheapest for some jobs.
 
-- `Folded`: a dict from keys to partials, for a combiner that is a fold. A pair costs what it costs
-  in a loop written by hand.
-- `Summed`: a table of compiled code (see ``sums.c``) instead of the dict, for the folds that add
-  ints up, as long as keys are str. A pair costs a quarter of that.
+- `Folded`: a dict from keys to partials, for a combiner that is a fold.
 - `Grouped`: a dict from keys to lists of values, for everything else.
 - `Listed`: two lists, for keys that hardly repeat: a dict entry and a list for each of them would
   cost more time and memory than they save.
 
-All have ``entries``, how many keys or pairs they hold, and the methods of `Held` and `Grouped`.
-What they take is estimated from a sample of the pairs that go in, and of what is left when that was
+In the dicts, a pair costs what it costs in a loop written by hand. Where compiled code can do it,
+for sums and lists by keys of the usual types, pairs wait in a table of it (see ``gather.c``), which
+takes half of that, until one comes that is not for the table.
+
+All three have ``entries``, how many keys or pairs they hold, and the methods of `Grouped`. What
+they take is estimated from a sample of the pairs that go in, and of what is left when that was
 compacted.
 """
 
@@ -27,9 +28,9 @@ from pytxmr.records.combine import Combiner, combine_groups
 from pytxmr.records.folds import Fold, Pair
 
 try:
-    from pytxmr.records._sums import Sums
+    from pytxmr.records._gather import Table
 except ImportError:  # pytxmr was installed where there is no C compiler
-    Sums = None  # type: ignore[assignment,misc]
+    Table = None  # type: ignore[assignment,misc]
 
 #: What an entry costs beside key and values, in CPython 3.11: a dict entry with a list or set, or
 #: with another partial; places in two lists, with what sorting them takes.
@@ -72,8 +73,8 @@ def _deep_bytes(thing: Any, depth: int = _DEPTH) -> float:
     return taken
 
 
-class Held:
-    """What all ways have in common."""
+class _Streamed:
+    """Pairs are taken from a stream as far as that is wanted."""
 
     _ticks = repeat(True, 0)
 
@@ -92,7 +93,57 @@ class Held:
         return length_hint(self._ticks)
 
 
-class Grouped(Held):
+class _ByKey(_Streamed):
+    """In a table of compiled code up to the first pair that is not for it, and then in a dict."""
+
+    _held: dict[Any, Any]
+    _table: Table | None
+
+    def _begin(self, held: dict[Any, Any], kind: str | None) -> None:
+        """Hold nothing yet; ``kind`` of a table: see `Table`, and None is for none."""
+        self._held = held
+        self._table = Table(kind) if kind and Table is not None else None
+
+    @property
+    def entries(self) -> int:
+        return len(self._held) if self._table is None else len(self._table)
+
+    def take(self, pairs: Iterable[Pair]) -> None:
+        pairs = iter(pairs)
+        if self._table is not None:
+            self._into_table(self._table, pairs, maxsize)
+        self._into_dict(pairs)
+
+    def pull(self, stream: Iterator[Pair], most: int) -> int:
+        taken = 0 if self._table is None else self._into_table(self._table, stream, most)
+        return taken if self._table is not None else taken + super().pull(stream, most - taken)
+
+    def _into_table(self, table: Table, stream: Iterator[Pair], most: int) -> int:
+        taken, unfit = table.pull(stream, most)
+        if unfit:
+            # Not the dict's own `update`: that of a Counter would count the pairs.
+            dict.update(self._held, zip(*table.columns(), strict=True))
+            self._table = None
+            self._into_dict(unfit)
+        return taken
+
+    def _into_dict(self, pairs: Iterable[Pair]) -> None:
+        raise NotImplementedError
+
+    def sign(self) -> int:
+        return super().sign() if self._table is None else -self._table.pulled
+
+    def extend(self, keys: list[Any], values: list[Any]) -> None:
+        self.take(zip(keys, values, strict=True))
+
+    def columns(self) -> tuple[list[Any], list[Any]]:
+        """The keys, and what belongs to each of them; unsorted."""
+        if self._table is not None:
+            return self._table.columns()
+        return list(self._held), list(self._held.values())
+
+
+class Grouped(_ByKey):
     """Lists of values by key; ``combiner`` is a job's own, or None."""
 
     #: Makes `Groups` of what `columns` gave, or of a selection from it.
@@ -100,71 +151,60 @@ class Grouped(Held):
 
     def __init__(self, combiner: Combiner | None) -> None:
         self._combiner = combiner
-        self._groups: defaultdict[Any, list[Any]] = defaultdict(list)
+        self._begin(defaultdict(list), "lists")
 
-    @property
-    def entries(self) -> int:
-        return len(self._groups)
-
-    def take(self, pairs: Iterable[Pair]) -> None:
-        groups = self._groups
+    def _into_dict(self, pairs: Iterable[Pair]) -> None:
+        groups = self._held
         for key, value in pairs:
             groups[key].append(value)
-
-    def extend(self, keys: list[Any], values: list[Any]) -> None:
-        self.take(zip(keys, values, strict=True))
 
     def compact(self) -> float | None:
         """Combine what is held; return an estimate of its bytes, or None if it stays as it is."""
         if self._combiner is None:
             return None
-        self._groups = defaultdict(list, combine_groups(self._groups.items(), self._combiner))
+        keys, lists = self.columns()
+        kept = combine_groups(zip(keys, lists, strict=True), self._combiner)
+        self._begin(defaultdict(list), "lists" if self._table is not None else None)
+        self.take(_pairs(kept, kept.values()))
         # All of it, not a sample: a combiner may make a few values that are larger than the rest.
-        values = list(chain.from_iterable(self._groups.values()))
+        values = list(chain.from_iterable(kept.values()))
         value_bytes = _total_bytes(values) / max(1, len(values))
-        return self.cost(len(values), self.entries, value_bytes, average_bytes(self._groups))
+        return self.cost(len(values), self.entries, value_bytes, average_bytes(kept))
 
     @staticmethod
     def cost(values: int, entries: int, value_bytes: float, key_bytes: float) -> float:
         """An estimate, in bytes, of what so many more values, in so many new entries, take."""
         return values * (value_bytes + _ITEM_BYTES) + entries * (key_bytes + _GROUP_BYTES)
 
-    def columns(self) -> tuple[list[Any], list[Any]]:
-        """The keys, and what belongs to each of them; unsorted."""
-        return list(self._groups), list(self._groups.values())
-
     def listed(self) -> Listed:
         """The same, as `Listed`."""
-        lists = list(self._groups.values())
-        keys = chain.from_iterable(map(repeat, self._groups, map(len, lists)))
-        return Listed(None, list(keys), list(chain.from_iterable(lists)))
+        listed = Listed(None, [], [])
+        listed.take(_pairs(*self.columns()))
+        return listed
 
 
-class Folded(Held):
+def _pairs(keys: Iterable[Any], lists: Iterable[list[Any]]) -> Iterator[Pair]:
+    return chain.from_iterable(map(zip, map(repeat, keys), lists))
+
+
+class Folded(_ByKey):
     """Partials by key."""
 
     sort: Callable[[list[Any], list[Any], SortKey], Groups] = staticmethod(sort_pairs)
 
     def __init__(self, fold: Fold) -> None:
         self._fold = fold
-        self._partials = fold.start()
+        self._begin(fold.start(), fold.table)
 
-    @property
-    def entries(self) -> int:
-        return len(self._partials)
-
-    def take(self, pairs: Iterable[Pair]) -> None:
-        self._fold.fold(self._partials, pairs)
-
-    def extend(self, keys: list[Any], values: list[Any]) -> None:
-        self.take(zip(keys, values, strict=True))
+    def _into_dict(self, pairs: Iterable[Pair]) -> None:
+        self._fold.fold(self._held, pairs)
 
     def compact(self) -> float | None:
         if not self._fold.grows:
             return None
-        left = self._fold.compact(self._partials)
-        members = [member for partial in self._partials.values() for member in islice(partial, 1)]
-        key_bytes = average_bytes(self._partials)
+        left = self._fold.compact(self._held)
+        members = [member for partial in self._held.values() for member in islice(partial, 1)]
+        key_bytes = average_bytes(self._held)
         return self.cost(left, self.entries, average_bytes(members), key_bytes)
 
     def cost(self, values: int, entries: int, value_bytes: float, key_bytes: float) -> float:
@@ -173,54 +213,14 @@ class Folded(Held):
         return entries * (key_bytes + value_bytes + _PARTIAL_BYTES)
 
     def columns(self) -> tuple[list[Any], list[Any]]:
-        self._fold.compact(self._partials)
-        return list(self._partials), list(self._partials.values())
+        self._fold.compact(self._held)
+        return super().columns()
 
     def listed(self) -> Listed:
         return Listed(self._fold, *self.columns())
 
 
-class Summed(Folded):
-    """Sums by key: in compiled code up to the first pair that this cannot take, and then in a dict.
-
-    Sums of floats, of other keys, or of ints that 64 bits do not hold are a dict's from there on.
-    """
-
-    def __init__(self, fold: Fold) -> None:
-        super().__init__(fold)
-        self._sums: Sums | None = Sums(fold.counts)
-
-    @property
-    def entries(self) -> int:
-        return super().entries if self._sums is None else len(self._sums)
-
-    def take(self, pairs: Iterable[Pair]) -> None:
-        pairs = iter(pairs)
-        if self._sums is not None:
-            self._pull(self._sums, pairs, maxsize)
-        super().take(pairs)
-
-    def pull(self, stream: Iterator[Pair], most: int) -> int:
-        taken = 0 if self._sums is None else self._pull(self._sums, stream, most)
-        return taken if self._sums is not None else taken + super().pull(stream, most - taken)
-
-    def _pull(self, sums: Sums, stream: Iterator[Pair], most: int) -> int:
-        taken, unfit = sums.pull(stream, most)
-        if unfit:
-            # Not its own `update`: that of a Counter would count the pairs.
-            dict.update(self._partials, zip(*sums.columns(), strict=True))
-            self._sums = None
-            super().take(unfit)
-        return taken
-
-    def sign(self) -> int:
-        return super().sign() if self._sums is None else -self._sums.pulled
-
-    def columns(self) -> tuple[list[Any], list[Any]]:
-        return super().columns() if self._sums is None else self._sums.columns()
-
-
-class Listed(Held):
+class Listed(_Streamed):
     """Pairs, one after the other; with a fold, of keys and partials."""
 
     sort: Callable[[list[Any], list[Any], SortKey], Groups] = staticmethod(sort_pairs)
@@ -261,10 +261,3 @@ class Listed(Held):
 
     def listed(self) -> Listed:
         return self
-
-
-def gathering(combiner: Combiner | None) -> Folded | Grouped:
-    """What pairs are gathered in, at first, for a job with this combiner."""
-    if not isinstance(combiner, Fold):
-        return Grouped(combiner)
-    return Summed(combiner) if Sums is not None and combiner.adds else Folded(combiner)

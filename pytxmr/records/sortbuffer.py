@@ -17,8 +17,8 @@ from pytxmr.errors import AttemptFailed
 from pytxmr.records.codec import check_key, one_nan
 from pytxmr.records.columns import Groups
 from pytxmr.records.combine import Combiner, combined, is_pair
-from pytxmr.records.folds import Pair
-from pytxmr.records.gather import Folded, Grouped, Listed, average_bytes, gathering
+from pytxmr.records.folds import Fold, Pair
+from pytxmr.records.gather import Folded, Grouped, Listed, average_bytes
 from pytxmr.records.merge import FAN_IN, merge_spills
 from pytxmr.records.order import key_function, order_of
 from pytxmr.records.partition import RangePartitioner, partition_keys, stable_partition
@@ -57,7 +57,7 @@ class SortBuffer:
         self._partitioner = partitioner
         self._combiner = combiner
         self._codec = codec
-        self._held: Folded | Grouped | Listed = gathering(self._combiner)
+        self._held: Folded | Grouped | Listed = self._empty()
         self._held_pairs = 0
         self._bytes = 0.0
         self._runs: list[str] = []
@@ -67,6 +67,10 @@ class SortBuffer:
         self.spilled_pairs = 0
         #: Of the spill that was written last (see `SpillWriter`).
         self.digest = ""
+
+    def _empty(self) -> Folded | Grouped:
+        combiner = self._combiner
+        return Folded(combiner) if isinstance(combiner, Fold) else Grouped(combiner)
 
     # ---- pairs in
 
@@ -167,7 +171,7 @@ class SortBuffer:
     def _spill(self, path: str) -> list[PartitionRange]:
         """Sort what is held, and write it to ``path``."""
         average = self._bytes / max(1, self._held_pairs)
-        held, self._held = self._held, gathering(self._combiner)
+        held, self._held = self._held, self._empty()
         self._bytes, self._held_pairs = 0.0, 0
         self._writer = SpillWriter(path, self._partitions, average, self._codec)
         for partition, groups in self._sorted(held):
