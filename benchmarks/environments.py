@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -39,8 +40,10 @@ _REVISIONS = {BEFORE_FAULTS: "e580b0b3efd0537db664ee059cb8b5deb6b8c908"}
 ON_SPARK = "pytxmr on spark"
 #: An environment of this name has what `pip install pytxmr` brings, and nothing else.
 ALONE = "pytxmr alone"
+#: An environment of this name has pytxmr as it is where there is no C compiler.
+UNCOMPILED = "pytxmr uncompiled"
 #: The environments with pytxmr as it is, and their extras.
-_OURS = {"pytxmr": "[batch,lz4,zstd]", ON_SPARK: "[spark]", ALONE: ""}
+_OURS = {"pytxmr": "[batch,lz4,zstd]", ON_SPARK: "[spark]", ALONE: "", UNCOMPILED: ""}
 #: What a peer needs beside Python: a command that says its version.
 NEEDS: dict[str, tuple[str, ...]] = dict.fromkeys(("pyspark", ON_SPARK), ("java", "-version"))
 
@@ -60,8 +63,8 @@ class Environments:
         self._ready: dict[str, Path | Unavailable] = {}
 
     def python(self, name: str) -> Path:
-        """The interpreter of an environment: "pytxmr", `ON_SPARK`, `ALONE`, `BEFORE_FAULTS` or
-        one of `PEERS`.
+        """The interpreter of an environment: "pytxmr", `ON_SPARK`, `ALONE`, `UNCOMPILED`,
+        `BEFORE_FAULTS` or one of `PEERS`.
 
         Raises `Unavailable`."""
         if name not in self._ready:
@@ -106,7 +109,8 @@ class Environments:
         if name in _OURS:
             source = place / "source"
             _copy_sources(source)
-            _output(*install, f"{source}{_OURS[name]}")
+            compiler = {"CC": "no-such-compiler"} if name == UNCOMPILED else {}
+            _output(*install, f"{source}{_OURS[name]}", **compiler)
         elif name in _REVISIONS:
             source = place / "source"
             _extract(_REVISIONS[name], source)
@@ -122,12 +126,14 @@ def first_line(*command: object) -> str:
     return _output(*command).splitlines()[0]
 
 
-def _output(*command: object) -> str:
-    """What a command writes, errors included. Raises `Unavailable` if it fails."""
+def _output(*command: object, **environment: str) -> str:
+    """What a command writes, errors included, with these variables in its environment. Raises
+    `Unavailable` if it fails."""
     words = [str(word) for word in command]
     try:
         done = subprocess.run(
             words,
+            env=os.environ | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

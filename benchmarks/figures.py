@@ -100,7 +100,8 @@ def word_cost(bench: Bench, runs: int) -> Measured:
     small = _medium(bench, bench.inputs.small_text(), min(runs, 3))
     notes = [
         f"{which}: the mapper {costs['mapper']:.0f} ns a word, the loop {costs['loop']:.0f} ns, "
-        f"a map attempt from file to spill {costs['attempt']:.0f} ns"
+        f"the mapper with what pytxmr gathers pairs in {costs['gathered']:.0f} ns, a map attempt "
+        f"from file to spill {costs['attempt']:.0f} ns"
         for which, costs in (
             ("one process alone", said["alone"]),
             ("two at once", said["together"]),

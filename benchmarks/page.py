@@ -39,11 +39,10 @@ _METHOD = """\
   [benchmarks/peers](../benchmarks/peers), each in the best form that we know for it; of word count,
   with the generator that is pytxmr's mapper. Each peer has a virtual environment of its own.
   Spark's driver has 4 GB; mrjob encodes with ujson.
-- *wordcount-two-loops*, *word-cost* and *wordcount-dask-frequencies* have no target; the first two
-  say where the time of word count goes. Two loops at once are what two processes can do at best
-  with this mapper: no ratio of pytxmr to another program can be less than theirs to it. Nearly all
-  of a map attempt's time is that of the user's generator and of one dict, in the loop as in
-  pytxmr, so what is left to win is below the last note on *word-cost*.
+- *wordcount-uncompiled*, *wordcount-two-loops*, *word-cost* and *wordcount-dask-frequencies* have
+  no target. The first is what one gets where there is no C compiler when pytxmr is installed: pairs
+  are gathered in a dict. The second is what two processes can do with that dict at best. The third
+  says where the time of word count goes.
 - *codec-lz4* and *codec-zstd* say why maps' output is stored as it is by default, and what a codec
   or checksum costs; *shuffle-sizes* says why the shuffle has the sizes that it has, socket buffers
   being the system's own. They have no target. *install-size* is read from a new virtual

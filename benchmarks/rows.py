@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import faults, figures
 from benchmarks.bench import PEERS, WORKERS, Bench
-from benchmarks.environments import ALONE, BEFORE_FAULTS, ON_SPARK
+from benchmarks.environments import ALONE, BEFORE_FAULTS, ON_SPARK, UNCOMPILED
 from benchmarks.inputs import Inputs, warm
 from benchmarks.measure import Command, Digest, Measured, any_order, in_order, race
 
@@ -71,6 +71,10 @@ def wordcount(job: str) -> Side:
         return bench.pytxmr(job, text)
 
     return side
+
+
+def uncompiled(bench: Bench) -> Command:
+    return wordcount("wordcount")(replace(bench, ours=UNCOMPILED))
 
 
 def sort(job: str) -> Side:
@@ -223,6 +227,14 @@ ROWS: tuple[Row, ...] = (
         "the same mapper in a hand-written dict loop, one process",
         racing(wordcount("wordcount"), wordcount_loop),
         0.60,
+    ),
+    Row(
+        "wordcount-uncompiled",
+        "the same, pytxmr installed without a C compiler",
+        "the same",
+        racing(uncompiled, wordcount_loop),
+        None,
+        peer=UNCOMPILED,
     ),
     Row(
         "wordcount-two-loops",
