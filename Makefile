@@ -80,6 +80,7 @@ bench-micro: $(VENV)/.installed-bench ## measure codec, folds, sort buffer and m
 
 clean: ## remove .venv, and all that was built
 	rm -rf $(VENV) build dist pytxmr.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -f pytxmr/records/_gather.*.so
 	find benchmarks examples pytxmr tests twisted -name __pycache__ -prune -exec rm -rf {} + \
 		2>/dev/null || true
 
