@@ -65,6 +65,13 @@ def is_remote(path: str) -> bool:
     return "://" in path and _URL.match(path) is not None
 
 
+def is_s3(url: str) -> bool:
+    """Are outputs there written by S3's own requests? Not where something else opens the URL, as
+    Hadoop does on Spark: that has none of them, but can rename."""
+    protocol = url.partition("://")[0]
+    return protocol in ("s3", "s3a") and protocol not in _openers
+
+
 def checked_url(url: str, verb: str = "read") -> str:
     """The URL, with the path of a local file that it goes through, as an archive, made absolute.
     ``verb``: what is to be done there, as messages say it.
@@ -145,7 +152,7 @@ def own_filesystem(url: str) -> Iterator[tuple[Any, str]]:
     from fsspec import get_filesystem_class
 
     protocol, _, place = url.partition("://")
-    if protocol == "s3a":  # outputs on S3 need more of it than Hadoop has
+    if protocol == "s3a" and is_s3(url):  # to s3fs the two are one
         protocol, url = "s3", f"s3://{place}"
     if protocol in _openers:
         yield _filesystem(url)

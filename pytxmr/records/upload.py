@@ -5,9 +5,10 @@ beside the output, under a name that no other attempt has::
 
     URL/_temporary/OWNER/Reduce000.0
 
-Most filesystems can rename, and the file goes there; see `storage.remoteoutput`. S3 cannot. There
-the file is sent as a multipart upload of the part that it is to become, and the upload is not
-completed: nobody sees it. The object at the name above is a note of it, in JSON::
+Most filesystems can rename, and the file goes there; see `storage.remoteoutput`. S3 cannot. There,
+unless Hadoop writes to it, the file is sent as a multipart upload of the part that it is to become,
+and the upload is not completed: nobody sees it. The object at the name above is a note of it, in
+JSON::
 
     {"key": "DIR/part-00000", "upload": UPLOAD_ID, "etags": [...], "bytes": N}
 
@@ -26,11 +27,13 @@ from typing import IO, Any
 
 from pytxmr.errors import AttemptFailed, NotFound
 from pytxmr.model import AttemptId
-from pytxmr.records.remote import own_filesystem, reason_of, scratch_directory
+from pytxmr.records.remote import is_s3, own_filesystem, reason_of, scratch_directory
 
 TEMPORARY = "_temporary"
 #: The name, below `TEMPORARY`, of the object that says whose an output on S3 is.
 MARKER = "_owner"
+#: The name, beside what attempts write elsewhere, of a file that is there while the job goes on.
+ABOVE = "_above"
 #: What says of an object of S3 which attempt has written it.
 ATTEMPT = "pytxmr-attempt"
 #: Bytes that are sent in one request to S3, which takes up to `_MOST_PIECES` of 5 MiB and more.
@@ -38,10 +41,6 @@ _PIECE_BYTES = 16 << 20
 _MOST_PIECES = 10_000
 _COPY_BYTES = 1 << 20
 _MOST_READ = 64 << 20
-
-
-def is_s3(url: str) -> bool:
-    return url.startswith(("s3://", "s3a://"))
 
 
 def bucket_and_key(url: str) -> tuple[str, str]:
@@ -81,8 +80,13 @@ def send(
 
 def _copy(file: IO[bytes], size: int, url: str, sent: Callable[[int], object]) -> None:
     with own_filesystem(url) as (filesystem, path):
-        if not filesystem.exists(os.path.dirname(path)):
-            raise AttemptFailed(f"cannot write {url}: the job is over, and its place is gone")
+
+        def check_going_on() -> None:
+            filesystem.invalidate_cache()
+            if not filesystem.exists(f"{os.path.dirname(path)}/{ABOVE}"):
+                raise AttemptFailed(f"cannot write {url}: the job is over, and its place is gone")
+
+        check_going_on()
         try:
             # Not ``put_file``, which would make the directory again.
             with filesystem.open(path, "wb") as target:
@@ -93,10 +97,31 @@ def _copy(file: IO[bytes], size: int, url: str, sent: Callable[[int], object]) -
                     sent(len(data))
             if (there := filesystem.info(path)["size"]) != size:
                 raise OSError(f"{there} of {size} bytes have arrived")
+            # Last: the job's end removes that file first, and then looks for what we have sent.
+            check_going_on()
         except BaseException:
             with suppress(Exception):
-                filesystem.rm_file(path)
+                _take_back(filesystem, path)
             raise
+
+
+def _take_back(filesystem: Any, path: str) -> None:
+    """Remove what was sent; if the job is over, with the directories that this has made again, as
+    it does where they are but parts of names."""
+    filesystem.rm_file(path)
+    own = os.path.dirname(path)
+    if not filesystem.exists(f"{own}/{ABOVE}"):
+        temporary = os.path.dirname(own)
+        for directory in (own, temporary, os.path.dirname(temporary)):
+            remove_empty(filesystem, directory)
+
+
+def remove_empty(filesystem: Any, directory: str) -> None:
+    """Remove a directory, unless there is something in it."""
+    if not filesystem.ls(directory, detail=False):
+        filesystem.rmdir(directory)
+        if filesystem.exists(directory):  # for WebHDFS, fsspec has no rmdir, but this
+            filesystem.rm(directory)
 
 
 def _send_to_s3(

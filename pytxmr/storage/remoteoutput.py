@@ -4,6 +4,12 @@ It is laid out as on this machine (see `output`), and made in the same steps: at
 they have written to names of their own, which are renamed, and ``_SUCCESS`` comes last. By SFTP, a
 rename fails if the target is there; elsewhere that is looked at before. Whether what a server has
 taken is on its disks is for it to know.
+
+What a store of objects shows as a filesystem, as Hadoop's ``s3a`` does, has directories by name
+only: whoever writes a file makes those above it again. So ``_above`` is always there, as long as
+the job goes on. The job's end removes it first, and then looks for what attempts have left; an
+attempt looks for it when it has sent all. One of the two sees the other. A rename copies there,
+and then removes: cut short, it leaves both, and is ended when the commit is made again.
 """
 
 from __future__ import annotations
@@ -18,8 +24,8 @@ from typing import Any
 
 from pytxmr.errors import BadInput, PytxmrError
 from pytxmr.failpoints import fail_point
-from pytxmr.records.remote import checked_url, own_filesystem, reason_of
-from pytxmr.records.upload import TEMPORARY, is_s3
+from pytxmr.records.remote import checked_url, is_s3, own_filesystem, reason_of
+from pytxmr.records.upload import ABOVE, TEMPORARY, remove_empty
 from pytxmr.storage.output import (
     BAD,
     BAD_FILE,
@@ -59,6 +65,7 @@ class RemoteDirectory:
     def __init__(self, path: str, owner: str) -> None:
         self.path = path.rstrip("/")
         self._own = f"{TEMPORARY}/{owner}"
+        self._begun: set[str] = set()
 
     def attempt_path(self, attempt: str) -> str:
         return f"{self.path}/{self._own}/{attempt}"
@@ -71,30 +78,33 @@ class RemoteDirectory:
         """Create the directory, which must not exist. Raises `BadInput`."""
         try:
             with own_filesystem(self.path) as (filesystem, path):
-                taken = BadInput(
-                    f"the output directory {self.path} exists already; remove it or name another"
-                )
-                if filesystem.exists(path):
-                    raise taken
-                filesystem.makedirs(posixpath.dirname(path), exist_ok=True)
-                try:
-                    filesystem.mkdir(path, create_parents=False)
-                except OSError:
-                    if filesystem.exists(path):  # another job was faster
-                        raise taken from None
-                    raise
-                filesystem.makedirs(f"{path}/{self._own}")
-                # Where to make a directory that is there is no error, of two jobs none gets it, but
-                # never both.
-                directory = _Directory(filesystem, path)
-                if len(directory.directories(TEMPORARY)) > 1:
-                    for name in (self._own, TEMPORARY, ""):
-                        directory.remove_directory(name)
-                    raise taken
+                self._reserve(_Directory(filesystem, path))
         except BadInput:
             raise
         except Exception as error:
             raise BadInput(f"cannot write to {self.path}: {reason_of(error)}") from error
+
+    def _reserve(self, directory: _Directory) -> None:
+        taken = BadInput(
+            f"the output directory {self.path} exists already; remove it or name another"
+        )
+        if directory.has(""):
+            raise taken
+        missing = directory.make_above()
+        if not directory.begin():  # another job was faster
+            raise taken
+        try:
+            directory.make(self._own)
+            directory.write(f"{self._own}/{ABOVE}", str(missing).encode())
+            # Where to make a directory that is there is no error, of two jobs none gets it, but
+            # never both, also if the other has begun and ended meanwhile.
+            if len(directory.names(TEMPORARY)) > 1 or directory.names("") != [TEMPORARY]:
+                raise taken
+        except BaseException:
+            with suppress(Exception):
+                self._clear(directory)
+            directory.remove_directory("", missing)
+            raise
 
     def commit(
         self,
@@ -112,7 +122,8 @@ class RemoteDirectory:
 
         def commit() -> None:
             with own_filesystem(self.path) as (filesystem, path):
-                self._commit(_Directory(filesystem, path), parts, manifest, bad, suffix)
+                directory = _Directory(filesystem, path, self._begun)
+                self._commit(directory, parts, manifest, bad, suffix)
 
         patiently(commit, self.path)
 
@@ -129,17 +140,16 @@ class RemoteDirectory:
         there: dict[str, dict[str, int]] = {}
         for part in parts:
             of_output = listed.setdefault(part.output, [])
-            name = f"part-{len(of_output):05d}{suffix}"
             if part.output not in there:
                 if part.output:
                     directory.make(part.output)
                 there[part.output] = directory.sizes(part.output)
-            placed = name in there[part.output] and part.file not in aside
-            size = there[part.output][name] if placed else aside.get(part.file)
-            name = f"{part.output}/{name}" if part.output else name
+            file = f"part-{len(of_output):05d}{suffix}"
+            name = f"{part.output}/{file}" if part.output else file
+            size = aside.get(part.file, there[part.output].get(file))
             if size != part.size_bytes:
                 raise PytxmrError(f"{self.path}/{name} has {size} bytes, not {part.size_bytes}")
-            if not placed:
+            if part.file in aside:
                 directory.rename(f"{self._own}/{part.file}", name)
                 fail_point("commit-renamed")
             of_output.append({"name": name, "bytes": size, "sha256": part.digest})
@@ -169,6 +179,8 @@ class RemoteDirectory:
         return {"name": name, "bytes": directory.sizes(BAD)[f"{task}.jsonl"]}
 
     def _clear(self, directory: _Directory) -> None:
+        if ABOVE in directory.sizes(self._own):
+            directory.remove(f"{self._own}/{ABOVE}")
         for name in directory.sizes(self._own):
             directory.remove(f"{self._own}/{name}")
         directory.remove_directory(self._own)
@@ -185,8 +197,9 @@ class RemoteDirectory:
 
     def discard(self, job: str = "") -> None:
         """Remove what the job has written, which was committed if ``_SUCCESS`` is of that ``job``.
-        Somebody else's files stay, and so does then DIR. If the server is away, all stays, and is
-        told of."""
+        Somebody else's files stay, and so does then DIR. If nothing was committed, directories
+        above it that were made for it go as well, if they are empty. If the server is away, all
+        stays, and is told of."""
         try:
             with own_filesystem(self.path) as (filesystem, path):
                 self._discard(_Directory(filesystem, path), job)
@@ -194,6 +207,7 @@ class RemoteDirectory:
             _log.warning("cannot remove what is left in %s: %s", self.path, reason_of(error))
 
     def _discard(self, directory: _Directory, job: str) -> None:
+        above = int(directory.read(f"{self._own}/{ABOVE}") or 0)
         if directory.has(self._own) or (job and self.manifest().get("job") == job):
             self._discard_in(directory, BAD, BAD_FILE)
             for name in filter(OUTPUT_NAME.fullmatch, directory.directories()):
@@ -204,7 +218,7 @@ class RemoteDirectory:
                 directory.remove(name)
             self._clear(directory)
         directory.remove_directory(TEMPORARY)
-        directory.remove_directory("")
+        directory.remove_directory("", above)
 
     @staticmethod
     def _discard_in(directory: _Directory, name: str, files: re.Pattern[str]) -> None:
@@ -214,14 +228,34 @@ class RemoteDirectory:
 
 
 class _Directory:
-    """A directory of a filesystem. Names are relative to it. Raises what the filesystem does."""
+    """A directory of a filesystem. Names are relative to it. Raises what the filesystem does.
+    ``begun``: where a renaming has begun to, here or by an earlier one."""
 
-    def __init__(self, filesystem: Any, path: str) -> None:
+    def __init__(self, filesystem: Any, path: str, begun: set[str] | None = None) -> None:
         self._filesystem = filesystem
         self._path = path.rstrip("/")
+        self._begun = set() if begun is None else begun
 
     def _at(self, name: str) -> str:
         return f"{self._path}/{name}".rstrip("/")
+
+    def make_above(self) -> int:
+        """Make the directories above it that are not there; how many."""
+        missing, above = 0, posixpath.dirname(self._path)
+        while above.strip("/") and not self._filesystem.exists(above):
+            missing, above = missing + 1, posixpath.dirname(above)
+        self._filesystem.makedirs(posixpath.dirname(self._path), exist_ok=True)
+        return missing
+
+    def begin(self) -> bool:
+        """Make it, unless it is there."""
+        try:
+            self._filesystem.mkdir(self._path, create_parents=False)
+        except OSError:
+            if self._filesystem.exists(self._path):
+                return False
+            raise
+        return True
 
     def has(self, name: str) -> bool:
         return bool(self._filesystem.exists(self._at(name)))
@@ -238,9 +272,13 @@ class _Directory:
             if entry["type"] == "file"
         }
 
-    def directories(self, name: str = "") -> list[str]:
-        found = self._filesystem.ls(self._at(name), detail=True)
+    def directories(self) -> list[str]:
+        found = self._filesystem.ls(self._path, detail=True)
         return [posixpath.basename(one["name"]) for one in found if one["type"] == "directory"]
+
+    def names(self, name: str) -> list[str]:
+        found = self._filesystem.ls(self._at(name), detail=False)
+        return [posixpath.basename(one) for one in found]
 
     def read(self, name: str) -> bytes | None:
         try:
@@ -255,17 +293,20 @@ class _Directory:
             file.write(data)
 
     def rename(self, old: str, new: str) -> None:
-        """Raises if ``new`` is there."""
-        old, new = self._at(old), self._at(new)
-        sftp: Any = getattr(self._filesystem, "ftp", None)
+        """Raises if ``new`` is there, and not by a renaming that was cut short."""
+        filesystem, old, new = self._filesystem, self._at(old), self._at(new)
+        sftp: Any = getattr(filesystem, "ftp", None)
         if hasattr(sftp, "posix_rename"):
             sftp.rename(old, new)  # unlike the other, this is refused if there is one
-        elif self._filesystem.exists(new):
-            raise PytxmrError(f"{new} is there already, and not of this job")
-        else:
-            self._filesystem.mv(old, new)
-            if self._filesystem.exists(old):  # WebHDFS may refuse without saying so
+        elif not filesystem.exists(new):
+            self._begun.add(new)
+            filesystem.mv(old, new)
+            if filesystem.exists(old):  # WebHDFS may refuse without saying so
                 raise PytxmrError(f"{old} cannot be renamed to {new}")
+        elif new in self._begun and filesystem.size(old) == filesystem.size(new):
+            filesystem.rm_file(old)
+        else:
+            raise PytxmrError(f"{new} is there already, and not of this job")
 
     def make(self, name: str) -> None:
         self._filesystem.makedirs(self._at(name), exist_ok=True)
@@ -273,11 +314,10 @@ class _Directory:
     def remove(self, name: str) -> None:
         self._filesystem.rm_file(self._at(name))
 
-    def remove_directory(self, name: str) -> None:
-        """If it is empty."""
+    def remove_directory(self, name: str, above: int = 0) -> None:
+        """If it is empty, and so many of those above it."""
+        path = self._at(name)
         with suppress(Exception):
-            path = self._at(name)
-            if not self._filesystem.ls(path, detail=False):
-                self._filesystem.rmdir(path)
-                if self._filesystem.exists(path):  # fsspec has no rmdir for it, but for files
-                    self._filesystem.rm(path)
+            for _ in range(above + 1):
+                remove_empty(self._filesystem, path)
+                path = posixpath.dirname(path)

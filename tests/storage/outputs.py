@@ -228,6 +228,24 @@ class Outputs:
         second.commit([write(second, "Reduce000.0", b"a")], {"job": "Job002"})
         assert place.files() == ["_SUCCESS", "part-00000"]
 
+    def test_an_attempt_whose_job_ends_while_it_sends_leaves_nothing(self, place):
+        for step in range(1, place.requests_to_send + 1):
+            out = reserved(place.url)
+            passed = 0
+
+            def pass_by(step: int = step, out: Output = out) -> None:
+                nonlocal passed
+                passed += 1
+                if passed == step:
+                    out.discard()
+
+            with pytest.MonkeyPatch.context() as patch:
+                place.break_at(patch, pass_by)
+                with pytest.raises(AttemptFailed):
+                    write(out, "Reduce000.0", b"late")
+            assert place.files() == []
+            reserved(place.url, "another").discard()
+
     def test_an_attempt_that_is_cut_off_while_it_sends_fails_and_may_be_made_again(self, place):
         out = reserved(place.url)
         before = place.files()

@@ -1,0 +1,100 @@
+"""What is promised of outputs, in a store of objects that is shown as a filesystem."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from itertools import count
+from typing import Any
+
+import pytest
+from outputs import Outputs, reserved, write
+from servers import need
+
+from pytxmr.errors import BadInput, PytxmrError
+from pytxmr.records.remote import open_by
+from pytxmr.storage.output import output_at
+
+need("fsspec")
+ObjectStore = import_module("objectstore").ObjectStore
+_numbers = count()
+
+
+class ObjectPlace:
+    requests_to_send = 1
+
+    def __init__(self, store: Any, name: str) -> None:
+        self.store = store
+        self._path = f"/bucket/{name}/"
+        self.url = f"s3a://bucket/{name}"
+
+    def beside(self, number: int) -> ObjectPlace:
+        return ObjectPlace(self.store, f"{self.url.rpartition('/')[2]}-{number}")
+
+    def files(self) -> list[str]:
+        found = [name for name in self.store.objects if name.startswith(self._path)]
+        return sorted(name.removeprefix(self._path) for name in found if not name.endswith("/"))
+
+    def read(self, name: str) -> bytes:
+        return self.store.objects[f"{self._path}{name}"]
+
+    def put(self, name: str, data: bytes) -> None:
+        self.store.objects[f"{self._path}{name}"] = data
+
+    def break_at(self, patch, breaks) -> None:
+        patch.setattr(self.store, "breaks", breaks)
+
+
+@pytest.fixture
+def place():
+    store = ObjectStore()
+    open_by(["s3a"], lambda url: (store, store._strip_protocol(url)))
+    yield ObjectPlace(store, f"out{next(_numbers)}")
+    open_by(["s3a"], None)
+
+
+class TestOutputsInAStoreOfObjects(Outputs):
+    def test_of_jobs_that_begin_at_once_one_gets_the_directory(self, place):
+        """To make a directory that is there is no error: neither may get it, but never both."""
+        super().test_of_jobs_that_begin_at_once_one_gets_the_directory(place, least=0)
+
+    def test_an_attempt_whose_job_ends_while_it_sends_leaves_nothing(self, place):
+        super().test_an_attempt_whose_job_ends_while_it_sends_leaves_nothing(place)
+        assert not place.store.objects
+
+
+def test_a_job_that_begins_while_another_runs_and_ends_is_refused(place, monkeypatch):
+    """It has seen that nothing is there, and makes the directory when all is done."""
+    make = place.store.makedirs
+
+    def makedirs(path, exist_ok=False):
+        if not exist_ok:
+            monkeypatch.undo()
+            other = reserved(place.url, "other")
+            other.commit([write(other, "Reduce000.0", b"a")], {"job": "Job001"})
+        make(path)
+
+    monkeypatch.setattr(place.store, "makedirs", makedirs)
+    with pytest.raises(BadInput, match="exists already"):
+        reserved(place.url, "late")
+    assert place.files() == ["_SUCCESS", "part-00000"]
+
+
+def test_what_somebody_else_has_put_in_the_place_of_a_part_is_left_alone(place):
+    out = reserved(place.url)
+    part = write(out, "Reduce000.0", b"ours")
+    place.put("part-00000", b"mine")
+    for _ in range(2):
+        with pytest.raises(PytxmrError, match="part-00000 is there already"):
+            out.commit([part], {"job": "Job001"})
+    assert place.read("part-00000") == b"mine"
+
+
+def test_directories_above_that_were_made_for_a_job_that_fails_go_with_it(place):
+    below = output_at(f"{place.url}/made/for/it", "me")
+    place.store.objects["/bucket/kept"] = b"of somebody"
+    below.reserve()
+    with pytest.raises(BadInput, match="exists already"):
+        below.reserve()
+    write(below, "Reduce000.0", b"a")
+    below.discard()
+    assert place.store.objects == {"/bucket/kept": b"of somebody"}
