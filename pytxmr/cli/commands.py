@@ -445,7 +445,8 @@ def make_jobs(options: argparse.Namespace) -> list[JobSpec]:
     if getattr(options, "runner", None) == "spark":  # `submit` has no runners
         from pytxmr.runners import sparkhadoop
 
-        sparkhadoop.expect()
+        with sparkhadoop.expecting():
+            return make_specs(_job_options(options))
     return make_specs(_job_options(options))
 
 

@@ -36,10 +36,15 @@ _HINTS = {
 }
 
 
-def expect() -> None:
-    """Until Spark has begun, let nobody check whether fsspec has what Hadoop may have. What has to
+@contextmanager
+def expecting() -> Iterator[None]:
+    """Before Spark has begun, let nobody check whether fsspec has what Hadoop may have. What has to
     be read before, it reads all the same."""
     open_by(SCHEMES, _by_fsspec)
+    try:
+        yield
+    finally:
+        open_by(SCHEMES, None)
 
 
 def _by_fsspec(url: str) -> tuple[Any, str]:
@@ -75,9 +80,9 @@ def serving(context: SparkContext, spec: JobSpec) -> Iterator[dict[str, Any]]:
         if _has(context, scheme):
             schemes.append(scheme)
             continue
-        open_by([scheme], None)
+        url = next(url for url in urls if scheme_of(url) == scheme)
         try:
-            checked_url(next(url for url in urls if scheme_of(url) == scheme))
+            checked_url(url, "write to" if url == spec.output else "read")
         except BadInput as error:
             error.message += _HINTS.get(scheme, "; nor has Spark's Hadoop anything for it")
             raise

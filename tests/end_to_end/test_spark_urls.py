@@ -6,11 +6,13 @@ import bz2
 import gzip
 import json
 import os
+import re
 import select
 import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
@@ -25,17 +27,17 @@ from sparkjobs import left_in, on_spark, specs_of
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "storage"))
 from servers import need, s3_server, sftp_server
-from webhdfs import serving_hdfs
 
 from pytxmr.errors import BadInput, JobFailed
 from pytxmr.records.remote import list_url, own_filesystem
 from pytxmr.runners import inline, spark, sparkhadoop
+from pytxmr.storage.output import output_at
 
 # The first test starts Java and the servers, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(300)
 DATA = EXAMPLES / "data"
 sparkjobs.need_spark()
-need("fsspec", "s3fs", "paramiko", "requests")
+need("fsspec", "s3fs", "paramiko")
 HadoopFileSystem = import_module("pytxmr.runners.hadoopfiles").HadoopFileSystem
 PATHS = {"PYTHONPATH": os.fspath(IMPORTED_FROM)}
 _numbers = count()
@@ -77,6 +79,20 @@ class Sorted(pytxmr.MapReduce):
         yield key, len(value)
 """
 
+BY_LENGTH = """
+import pytxmr
+
+class ByLength(pytxmr.MapReduce):
+    outputs = ("long",)
+
+    def map(self, key, value):
+        yield len(value), value
+
+    def reduce(self, key, values):
+        for value in values:
+            yield pytxmr.to("long", key, value) if key > 60 else (key, value)
+"""
+
 
 @dataclass
 class Served:
@@ -100,11 +116,10 @@ def served(tmp_path_factory) -> Iterator[Served]:
     with ExitStack() as ending:
         place = tmp_path_factory.mktemp("spark")
         patch = ending.enter_context(pytest.MonkeyPatch.context())
-        for name in ("s3", "sftp", "hdfs", "files"):
+        for name in ("s3", "sftp", "files"):
             (place / name).mkdir()
         env = ending.enter_context(s3_server(place / "s3"))
         sftp, home = ending.enter_context(sftp_server(place / "sftp"))
-        hdfs = ending.enter_context(serving_hdfs(place / "hdfs"))
         # The tasks' processes have what Java has, and Java what we have.
         for name, value in (QUICK_JAVA | env | home).items():
             patch.setenv(name, value)
@@ -113,6 +128,7 @@ def served(tmp_path_factory) -> Iterator[Served]:
             (f"spark.hadoop.fs.{name}", value)
             for name, value in {
                 "hdfs.impl": VIEW,
+                "local.block.size": str(1 << 20),
                 "s3a.impl": VIEW,
                 "viewfs.mounttable.nn.link./data": f"file://{place}/files",
                 "viewfs.mounttable.pail.link./data": f"file://{place}/files",
@@ -121,8 +137,8 @@ def served(tmp_path_factory) -> Iterator[Served]:
         context = ending.enter_context(
             spark.application(spec, str(place / "log"), "local[2]", settings)
         )
-        places = {"s3": "s3://bucket", "sftp": f"{sftp}{place}/files", "webhdfs": hdfs.url}
-        places["hdfs"] = "hdfs://nn/data"
+        places = {"s3": "s3://bucket", "sftp": f"{sftp}{place}/files"}
+        places |= {"hdfs": "hdfs://nn/data", "s3a": "s3a://pail/data"}
         yield Served(context, places, place / "files")
 
 
@@ -181,21 +197,24 @@ def test_records_at_which_processes_die_are_set_aside_behind_a_url(served, tmp_p
     assert status["counters"]["job: seen"] == 4
 
 
-@pytest.mark.parametrize("protocol", ["s3", "webhdfs"])
-def test_a_job_that_fails_tells_the_users_error_and_leaves_nothing_there(
-    protocol, served, tmp_path
-):
-    (tmp_path / "job.py").write_text(FAILING)
-    (tmp_path / "in.txt").write_text("a\n")
-    url = served.url(protocol)
-    with pytest.raises(JobFailed) as raised:
-        served.run(specs_of(tmp_path / "job.py", [tmp_path / "in.txt"], url))
-    assert raised.value.message.startswith("Job001: Map001 failed once: for the key ")
-    assert raised.value.details["where"] == f"{tmp_path}/in.txt, offset 0, record 'a'"
-    assert 'job.py", line 3, in mapper' in raised.value.details["traceback"]
+def test_a_job_that_fails_tells_the_users_error_and_leaves_nothing_there(served, tmp_path):
+    url = served.url("s3")
+    assert_fails(served, tmp_path, url)
     with own_filesystem(url) as (filesystem, path):
         # Of our S3 server there remains for a while what stands for the directory itself.
         assert set(filesystem.find(path)) <= {path}
+
+
+def assert_fails(served: Served, tmp_path: Path, url: str) -> None:
+    (tmp_path / "job.py").write_text(FAILING)
+    (tmp_path / "in.txt").write_text("a\n")
+    with pytest.raises(JobFailed) as raised:
+        served.run(specs_of(tmp_path / "job.py", [tmp_path / "in.txt"], url))
+    # Spark tries again, until that is seen.
+    told = r"Job001: Map001 failed (once|\d times): for the key "
+    assert re.match(told, raised.value.message)
+    assert raised.value.details["where"] == f"{tmp_path}/in.txt, offset 0, record 'a'"
+    assert 'job.py", line 3, in mapper' in raised.value.details["traceback"]
 
 
 def test_an_output_that_is_there_is_refused_before_anything_runs(served, tmp_path):
@@ -215,30 +234,88 @@ def test_sparks_log_goes_beside_the_output_or_into_the_working_directory(tmp_pat
 # ---- Hadoop's filesystems
 
 
-def written_inputs(served: Served) -> None:
+@pytest.fixture(scope="module")
+def inputs(served) -> list[str]:
+    """What Hadoop has as ``/data/in``, by several names; the last of a file with a long line."""
     (served.files / "in" / "more").mkdir(parents=True)
     text = (DATA / "documents.tsv").read_bytes()
     (served.files / "in" / "a plain%20one").write_bytes(text)
     (served.files / "in" / "b.gz").write_bytes(gzip.compress(text))
     (served.files / "in" / "more" / "c").write_bytes(bz2.compress(text))
     (served.files / "in" / "_no").write_bytes(b"not read\n")
+    (served.files / "long.gz").write_bytes(gzip.compress(b"x" * 9_000_000))
+    data = "hdfs://nn/data"
+    return [f"{data}/in", f"{data}/in/a*", "s3a://pail/data/in/", f"{data}/long.gz"]
 
 
-def test_what_hadoop_has_is_read_and_written_as_files_are(served, tmp_path):
-    written_inputs(served)
-    job, options = EXAMPLES / "wordcount.py", {"split_bytes": 900, "compress": "gzip"}
-    files = served.files / "in"
-    inline.run_all(specs_of(job, [files, files / "a*", files], str(tmp_path / "out"), **options))
-    url = served.url("hdfs")
-    inputs = ["hdfs://nn/data/in", "hdfs://nn/data/in/a*", "s3a://pail/data/in/"]
-    sparkhadoop.expect()
+def left_by_hadoop(served: Served, url: str) -> dict[str, bytes]:
+    found = left_in(served.files / url.partition("/data/")[2])
+    # Of Hadoop's filesystem for local files are those that end so.
+    return {name: data for name, data in found.items() if not name.endswith(".crc")}
+
+
+def test_what_hadoop_has_is_read_and_written_as_files_are(served, inputs, tmp_path):
+    """Also a part of more than the pieces in which it is sent, and the blocks that it is in."""
+    (tmp_path / "job.py").write_text(BY_LENGTH)
+    job, files, options = f"{tmp_path}/job.py:ByLength", served.files, {"split_bytes": 900}
+    here = [files / "in", files / "in" / "a*", files / "in", files / "long.gz"]
+    inline.run_all(specs_of(job, here, str(tmp_path / "out"), **options))
+    url = served.url("s3a")
     served.run(specs_of(job, inputs, url, **options))
-    there = {
-        name: data
-        for name, data in left_in(served.files / url.rpartition("/")[2]).items()
-        if not name.endswith(".crc")  # of Hadoop's filesystem for local files
-    }
-    assert there == left_in(tmp_path / "out")
+    left = left_by_hadoop(served, url)
+    assert left == left_in(tmp_path / "out")
+    assert sorted(map(len, left.values()))[-1] > 9_000_000
+
+
+def test_a_job_that_is_cancelled_leaves_nothing_where_hadoop_writes(served, inputs):
+    """It is when all is written, and nothing is committed."""
+    url = f"{served.url('s3a')}/made/for/it"
+    seen = []
+
+    def told(status: dict[str, Any]) -> None:
+        if status["phase"] == "committing":
+            seen.extend(left_by_hadoop(served, url))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        on_spark(served.context, specs_of(EXAMPLES / "wordcount.py", inputs[1:2], url), told)
+    assert len([name for name in seen if name.startswith("_temporary/")]) == 4
+    assert not (served.files / url.split("/")[4]).exists()
+
+
+def test_a_job_that_fails_leaves_nothing_where_hadoop_writes(served, tmp_path):
+    url = served.url("s3a")
+    assert_fails(served, tmp_path, url)
+    assert not (served.files / url.rpartition("/")[2]).exists()
+
+
+def test_of_jobs_that_begin_at_once_one_at_most_gets_the_directory_from_hadoop(served):
+    url = served.url("s3a")
+    (spec,) = specs_of(EXAMPLES / "wordcount.py", [DATA / "documents.tsv"], url)
+
+    refused = []
+
+    def reserved(number: int) -> Any:
+        output = output_at(url, f"owner{number}")
+        try:
+            output.reserve()
+        except BadInput as error:
+            refused.append(error.message)
+            return None
+        return output
+
+    with sparkhadoop.serving(served.context, spec):
+        with ThreadPoolExecutor(4) as pool:
+            winners = [*filter(None, pool.map(reserved, range(4)))]
+        assert len(winners) <= 1
+        winner = winners[0] if winners else reserved(9)
+        assert reserved(5) is None
+        winner.commit([], {"job": "Job001"})
+        assert [*left_by_hadoop(served, url)] == ["_SUCCESS"]
+        assert reserved(6) is None
+        winner.discard("Job001")
+    assert all("exists already" in text for text in refused)
+    assert not (served.files / url.rpartition("/")[2]).exists()
 
 
 def test_a_hadoop_filesystem_does_what_others_do(served):
@@ -311,8 +388,8 @@ def test_what_neither_hadoop_nor_fsspec_has_is_refused_with_what_to_do(served, m
     monkeypatch.setitem(sys.modules, "s3fs", None)
     monkeypatch.delitem(import_module("fsspec.registry")._registry, "s3a", raising=False)
     monkeypatch.setattr(sparkhadoop, "_has", lambda context, scheme: False)
-    sparkhadoop.expect()
-    specs = specs_of(EXAMPLES / "wordcount.py", ["s3a://pail/in"], served.url("hdfs"))
+    with sparkhadoop.expecting():
+        specs = specs_of(EXAMPLES / "wordcount.py", ["s3a://pail/in"], served.url("hdfs"))
     with pytest.raises(BadInput, match=r"cannot read s3a://pail/in: .*spark.jars.packages=org"):
         served.run(specs)
 
@@ -321,8 +398,7 @@ def test_what_has_to_be_read_before_spark_begins_is_refused_if_fsspec_cannot(mon
     def refuse(url: str) -> None:
         raise OSError("no libhdfs\nlooked here and there")
 
-    sparkhadoop.expect()
     monkeypatch.setattr("fsspec.core.url_to_fs", refuse)
     said = "cannot read hdfs://nn/in before Spark begins, when keys are sampled: .*no libhdfs$"
-    with pytest.raises(BadInput, match=said):
+    with sparkhadoop.expecting(), pytest.raises(BadInput, match=said):
         list(list_url("hdfs://nn/in"))
