@@ -32,6 +32,8 @@ class HadoopFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     cachable = False
     root_marker = "/"
+    #: How much it may be asked for at once.
+    at_a_time = 16
 
     def __init__(self, jvm: Any, conf: Any, scheme: str, authority: str) -> None:
         super().__init__()

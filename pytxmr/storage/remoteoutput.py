@@ -19,6 +19,7 @@ import logging
 import posixpath
 import re
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -136,6 +137,7 @@ class RemoteDirectory:
         suffix: str,
     ) -> None:
         aside = directory.sizes(self._own)
+        renamed: list[tuple[str, str]] = []
         listed: dict[str, list[dict[str, Any]]] = {"": []}
         there: dict[str, dict[str, int]] = {}
         for part in parts:
@@ -150,9 +152,9 @@ class RemoteDirectory:
             if size != part.size_bytes:
                 raise PytxmrError(f"{self.path}/{name} has {size} bytes, not {part.size_bytes}")
             if part.file in aside:
-                directory.rename(f"{self._own}/{part.file}", name)
-                fail_point("commit-renamed")
+                renamed.append((f"{self._own}/{part.file}", name))
             of_output.append({"name": name, "bytes": size, "sha256": part.digest})
+        directory.rename_all(renamed)
         parts_listed = listed.pop("")
         if listed:
             manifest = manifest | {"outputs": listed}
@@ -291,6 +293,17 @@ class _Directory:
     def write(self, name: str, data: bytes) -> None:
         with self._filesystem.open(self._at(name), "wb") as file:
             file.write(data)
+
+    def rename_all(self, renamed: list[tuple[str, str]]) -> None:
+        """Some at a time, if the filesystem can, since a store of objects copies."""
+
+        def rename(names: tuple[str, str]) -> None:
+            self.rename(*names)
+            fail_point("commit-renamed")
+
+        with ThreadPoolExecutor(getattr(self._filesystem, "at_a_time", 1)) as pool:
+            for _ in pool.map(rename, renamed):
+                pass
 
     def rename(self, old: str, new: str) -> None:
         """Raises if ``new`` is there, and not by a renaming that was cut short."""

@@ -244,8 +244,7 @@ def inputs(served) -> list[str]:
     (served.files / "in" / "more" / "c").write_bytes(bz2.compress(text))
     (served.files / "in" / "_no").write_bytes(b"not read\n")
     (served.files / "long.gz").write_bytes(gzip.compress(b"x" * 9_000_000))
-    data = "hdfs://nn/data"
-    return [f"{data}/in", f"{data}/in/a*", "s3a://pail/data/in/", f"{data}/long.gz"]
+    return ["hdfs://nn/data/in/a*", "s3a://pail/data/in/", "hdfs://nn/data/long.gz"]
 
 
 def left_by_hadoop(served: Served, url: str) -> dict[str, bytes]:
@@ -258,7 +257,7 @@ def test_what_hadoop_has_is_read_and_written_as_files_are(served, inputs, tmp_pa
     """Also a part of more than the pieces in which it is sent, and the blocks that it is in."""
     (tmp_path / "job.py").write_text(BY_LENGTH)
     job, files, options = f"{tmp_path}/job.py:ByLength", served.files, {"split_bytes": 900}
-    here = [files / "in", files / "in" / "a*", files / "in", files / "long.gz"]
+    here = [files / "in" / "a*", files / "in", files / "long.gz"]
     inline.run_all(specs_of(job, here, str(tmp_path / "out"), **options))
     url = served.url("s3a")
     served.run(specs_of(job, inputs, url, **options))
@@ -278,7 +277,7 @@ def test_a_job_that_is_cancelled_leaves_nothing_where_hadoop_writes(served, inpu
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        on_spark(served.context, specs_of(EXAMPLES / "wordcount.py", inputs[1:2], url), told)
+        on_spark(served.context, specs_of(EXAMPLES / "wordcount.py", inputs[:1], url), told)
     assert len([name for name in seen if name.startswith("_temporary/")]) == 4
     assert not (served.files / url.split("/")[4]).exists()
 

@@ -19,6 +19,7 @@ from fsspec.spec import AbstractFileSystem
 class ObjectStore(AbstractFileSystem):
     cachable = False
     protocol = "s3a"
+    at_a_time = 4
 
     def __init__(self) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from itertools import count
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -87,6 +88,23 @@ def test_what_somebody_else_has_put_in_the_place_of_a_part_is_left_alone(place):
         with pytest.raises(PytxmrError, match="part-00000 is there already"):
             out.commit([part], {"job": "Job001"})
     assert place.read("part-00000") == b"mine"
+
+
+def test_parts_are_copied_some_at_a_time(place):
+    out = reserved(place.url)
+    parts = [write(out, f"Reduce00{number}.0", b"a") for number in range(4)]
+    together = Barrier(4)
+    with pytest.MonkeyPatch.context() as patch:
+        copy = place.store.mv
+
+        def mv(path1: str, path2: str) -> None:
+            if "/part-" in path2:
+                together.wait(timeout=60)
+            copy(path1, path2)
+
+        patch.setattr(place.store, "mv", mv)
+        out.commit(parts, {"job": "Job001"})
+    assert place.files() == ["_SUCCESS", *(f"part-0000{number}" for number in range(4))]
 
 
 def test_directories_above_that_were_made_for_a_job_that_fails_go_with_it(place):
