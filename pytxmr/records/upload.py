@@ -30,7 +30,7 @@ from pytxmr.model import AttemptId
 from pytxmr.records.remote import is_s3, own_filesystem, reason_of, scratch_directory
 
 TEMPORARY = "_temporary"
-#: The name, below `TEMPORARY`, of the object that says whose an output on S3 is.
+#: The name, below `TEMPORARY`, of what says whose an output on S3 is, or one that Hadoop writes.
 MARKER = "_owner"
 #: The name, beside what attempts write elsewhere, of a file that is there while the job goes on.
 ABOVE = "_above"

@@ -34,6 +34,8 @@ class HadoopFileSystem(AbstractFileSystem):  # type: ignore[misc]
     root_marker = "/"
     #: How much it may be asked for at once.
     at_a_time = 16
+    #: Mode ``xb`` is one step on HDFS; on S3, by Hadoop 3.4.2 and newer, a conditional put.
+    creates_new = True
 
     def __init__(self, jvm: Any, conf: Any, scheme: str, authority: str) -> None:
         super().__init__()

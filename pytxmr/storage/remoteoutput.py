@@ -26,7 +26,7 @@ from typing import Any
 from pytxmr.errors import BadInput, PytxmrError
 from pytxmr.failpoints import fail_point
 from pytxmr.records.remote import checked_url, is_s3, own_filesystem, reason_of
-from pytxmr.records.upload import ABOVE, TEMPORARY, remove_empty
+from pytxmr.records.upload import ABOVE, MARKER, TEMPORARY, remove_empty
 from pytxmr.storage.output import (
     BAD,
     BAD_FILE,
@@ -65,6 +65,8 @@ class RemoteDirectory:
 
     def __init__(self, path: str, owner: str) -> None:
         self.path = path.rstrip("/")
+        self._mark = f"{TEMPORARY}/{MARKER}"
+        self._owner = owner.encode()
         self._own = f"{TEMPORARY}/{owner}"
         self._begun: set[str] = set()
 
@@ -95,11 +97,15 @@ class RemoteDirectory:
         if not directory.begin():  # another job was faster
             raise taken
         try:
+            directory.make(TEMPORARY)
+            if not directory.claim(self._mark, self._owner):
+                raise taken
             directory.make(self._own)
             directory.write(f"{self._own}/{ABOVE}", str(missing).encode())
-            # Where to make a directory that is there is no error, of two jobs none gets it, but
-            # never both, also if the other has begun and ended meanwhile.
-            if len(directory.names(TEMPORARY)) > 1 or directory.names("") != [TEMPORARY]:
+            # Where neither a directory nor a file that is there is an error, of two jobs none gets
+            # it, but never both, also if the other has begun and ended meanwhile.
+            owners = {*directory.names(TEMPORARY)} - {MARKER}
+            if len(owners) > 1 or directory.names("") != [TEMPORARY]:
                 raise taken
         except BaseException:
             with suppress(Exception):
@@ -183,6 +189,7 @@ class RemoteDirectory:
     def _clear(self, directory: _Directory) -> None:
         if ABOVE in directory.sizes(self._own):
             directory.remove(f"{self._own}/{ABOVE}")
+        directory.unclaim(self._mark, self._owner)
         for name in directory.sizes(self._own):
             directory.remove(f"{self._own}/{name}")
         directory.remove_directory(self._own)
@@ -293,6 +300,24 @@ class _Directory:
     def write(self, name: str, data: bytes) -> None:
         with self._filesystem.open(self._at(name), "wb") as file:
             file.write(data)
+
+    def claim(self, name: str, data: bytes) -> bool:
+        """Write it, unless it is there, if the filesystem can make that one step; False if another
+        is there."""
+        if getattr(self._filesystem, "creates_new", False):
+            try:
+                with self._filesystem.open(self._at(name), "xb") as file:
+                    file.write(data)
+            except OSError:
+                found = self.read(name)
+                if found is None:
+                    raise
+                return found == data
+        return True
+
+    def unclaim(self, name: str, data: bytes) -> None:
+        if getattr(self._filesystem, "creates_new", False) and self.read(name) == data:
+            self.remove(name)
 
     def rename_all(self, renamed: list[tuple[str, str]]) -> None:
         """Some at a time, if the filesystem can, since a store of objects copies."""

@@ -20,6 +20,7 @@ class ObjectStore(AbstractFileSystem):
     cachable = False
     protocol = "s3a"
     at_a_time = 4
+    creates_new = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,9 +32,12 @@ class ObjectStore(AbstractFileSystem):
     def _strip_protocol(cls, path: str) -> str:
         return f"/{path.partition('://')[2] or path.lstrip('/')}".rstrip("/")
 
-    def _put(self, name: str, data: bytes) -> None:
+    def _put(self, name: str, data: bytes, new: bool = False) -> None:
         self.breaks()
-        self.objects[name] = data
+        if not new:
+            self.objects[name] = data
+        elif self.objects.setdefault(name, data) is not data:
+            raise OSError("412 Precondition Failed")
 
     # ---- what is there
 
@@ -84,19 +88,21 @@ class ObjectStore(AbstractFileSystem):
     def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
         path = self._strip_protocol(path)
         if mode != "rb":
-            return _Written(self, path)
+            return _Written(self, path, mode == "xb")
         if path not in self.objects:
             raise FileNotFoundError(path)
         return io.BytesIO(self.objects[path])
 
 
 class _Written(io.BytesIO):
-    def __init__(self, store: ObjectStore, path: str) -> None:
+    def __init__(self, store: ObjectStore, path: str, new: bool) -> None:
         super().__init__()
+        self._new = new
         self._store = store
         self._path = path
 
     def close(self) -> None:
         if not self.closed:
-            self._store._put(self._path, self.getvalue())
-        super().close()
+            data = self.getvalue()
+            super().close()
+            self._store._put(self._path, data, self._new)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from itertools import count
-from threading import Barrier
+from threading import Barrier, Event, current_thread, main_thread
 from typing import Any
 
 import pytest
@@ -54,9 +55,26 @@ def place():
 
 
 class TestOutputsInAStoreOfObjects(Outputs):
-    def test_of_jobs_that_begin_at_once_one_gets_the_directory(self, place):
-        """To make a directory that is there is no error: neither may get it, but never both."""
+    def test_of_jobs_that_begin_at_once_at_most_one_gets_it_if_nothing_is_made_exclusively(
+        self, place, monkeypatch
+    ):
+        """As by S3 servers that do not heed a condition: neither may get it, but never both."""
+        monkeypatch.setattr(place.store, "creates_new", False)
         super().test_of_jobs_that_begin_at_once_one_gets_the_directory(place, least=0)
+
+    def test_a_job_that_has_begun_though_its_request_seemed_to_fail_has_the_directory(self, place):
+        put = place.store._put
+
+        def lost(name: str, data: bytes, new: bool = False) -> None:
+            put(name, data, new)
+            if new:
+                raise ConnectionResetError
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(place.store, "_put", lost)
+            out = reserved(place.url)
+        out.commit([write(out, "Reduce000.0", b"a")], {"job": "Job001"})
+        assert place.files() == ["_SUCCESS", "part-00000"]
 
     def test_an_attempt_whose_job_ends_while_it_sends_leaves_nothing(self, place):
         super().test_an_attempt_whose_job_ends_while_it_sends_leaves_nothing(place)
@@ -77,6 +95,45 @@ def test_a_job_that_begins_while_another_runs_and_ends_is_refused(place, monkeyp
     monkeypatch.setattr(place.store, "makedirs", makedirs)
     with pytest.raises(BadInput, match="exists already"):
         reserved(place.url, "late")
+    assert place.files() == ["_SUCCESS", "part-00000"]
+
+
+def test_of_jobs_that_have_looked_at_once_one_gets_the_directory(place, monkeypatch):
+    """The second would list while the first does, so that both were refused."""
+    make = place.store.makedirs
+    both_looked, first_made, second_made, first_ended = Barrier(2), Event(), Event(), Event()
+
+    def makedirs(path: str, exist_ok: bool = False) -> None:
+        name = path.rpartition("/")[2]
+        if name == place.url.rpartition("/")[2]:
+            both_looked.wait(60)
+        make(path)
+        if name == "_temporary":
+            if current_thread() is not main_thread():
+                first_made.wait(60)
+        elif name == "first":
+            first_made.set()
+            second_made.wait(60)
+        elif name == "second":
+            second_made.set()
+            first_ended.wait(60)
+
+    def second() -> None:
+        try:
+            with pytest.raises(BadInput, match="exists already"):
+                reserved(place.url, "second")
+        finally:
+            second_made.set()
+
+    monkeypatch.setattr(place.store, "makedirs", makedirs)
+    with ThreadPoolExecutor(1) as pool:
+        refused = pool.submit(second)
+        try:
+            out = reserved(place.url, "first")
+        finally:
+            first_ended.set()
+        refused.result()
+    out.commit([write(out, "Reduce000.0", b"a")], {"job": "Job001"})
     assert place.files() == ["_SUCCESS", "part-00000"]
 
 
