@@ -28,7 +28,7 @@ from pytxmr.plan import events as ev
 from pytxmr.plan.jobstate import JobState, Outcome, Phase
 from pytxmr.roster import RETURN_SECONDS, Roster
 from pytxmr.state import Logs, State
-from pytxmr.storage.output import output_at
+from pytxmr.storage.places import output_at
 from pytxmr.submission import Chain, Submission, Turn, plan_job, with_differences
 
 #: Ended jobs that are still listed; older ones are forgotten.

@@ -25,7 +25,8 @@ from pytxmr.model import JobSpec, MapOutput, TaskId
 from pytxmr.plan import events as ev
 from pytxmr.plan.jobstate import JobState, Phase
 from pytxmr.records.compressed import SUFFIX_OF
-from pytxmr.storage.output import Part, output_at
+from pytxmr.storage.output import Part
+from pytxmr.storage.places import output_at
 from pytxmr.storage.stepresults import remove_results
 from pytxmr.submission import Submission, forget_unused, manifest_of
 

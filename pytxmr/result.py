@@ -12,7 +12,7 @@ from pytxmr.errors import BadInput, JobFailed, PytxmrError
 from pytxmr.model import FileRange, step_label
 from pytxmr.records.pairfile import pairs_in
 from pytxmr.records.readers import line_blocks
-from pytxmr.storage.output import output_at
+from pytxmr.storage.places import output_at
 
 Failure = TypeVar("Failure", bound=PytxmrError)
 

@@ -31,7 +31,7 @@ from pytxmr.records.formats import Reader, Writer
 from pytxmr.records.partition import RangePartitioner
 from pytxmr.records.remote import is_remote
 from pytxmr.storage.inputs import absolute_names
-from pytxmr.storage.output import absolute_output, check_free
+from pytxmr.storage.places import absolute_output, check_free
 
 #: A job's source travels in one string of a remote call, which is bounded.
 MOST_SOURCE_BYTES = 512 * 1024

@@ -22,7 +22,8 @@ from pytxmr.storage.inputs import (
     plan_kept_splits,
     plan_splits,
 )
-from pytxmr.storage.output import Output, output_at
+from pytxmr.storage.output import Output
+from pytxmr.storage.places import output_at
 
 
 @dataclass(frozen=True, slots=True)

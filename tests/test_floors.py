@@ -68,8 +68,6 @@ APART = (
     {"jobtracker", "jobbook", "followers", "joblife", "loggedplan", "roster", "avatars", "state"},
     {"tasktracker", "jobwork", "segments", "attemptlogs"},
 )
-#: Modules that other kinds of output are made by, which are imported only for those.
-PARTS_OF_ONE = {"pytxmr.storage.remoteoutput", "pytxmr.storage.s3output"}
 #: Faces: what people and twistd call. Nothing below imports them.
 FACES = ("runners", "cli", "web", "tap", "testing")
 
@@ -184,7 +182,7 @@ def test_no_two_modules_need_each_other():
     needs = {
         module: {name for name, _ in at_run_time(module) if name in MODULES} - {module, "pytxmr"}
         for module in MODULES
-        if module not in ("pytxmr", *PARTS_OF_ONE)
+        if module != "pytxmr"
     }
     # What needs none of the others, or is needed by none, is in no circle.
     while free := [

@@ -45,7 +45,8 @@ from pytxmr.records.mapping import map_to_part, run_map
 from pytxmr.records.quarantine import Quarantine, UserCode, too_many
 from pytxmr.records.reducing import run_reduce
 from pytxmr.runners import Told
-from pytxmr.storage.output import Output, Part, output_at
+from pytxmr.storage.output import Output, Part
+from pytxmr.storage.places import output_at
 from pytxmr.submission import forget_unused, manifest_of, plan_job
 from pytxmr.worker import bind_ranges, bind_sides, buffer_bytes, done_message
 

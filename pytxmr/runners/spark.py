@@ -32,7 +32,8 @@ from pytxmr.runners import Told, inline, sparkhadoop, sparkparcel
 from pytxmr.runners.inline import Status
 from pytxmr.runners.sparkerrors import Failures
 from pytxmr.runners.sparktasks import SparkJob
-from pytxmr.storage.output import Part, output_at
+from pytxmr.storage.output import Part
+from pytxmr.storage.places import output_at
 from pytxmr.submission import forget_unused, manifest_of, plan_job
 
 if TYPE_CHECKING:

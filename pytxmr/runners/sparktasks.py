@@ -52,7 +52,7 @@ from pytxmr.runners.inline import reuse_by
 from pytxmr.runners.sparkapart import call_apart
 from pytxmr.runners.sparkerrors import SUFFIX as ERROR_SUFFIX
 from pytxmr.runners.sparkerrors import errors_left, leave_error
-from pytxmr.storage.output import output_at
+from pytxmr.storage.places import output_at
 from pytxmr.worker import bind_ranges, bind_sides, buffer_bytes, done_message, explained
 
 #: Of a map, a partition and a place in it; and bytes.

@@ -37,7 +37,6 @@ from typing import Any, Protocol
 from pytxmr.errors import BadInput, PytxmrError
 from pytxmr.failpoints import fail_point
 from pytxmr.records.named import OUTPUT_NAME, beside
-from pytxmr.records.remote import is_remote
 
 _TEMPORARY = "_temporary"
 _ABOVE = "_above"
@@ -80,33 +79,6 @@ class Output(Protocol):
     ) -> None: ...
     def manifest(self) -> dict[str, Any]: ...
     def discard(self, job: str = "") -> None: ...
-
-
-def output_at(path: str, owner: str) -> Output:
-    """The output at an absolute path or a URL. ``owner`` is a name that no other job has."""
-    if not is_remote(path):
-        return OutputDirectory(path, owner)
-    from pytxmr.storage.remoteoutput import remote_output  # few outputs are
-
-    return remote_output(path, owner)
-
-
-def absolute_output(named: str) -> str:
-    """The output that was named on a command line: an absolute path, or a URL. Raises `BadInput`
-    for a URL behind which there can be none."""
-    named = named.removeprefix("file://")
-    if is_remote(named):
-        from pytxmr.storage.remoteoutput import checked_output
-
-        return checked_output(named)
-    return os.path.abspath(named)
-
-
-def check_free(output: str) -> None:
-    """Raises `BadInput` if something is there already, and it is on this machine. Whoever plans the
-    job looks behind URLs."""
-    if not is_remote(output) and os.path.lexists(output):
-        raise BadInput(f"the output directory {output} exists already; remove it or name another")
 
 
 def is_part(name: str) -> bool:

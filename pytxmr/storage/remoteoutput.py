@@ -25,7 +25,7 @@ from typing import Any
 
 from pytxmr.errors import BadInput, PytxmrError
 from pytxmr.failpoints import fail_point
-from pytxmr.records.remote import checked_url, is_s3, own_filesystem, reason_of
+from pytxmr.records.remote import own_filesystem, reason_of
 from pytxmr.records.upload import ABOVE, MARKER, TEMPORARY, remove_empty
 from pytxmr.storage.output import (
     BAD,
@@ -33,31 +33,12 @@ from pytxmr.storage.output import (
     OUTPUT_NAME,
     PART,
     SUCCESS,
-    Output,
     Part,
     manifest_text,
 )
 from pytxmr.storage.patience import patiently
 
 _log = logging.getLogger(__name__)
-
-
-def remote_output(path: str, owner: str) -> Output:
-    """The output behind a URL."""
-    if is_s3(path):
-        from pytxmr.storage.s3output import S3Output
-
-        return S3Output(path, owner)
-    return RemoteDirectory(path, owner)
-
-
-def checked_output(url: str) -> str:
-    """The URL of an output, if there can be one. Raises `BadInput`."""
-    url = checked_url(url, "write to").rstrip("/")
-    protocol = url.partition("://")[0]
-    if "::" in url or protocol in ("http", "https", "memory", "data"):
-        raise BadInput(f"cannot write to {url}: nothing can be written there")
-    return url
 
 
 class RemoteDirectory:

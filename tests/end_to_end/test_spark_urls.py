@@ -31,7 +31,7 @@ from servers import need, s3_server, sftp_server
 from pytxmr.errors import BadInput, JobFailed
 from pytxmr.records.remote import list_url, own_filesystem
 from pytxmr.runners import inline, spark, sparkhadoop
-from pytxmr.storage.output import output_at
+from pytxmr.storage.places import output_at
 
 # The first test starts Java and the servers, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(300)

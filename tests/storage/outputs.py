@@ -15,7 +15,8 @@ from pytxmr.errors import AttemptFailed, BadInput, PytxmrError
 from pytxmr.records.quarantine import Quarantine, UserCode
 from pytxmr.records.writers import PartFile
 from pytxmr.storage import patience
-from pytxmr.storage.output import Output, Part, beside, output_at
+from pytxmr.storage.output import Output, Part, beside
+from pytxmr.storage.places import output_at
 
 
 class Cut(BaseException):

@@ -14,7 +14,7 @@ from servers import need
 
 from pytxmr.errors import BadInput, PytxmrError
 from pytxmr.records.remote import open_by
-from pytxmr.storage.output import output_at
+from pytxmr.storage.places import output_at
 
 need("fsspec")
 ObjectStore = import_module("objectstore").ObjectStore
