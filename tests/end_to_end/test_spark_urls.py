@@ -134,8 +134,9 @@ def served(tmp_path_factory) -> Iterator[Served]:
                 "viewfs.mounttable.pail.link./data": f"file://{place}/files",
             }.items()
         ]
+        # One core, so one worker, which imports s3fs and starts a Java.
         context = ending.enter_context(
-            spark.application(spec, str(place / "log"), "local[2]", settings)
+            spark.application(spec, str(place / "log"), "local[1]", settings)
         )
         places = {"s3": "s3://bucket", "sftp": f"{sftp}{place}/files"}
         places |= {"hdfs": "hdfs://nn/data", "s3a": "s3a://pail/data"}
