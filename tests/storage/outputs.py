@@ -217,6 +217,19 @@ class Outputs:
         assert place.files() == []
         out.discard("Job001")
 
+    def test_directories_above_that_were_made_for_a_job_that_fails_go_with_it(self, place):
+        reserved(f"{place.url}/kept/one")
+        below = output_at(f"{place.url}/made/for/it", "me")
+        below.reserve()
+        with pytest.raises(BadInput, match="exists already"):
+            reserved(below.path)
+        write(below, "Reduce000.0", b"a")
+        below.discard("Job001")
+        reserved(f"{place.url}/made").discard()
+        output_at(f"{place.url}/kept/one", "me").discard()
+        # Nor are the others, but for those.
+        reserved(place.url).discard()
+
     def test_an_attempt_that_outlived_its_job_cannot_write_there(self, place):
         first = reserved(place.url, "one")
         first.discard()

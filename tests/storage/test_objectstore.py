@@ -14,7 +14,6 @@ from servers import need
 
 from pytxmr.errors import BadInput, PytxmrError
 from pytxmr.records.remote import open_by
-from pytxmr.storage.places import output_at
 
 need("fsspec")
 ObjectStore = import_module("objectstore").ObjectStore
@@ -162,14 +161,3 @@ def test_parts_are_copied_some_at_a_time(place):
         patch.setattr(place.store, "mv", mv)
         out.commit(parts, {"job": "Job001"})
     assert place.files() == ["_SUCCESS", *(f"part-0000{number}" for number in range(4))]
-
-
-def test_directories_above_that_were_made_for_a_job_that_fails_go_with_it(place):
-    below = output_at(f"{place.url}/made/for/it", "me")
-    place.store.objects["/bucket/kept"] = b"of somebody"
-    below.reserve()
-    with pytest.raises(BadInput, match="exists already"):
-        below.reserve()
-    write(below, "Reduce000.0", b"a")
-    below.discard()
-    assert place.store.objects == {"/bucket/kept": b"of somebody"}
