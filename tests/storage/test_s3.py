@@ -108,6 +108,13 @@ class TestOutputsOnS3(Outputs):
         out.commit([part], {"job": "Job001"})
         assert place.read("part-00000") == content
 
+    def test_what_nothing_else_opens_as_s3a_is_one_more_name_for_s3(self, place):
+        out = reserved(place.url.replace("s3://", "s3a://"))
+        part = write(out, "Reduce000.0", b"a")
+        assert [name for name in place.files() if name.startswith("upload of ")]
+        out.commit([part], {"job": "Job001"})
+        assert place.files() == ["_SUCCESS", "part-00000"]
+
 
 # ---- whole jobs
 
