@@ -44,6 +44,8 @@ _LOOK_SECONDS = 0.1
 _CANCEL_SECONDS = 20.0
 #: Of what Spark says, what is told.
 _MOST_TEXT = 2000
+#: That of Spark's context is what is told anyway.
+_LOGGED_ERROR = re.compile(r" ERROR (?!SparkContext:)\S+: (.+)")
 _LOCAL = re.compile(r"local(?:\[([0-9]+|\*)\])?", re.ASCII)
 _LOCAL_TRIES = re.compile(r"local\[(?:[0-9]+|\*), *([0-9]+)\]", re.ASCII)
 
@@ -66,7 +68,7 @@ def run_all(
                 specs, told, lambda spec, told, number: run(context, spec, told, number)
             )
         return status | {"log": log}
-    except JobFailed as error:
+    except (JobFailed, _NoContext) as error:
         error.message += f" (Spark's log: {log})"
         raise
     except BaseException:
@@ -85,6 +87,10 @@ def log_of(output: str) -> str:
 
 
 # ---- the application
+
+
+class _NoContext(BadConfiguration):
+    """Spark has begun, and cannot go on; its log says more than can be said here."""
 
 
 @contextmanager
@@ -122,13 +128,13 @@ def application(
             # For these, spark-submit has values of its own.
             conf.setAppName(given.get("spark.app.name", f"pytxmr {spec.name}"))
             conf.set("spark.ui.showConsoleProgress", "false")
+            check_settings(dict(conf.getAll()))
             try:
                 context = SparkContext(conf=conf, gateway=gateway)
             except Exception as error:
                 place = conf.get("spark.master", "")
-                raise BadConfiguration(
-                    f"Spark does not start on {place}: {_said(error)}"
-                ) from error
+                reason = why_not(_causes(error), log)
+                raise _NoContext(f"Spark does not start on {place}: {reason}") from error
             try:
                 if is_here(context.master or ""):
                     context.pythonExec = os.environ.get("PYSPARK_PYTHON", sys.executable)
@@ -143,6 +149,17 @@ def application(
                 context.stop()
         finally:
             _end(gateway)
+
+
+def check_settings(settings: dict[str, str]) -> None:
+    """Raises `BadConfiguration` if executors on Kubernetes have no image: Spark says so in its log
+    alone, again and again, and waits for them."""
+    names = ("spark.kubernetes.container.image", "spark.kubernetes.executor.container.image")
+    if settings.get("spark.master", "").startswith("k8s:") and not any(map(settings.get, names)):
+        raise BadConfiguration(
+            f"Spark's executors on Kubernetes need an image, with Java, Spark and Python: add "
+            f"--spark-conf {names[0]}=IMAGE"
+        )
 
 
 def is_here(master: str) -> bool:
@@ -200,6 +217,30 @@ def reason_of(log: str) -> str:
     thrown = [line.partition("Exception: ")[2] for line in lines if "Exception: " in line]
     said = [line for line in lines if line and "WARN" not in line]
     return (thrown or said or ["it says nothing"])[0][:_MOST_TEXT]
+
+
+def why_not(causes: list[str], log: str) -> str:
+    """Why Spark cannot go on, by what an error says and what has caused it; if nothing else has, by
+    the first error in the log."""
+    if len(causes) == 1:
+        with open(log, encoding="utf-8", errors="replace") as file:
+            logged = [found[1].strip() for line in file if (found := _LOGGED_ERROR.search(line))]
+        causes = causes + logged[:1]
+    said = causes[0]
+    for cause in causes[1:]:
+        if cause not in said:
+            said = f"{said.rstrip('.')}: {cause}"
+    return said[:_MOST_TEXT]
+
+
+def _causes(error: BaseException) -> list[str]:
+    """What an error of Java's says, and then its causes."""
+    causes = [_said(error)]
+    cause: Any = getattr(error, "java_exception", None)
+    while cause is not None and (cause := cause.getCause()) is not None:
+        if cause.getMessage():
+            causes.append(str(cause.getMessage()).splitlines()[0])
+    return causes
 
 
 def _end(gateway: Any) -> None:

@@ -98,3 +98,40 @@ def test_standard_input_is_refused_where_executors_cannot_see_it(site: Site):
 def test_why_spark_does_not_start_is_said_in_a_line(log, reason, tmp_path):
     (tmp_path / "log").write_text(log)
     assert spark.reason_of(str(tmp_path / "log")).startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("causes", "log", "reason"),
+    [
+        (
+            ["An error has occurred.", "Connection refused: /127.0.0.1:1", "Connection refused"],
+            "26/11/22 04:10:07 ERROR Utils: Uncaught exception in thread Thread-4\n",
+            "An error has occurred: Connection refused: /127.0.0.1:1",
+        ),
+        (
+            ["Spark context stopped while waiting for backend"],
+            "26/11/22 04:10:07 WARN ExecutorPodsLifecycleManager: 1 new failed executors.\n"
+            "26/11/22 04:10:07 ERROR SparkContext: Error initializing SparkContext.\n"
+            "26/11/22 04:10:07 ERROR ExecutorPodsLifecycleManager: Max number of executor failures"
+            " (3) reached\n",
+            "Spark context stopped while waiting for backend: Max number of executor failures (3)"
+            " reached",
+        ),
+        (["Permission denied"], "", "Permission denied"),
+    ],
+)
+def test_why_spark_cannot_go_on_is_said_with_the_cause(causes, log, reason, tmp_path):
+    (tmp_path / "log").write_text(log)
+    assert spark.why_not(causes, str(tmp_path / "log")) == reason
+
+
+def test_kubernetes_without_an_image_is_refused():
+    """Where Spark would wait for executors for ever."""
+    master = {"spark.master": "k8s://https://127.0.0.1:6443"}
+    with pytest.raises(
+        BadConfiguration, match=r"--spark-conf spark\.kubernetes\.container\.image="
+    ):
+        spark.check_settings(master)
+    for name in ("spark.kubernetes.container.image", "spark.kubernetes.executor.container.image"):
+        spark.check_settings(master | {name: "spark"})
+    spark.check_settings({"spark.master": "yarn"})
