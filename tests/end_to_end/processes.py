@@ -141,6 +141,20 @@ def first_to_end(*processes: Process, seconds: float = SECONDS) -> Process:
     return next(process for fd, process in opened.items() if fd in ended)
 
 
+def processes_with(variable: str, value: str) -> dict[int, str]:
+    """The live processes that have this in their environment: id to command line."""
+    wanted = f"{variable}={value}".encode()
+    found = {}
+    for name in os.listdir("/proc"):
+        try:
+            if name.isdecimal() and wanted in Path(f"/proc/{name}/environ").read_bytes():
+                command = Path(f"/proc/{name}/cmdline").read_bytes()
+                found[int(name)] = command.replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            pass
+    return found
+
+
 @dataclass(frozen=True)
 class Finished:
     """A command that has ended; ``status`` as a shell tells it."""
@@ -157,14 +171,15 @@ class Site:
         self.directory = directory
         self.temporary = directory / "temporary"
         self.temporary.mkdir()
-        self._mark = uuid.uuid4().hex
+        #: What all of its processes have in their environment.
+        self.mark = {_MARK: uuid.uuid4().hex}
         self._started: list[Process] = []
         self.env = {name: value for name, value in os.environ.items() if "PYTXMR" not in name}
         self.env |= {
             "PYTHONPATH": os.fspath(IMPORTED_FROM),
             "TMPDIR": os.fspath(self.temporary),
-            _MARK: self._mark,
-        } | (env or {})
+        }
+        self.env |= self.mark | (env or {})
 
     def write(self, name: str, text: str | bytes) -> Path:
         path = self.directory / name
@@ -205,16 +220,7 @@ class Site:
 
     def processes(self) -> dict[int, str]:
         """The live processes with this site's mark: id to command line."""
-        mark = f"{_MARK}={self._mark}".encode()
-        found = {}
-        for name in os.listdir("/proc"):
-            try:
-                if name.isdecimal() and mark in Path(f"/proc/{name}/environ").read_bytes():
-                    command = Path(f"/proc/{name}/cmdline").read_bytes()
-                    found[int(name)] = command.replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                pass
-        return found
+        return processes_with(_MARK, self.mark[_MARK])
 
     def assert_clean(self) -> None:
         """No process and no temporary file is left."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 
 import features
 import pytest
-from processes import EXAMPLES
+from processes import EXAMPLES, Gate, word_counts
 
 from pytxmr.client import JobOptions, make_specs
 from pytxmr.model import MAPS_REUSED, REDUCES_REUSED
@@ -44,6 +46,21 @@ ON_SPARK = (
     "views",
 )
 
+#: Each process that reduces waits once, when all is mapped.
+_MAPPED = """
+waited = []
+
+def mapper(key, value):
+    for word in value.lower().split():
+        yield word, 1
+
+def reducer(key, values):
+    if not waited:
+        waited.append(True)
+        gate({gate!r})
+    yield key, sum(values)
+"""
+
 
 def need_spark() -> None:
     """Skip a file of tests where there is no Spark. Where changes are checked before they are
@@ -72,6 +89,36 @@ def left_in(output: Path) -> dict[str, bytes]:
         for path in sorted(output.rglob("*"))
         if path.is_file()
     }
+
+
+def assert_outlived(context: Any, directory: Path, kill: Callable[[], None]) -> None:
+    """Of a job's two reducers, one's executor is killed, with what that has mapped, while both
+    reduce."""
+    gate = Gate(directory / "gate")
+    text = (EXAMPLES / "data" / "documents.tsv").read_bytes()
+    (directory / "in.txt").write_bytes(text)
+    job = directory / "job.py"
+    job.write_text(Gate.SOURCE + _MAPPED.format(gate=str(gate.directory)))
+    specs = specs_of(job, [directory / "in.txt"], directory / "out", reducers=2, split_bytes=400)
+
+    def kill_when_mapped() -> None:
+        for _ in range(2):
+            gate.reached(SPARK_SECONDS)
+        kill()
+        for _ in range(4):
+            gate.open()
+
+    with ThreadPoolExecutor(1) as thread:
+        killing = thread.submit(kill_when_mapped)
+        status = on_spark(context, specs)
+    killing.result()
+    # What ran again counts once, and is told.
+    assert status["counters"]["map input records"] == text.count(b"\n")
+    assert status["failures"] > 0
+    assert sum(status["phase_seconds"].values()) == pytest.approx(status["seconds"])
+    parts = [(directory / "out" / f"part-0000{n}").read_bytes() for n in range(2)]
+    assert word_counts(parts) == Counter(text.decode().lower().split())
+    gate.close()
 
 
 class Features:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sparkjobs
-from processes import EXAMPLES, QUICK_JAVA, WORDCOUNT, Death, Gate, Process, Site, word_counts
-from sparkjobs import ON_SPARK, SPARK_SECONDS, Features, on_spark, specs_of
+from processes import EXAMPLES, QUICK_JAVA, WORDCOUNT, Death, Process, Site
+from sparkjobs import ON_SPARK, SPARK_SECONDS, Features, specs_of
 
 from pytxmr.runners import spark
 
@@ -28,21 +26,6 @@ BARE = os.path.realpath(sys.executable)
 OF_LIBRARIES = {"sort batch", "wordcount batch", "batch of records", "parquet"}
 ENVIRONMENT = {"SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": BARE} | QUICK_JAVA
 WORKERS = ("one", "two")
-
-#: Each process that reduces waits once, when all is mapped.
-MAPPED = """
-waited = []
-
-def mapper(key, value):
-    for word in value.lower().split():
-        yield word, 1
-
-def reducer(key, values):
-    if not waited:
-        waited.append(True)
-        gate({gate!r})
-    yield key, sum(values)
-"""
 
 
 class Standalone:
@@ -122,31 +105,9 @@ def test_a_feature_leaves_on_sparks_daemons_what_it_leaves_in_this_process(
 def test_a_job_outlives_a_worker_of_sparks_cluster(
     standalone: Standalone, context: Any, tmp_path: Path
 ) -> None:
-    """One of two goes, with its executor and what that has mapped, while both reduce."""
-    gate = Gate(tmp_path / "gate")
-    text = (EXAMPLES / "data" / "documents.tsv").read_bytes()
-    (tmp_path / "in.txt").write_bytes(text)
-    job = tmp_path / "job.py"
-    job.write_text(Gate.SOURCE + MAPPED.format(gate=str(gate.directory)))
-    specs = specs_of(job, [tmp_path / "in.txt"], tmp_path / "out", reducers=2, split_bytes=400)
-
-    def kill_when_mapped() -> None:
-        for _ in WORKERS:
-            gate.reached(SPARK_SECONDS)
+    def kill() -> None:
         executor = Death(standalone.executor_of("one"))
         standalone.workers["one"].send(signal.SIGKILL)
         executor.wait(SPARK_SECONDS)
-        for _ in range(4):
-            gate.open()
 
-    with ThreadPoolExecutor(1) as thread:
-        killing = thread.submit(kill_when_mapped)
-        status = on_spark(context, specs)
-    killing.result()
-    # What ran again counts once, and is told.
-    assert status["counters"]["map input records"] == text.count(b"\n")
-    assert status["failures"] > 0
-    assert sum(status["phase_seconds"].values()) == pytest.approx(status["seconds"])
-    parts = [(tmp_path / "out" / f"part-0000{n}").read_bytes() for n in range(2)]
-    assert word_counts(parts) == Counter(text.decode().lower().split())
-    gate.close()
+    sparkjobs.assert_outlived(context, tmp_path, kill)
