@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 import sparkjobs
-from processes import BOOK, EXAMPLES, PYTXMR, QUICK_JAVA, Cluster, Gate, Site, word_counts
+from processes import (
+    BOOK,
+    EXAMPLES,
+    PYTXMR,
+    QUICK_JAVA,
+    WORDCOUNT,
+    Cluster,
+    Gate,
+    Site,
+    word_counts,
+)
 from sparkjobs import SPARK_SECONDS
 
 sparkjobs.need_spark()
@@ -59,6 +69,41 @@ def test_an_interrupted_job_leaves_nothing_on_the_spark_that_is_set_up(
     assert running.err.splitlines()[-1] == "pytxmr: Job001 was killed: interrupted"
     assert site.listing() == before
     gate.close()
+
+
+#: ResourceManager's port is one that nobody listens at, and is tried for a second.
+YARN = {
+    "yarn.resourcemanager.address": "127.0.0.1:1",
+    "yarn.resourcemanager.connect.max-wait.ms": "1000",
+    "yarn.resourcemanager.connect.retry-interval.ms": "500",
+    "ipc.client.connect.max.retries": "0",
+}
+
+
+@pytest.mark.parametrize(
+    ("is_set_up", "said"),
+    [
+        (False, r"Spark does not start: When running with master 'yarn' either HADOOP_CONF_DIR or"),
+        (True, r"Spark does not start on yarn: .* to localhost:1 failed .*Connection refused; .*"),
+    ],
+)
+def test_a_yarn_that_cannot_be_had_is_an_error_at_once(is_set_up: bool, said: str, site: Site):
+    site.write("in.txt", "a\n")
+    site.env = {name: value for name, value in site.env.items() if "HADOOP" not in name}
+    site.env |= {"SPARK_LOCAL_IP": "127.0.0.1"} | QUICK_JAVA
+    if is_set_up:
+        settings = (f"<name>{name}</name><value>{YARN[name]}</value>" for name in YARN)
+        properties = "".join(f"<property>{one}</property>" for one in settings)
+        site.write("yarn-site.xml", f"<configuration>{properties}</configuration>")
+        site.env |= {"HADOOP_CONF_DIR": os.fspath(site.directory)}
+    before = site.listing()
+    words = ["--output", "out", "--runner", "spark", "--master", "yarn"]
+    done = site.pytxmr("run", WORDCOUNT, "in.txt", *words, seconds=SPARK_SECONDS)
+    log = f"{site.directory}/out.spark.log"
+    named = re.escape(f" (Spark's log: {log})") if is_set_up else ".*"
+    assert done.status == 2
+    assert re.fullmatch(f"pytxmr: {said}{named}\n", done.err)
+    assert site.listing() == before | ({"out.spark.log"} if is_set_up else set())
 
 
 def test_the_page_goes_from_laptop_to_daemons_to_spark(site: Site, cluster: Cluster):
