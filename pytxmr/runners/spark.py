@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 #: How often it is looked how far Spark is.
 _LOOK_SECONDS = 0.1
 _CANCEL_SECONDS = 20.0
+#: What an executor's Java takes beside its objects, as Spark has it.
+_JAVA_MEBIBYTES = 384
 #: Of what Spark says, what is told.
 _MOST_TEXT = 2000
 #: That of Spark's context is what is told anyway.
@@ -119,7 +121,10 @@ def application(
         try:
             # It has what spark-defaults.conf says; what is given wins over that.
             conf = SparkConf(_jvm=gateway.jvm)
-            for name, value in _settings(conf.get("spark.master", "local[*]"), spec).items():
+            place = conf.get("spark.master", "local[*]")
+            said_cores = conf.get("spark.executor.cores", "")
+            cores = int(said_cores) if said_cores.isdecimal() else 1
+            for name, value in _settings(place, cores, spec).items():
                 said = name == "spark.speculation" and not spec.speculate
                 if name == "spark.master" or said and name not in given:
                     conf.set(name, value)
@@ -132,7 +137,6 @@ def application(
             try:
                 context = SparkContext(conf=conf, gateway=gateway)
             except Exception as error:
-                place = conf.get("spark.master", "")
                 reason = why_not(_causes(error), log)
                 raise _NoContext(f"Spark does not start on {place}: {reason}") from error
             try:
@@ -254,15 +258,21 @@ def _end(gateway: Any) -> None:
     gateway.proc.wait()
 
 
-def _settings(master: str, spec: JobSpec) -> dict[str, str]:
-    """What a job wants of Spark, where nothing else is said."""
+def _settings(master: str, cores: int, spec: JobSpec) -> dict[str, str]:
+    """What a job wants of Spark, where nothing else is said, on executors of so many cores."""
+    # What Python holds of a partition while it is brought into order: 512 MiB, if nobody says.
+    worker_mebibytes = 512 if spec.memory_bytes is None else max(1, spec.memory_bytes >> 20)
     settings = {
         "spark.task.maxFailures": str(spec.max_attempts),
         "spark.speculation": str(spec.speculate).lower(),
     }
     if spec.memory_bytes is not None:
-        # What Python holds of a partition while it is brought into order: 512 MiB, if nobody says.
-        settings["spark.python.worker.memory"] = f"{max(1, spec.memory_bytes >> 20)}m"
+        settings["spark.python.worker.memory"] = f"{worker_mebibytes}m"
+    if master.startswith(("yarn", "k8s:")):
+        # They end an executor that takes more than its Java and this. What Spark has in mind here
+        # is a tenth of Java's memory, or 384 MiB, however many Python processes there are.
+        overhead = _JAVA_MEBIBYTES + cores * worker_mebibytes
+        settings["spark.executor.minMemoryOverhead"] = f"{overhead}m"
     if (local := _LOCAL.fullmatch(master)) is not None:
         settings |= {
             # Without the second number nothing is tried again.

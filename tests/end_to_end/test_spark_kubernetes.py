@@ -122,6 +122,18 @@ def in_this_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Featur
         yield made
 
 
+def test_a_pod_may_take_what_java_and_a_python_process_do(
+    cluster: Kubernetes, context: Any
+) -> None:
+    limits = {
+        container["resources"]["limits"]["memory"]
+        for pod in cluster.listed("pods", "spark-role=executor")
+        for container in pod["spec"]["containers"]
+    }
+    # Java's objects, what it takes beside, and what Python has where no --memory is said.
+    assert limits == {f"{1024 + 384 + 512}Mi"}
+
+
 @pytest.mark.parametrize("name", FEATURES)
 def test_a_feature_leaves_on_kubernetes_what_it_leaves_in_this_process(
     name: str, context: Any, in_this_process: Features
