@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import struct
 import zipfile
@@ -28,13 +29,14 @@ sparkjobs.need_spark()
 # The first test starts Java, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(300)
 DATA = EXAMPLES / "data"
+MEMORY_BYTES = 64 << 20
 
 
 @pytest.fixture(scope="module")
 def context(tmp_path_factory) -> Iterator[Any]:
     """One application for all tests: to start Java takes seconds."""
     place = tmp_path_factory.mktemp("spark")
-    (spec,) = specs_of(EXAMPLES / "wordcount.py", [DATA / "documents.tsv"], place / "out")
+    (spec,) = specs_of(WORDS, [DATA / "documents.tsv"], place / "out", memory_bytes=MEMORY_BYTES)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in QUICK_JAVA.items():
             patch.setenv(name, value)
@@ -137,6 +139,53 @@ def mapper(key, value):
 def reducer(key, values):
     yield key, sum(values)
 """
+
+#: Of two maps each gives one key half as much again as the planned memory.
+LARGE = """
+import os
+import pytxmr
+
+params = {"bytes": 0}
+
+def mapper(key, value):
+    pytxmr.counter(f"process {os.getpid()}")
+    for n in range(3 * pytxmr.params["bytes"] // 20_000):
+        yield "all", b"%010d" % n * 1000
+
+def reducer(key, values):
+    pytxmr.counter(f"process {os.getpid()}")
+    yield key, sum(map(len, values))
+"""
+
+
+def peak_bytes(pid: str) -> int:
+    """The most that a living process has had in memory."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"^VmHWM:\s+([0-9]+) kB$", status, re.M)[1]) << 10
+
+
+def test_neither_a_maps_pairs_nor_a_partition_nor_a_keys_values_need_fit_into_memory(
+    context, tmp_path, monkeypatch
+):
+    # With another environment Spark starts other processes, with no peaks of earlier jobs.
+    monkeypatch.setitem(context.environment, "PYTXMR_TEST_OF", "memory")
+    (tmp_path / "job.py").write_text(LARGE)
+    (tmp_path / "in.txt").write_text("x\ny\n")
+    specs = specs_of(
+        tmp_path / "job.py",
+        [tmp_path / "in.txt"],
+        tmp_path / "out",
+        reducers=1,
+        split_bytes=2,
+        codec="none",
+        memory_bytes=MEMORY_BYTES,
+        params={"bytes": str(MEMORY_BYTES)},
+    )
+    status = on_spark(context, specs)
+    assert status["maps"] == 2
+    assert status["counters"]["map output bytes"] >= 3 * MEMORY_BYTES
+    pids = [name.split()[-1] for name in status["counters"] if name.startswith("job: process ")]
+    assert max(map(peak_bytes, pids)) < 2 * MEMORY_BYTES
 
 
 def test_all_that_goes_with_a_job_reaches_its_tasks(context, tmp_path):
