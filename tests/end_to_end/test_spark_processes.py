@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,15 @@ from processes import (
     Site,
     word_counts,
 )
-from sparkjobs import SPARK_SECONDS
+from sparkjobs import SPARK_SECONDS, left_in, specs_of
+
+from pytxmr.runners import inline
 
 sparkjobs.need_spark()
 
 # Up to four times Java, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(400)
+ON_LOOPBACK = {"SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable} | QUICK_JAVA
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "spark.md"
 
 GATED = """
@@ -57,9 +61,9 @@ def test_an_interrupted_job_leaves_nothing_on_the_spark_that_is_set_up(
     gate = Gate(site.directory / "gate")
     site.write("in.txt", "a\nb\n")
     job = site.write("job.py", Gate.SOURCE + GATED.format(gate=str(gate.directory)))
-    master = "spark.master local-cluster[2,1,1024]\n"
+    master = "spark.master local-cluster[1,1,1024]\n"
     home = spark_of_its_own(tmp_path_factory.mktemp("home"), master)
-    site.env |= {"SPARK_HOME": os.fspath(home), "SPARK_LOCAL_IP": "127.0.0.1"} | QUICK_JAVA
+    site.env |= {"SPARK_HOME": os.fspath(home)} | ON_LOOPBACK
     before = site.listing()
     running = site.start(*PYTXMR, "run", job, "in.txt", "--output", "out", "--runner", "spark")
     gate.reached(SPARK_SECONDS)
@@ -69,6 +73,21 @@ def test_an_interrupted_job_leaves_nothing_on_the_spark_that_is_set_up(
     assert running.err.splitlines()[-1] == "pytxmr: Job001 was killed: interrupted"
     assert site.listing() == before
     gate.close()
+
+
+def test_a_cluster_on_this_machine_leaves_what_a_job_leaves_in_this_process(
+    site: Site, tmp_path_factory: pytest.TempPathFactory
+):
+    home = spark_of_its_own(tmp_path_factory.mktemp("home"), "")
+    site.env |= {"SPARK_HOME": os.fspath(home)} | ON_LOOPBACK
+    text = EXAMPLES / "data" / "documents.tsv"
+    master = "local-cluster[1,1,1024]"
+    words = ["--output", "out", "--runner", "spark", "--master", master, "--reducers", 2]
+    done = site.pytxmr("run", WORDCOUNT, text, *words, seconds=SPARK_SECONDS)
+    assert done.status == 0, done.err
+    inline.run_all(specs_of(WORDCOUNT, [text], site.directory / "inline", reducers=2))
+    assert left_in(site.directory / "out") == left_in(site.directory / "inline")
+    assert any(home.glob("work/app-*/0/stderr"))
 
 
 #: ResourceManager's port is one that nobody listens at, and is tried for a second.
@@ -90,7 +109,7 @@ YARN = {
 def test_a_yarn_that_cannot_be_had_is_an_error_at_once(is_set_up: bool, said: str, site: Site):
     site.write("in.txt", "a\n")
     site.env = {name: value for name, value in site.env.items() if "HADOOP" not in name}
-    site.env |= {"SPARK_LOCAL_IP": "127.0.0.1"} | QUICK_JAVA
+    site.env |= ON_LOOPBACK
     if is_set_up:
         settings = (f"<name>{name}</name><value>{YARN[name]}</value>" for name in YARN)
         properties = "".join(f"<property>{one}</property>" for one in settings)
