@@ -219,7 +219,8 @@ def reason_of(log: str) -> str:
     with open(log, encoding="utf-8", errors="replace") as file:
         lines = [line.strip() for line in file]
     thrown = [line.partition("Exception: ")[2] for line in lines if "Exception: " in line]
-    said = [line for line in lines if line and "WARN" not in line]
+    # Java notes where it has options from.
+    said = [line for line in lines if line and "WARN" not in line and "Picked up" not in line]
     return (thrown or said or ["it says nothing"])[0][:_MOST_TEXT]
 
 

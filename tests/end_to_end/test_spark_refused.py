@@ -89,6 +89,11 @@ def test_standard_input_is_refused_where_executors_cannot_see_it(site: Site):
             "Master must be known",
         ),
         (
+            "NOTE: Picked up JDK_JAVA_OPTIONS: -Xmx1\nPicked up JAVA_TOOL_OPTIONS: -Xms1\n"
+            "Error: Could not create the Java Virtual Machine.\n",
+            "Error: Could not create the Java Virtual Machine.",
+        ),
+        (
             "spark-class: line 71: /no/java: No such file\nmore\n",
             "spark-class: line 71",
         ),
