@@ -43,13 +43,13 @@ def reducer(key, values):
 
 
 def spark_of_its_own(directory: Path, settings: str) -> Path:
-    """A home for Spark with settings of its own."""
+    """A home for Spark with settings of its own, and without pages."""
     import pyspark
 
     for name in ("bin", "jars", "python"):
         (directory / name).symlink_to(Path(pyspark.__file__).parent / name)
     (directory / "conf").mkdir()
-    (directory / "conf" / "spark-defaults.conf").write_text(settings)
+    (directory / "conf" / "spark-defaults.conf").write_text(f"spark.ui.enabled false\n{settings}")
     return directory
 
 
@@ -117,6 +117,7 @@ def test_a_yarn_that_cannot_be_had_is_an_error_at_once(is_set_up: bool, said: st
         site.env |= {"HADOOP_CONF_DIR": os.fspath(site.directory)}
     before = site.listing()
     words = ["--output", "out", "--runner", "spark", "--master", "yarn"]
+    words += ["--spark-conf", "spark.ui.enabled=false"]
     done = site.pytxmr("run", WORDCOUNT, "in.txt", *words, seconds=SPARK_SECONDS)
     log = f"{site.directory}/out.spark.log"
     named = re.escape(f" (Spark's log: {log})") if is_set_up else ".*"
