@@ -30,6 +30,7 @@ from pytxmr.records.quarantine import too_many
 from pytxmr.records.remote import is_remote
 from pytxmr.runners import Told, inline, sparkhadoop, sparkparcel
 from pytxmr.runners.inline import Status
+from pytxmr.runners.sparkcounters import Counted, counting
 from pytxmr.runners.sparkerrors import Failures
 from pytxmr.runners.sparktasks import SparkJob
 from pytxmr.storage.output import Part
@@ -312,7 +313,7 @@ def _run(
     try:
         results = running.results(status)
         status.tell("committing", maps_done=len(splits), reduces_done=reducers, running=0)
-        parts, bad, counters = counted(results, spec, reducers)
+        parts, bad, counters = counted(results, running.counters.value, spec, reducers)
         manifest = manifest_of(job, spec, counters)
         output.commit(parts, manifest, bad, SUFFIX_OF[spec.compress])
         forget_unused(spec)
@@ -325,12 +326,13 @@ def _run(
 
 
 def counted(
-    results: list[dict[str, Any]], spec: JobSpec, reducers: int
+    results: list[dict[str, Any]], by_attempt: Counted, spec: JobSpec, reducers: int
 ) -> tuple[list[Part], list[tuple[str, str]], dict[str, int]]:
-    """The parts; the attempts that have set records aside, and their tasks; the counters.
+    """The parts; the attempts that have set records aside, and their tasks; the counters, which are
+    those of the attempts that the results name.
 
     Raises `AttemptFailed` if too many were set aside, `PytxmrError` if reduces have read different
-    runs of one map.
+    runs of one map, or if what counts has not been told.
     """
     parts = [
         Part(done["attempt"], size, digest, name)
@@ -352,8 +354,11 @@ def counted(
         maps = [of_maps[index] for index in sorted(of_maps)]
     counters: Counter[str] = Counter()
     for done in [*maps, *results] if reducers else results:
-        counters.update({f"job: {name}": n for name, n in done["user_counters"].items()})
-        counters.update(done["counters"])
+        attempt = done["attempt"]
+        # Of an update that fails, Spark speaks in its log, and goes on.
+        if attempt not in by_attempt:
+            raise PytxmrError(f"Spark has lost what {attempt} has counted: run the job again")
+        counters.update(by_attempt[attempt])
     first_bad: dict[str, str] = next((done["first_bad"] for done in maps if done["first_bad"]), {})
     if counters[BAD_RECORDS] > spec.skip_bad_records:
         raise too_many(counters[BAD_RECORDS], spec.skip_bad_records, first_bad)
@@ -374,6 +379,7 @@ class _Running:
         self._job = job
         self._splits = splits
         self._group = job.owner
+        self.counters = counting(context)
         #: By stage and try of it, of which Spark tells of the latest.
         self._failed: dict[tuple[int, int], int] = {}
         self._results: list[dict[str, Any]] = []
@@ -406,7 +412,8 @@ class _Running:
         context, splits, job = self._context, self._splits, self._job
 
         def task(name: str) -> sparkparcel.Task:
-            return sparkparcel.task(name, job.to_plain(), not is_here(context.master or ""))
+            is_sent = not is_here(context.master or "")
+            return sparkparcel.task(name, job.to_plain(), self.counters, is_sent)
 
         try:
             context.setJobGroup(self._group, self._spec.name, interruptOnCancel=True)

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from pytxmr.model import JobSpec
 
 if TYPE_CHECKING:
-    from pyspark import SparkContext
+    from pyspark import Accumulator, SparkContext
+
+    from pytxmr.runners.sparkcounters import Counted
 
 #: What Spark calls it where it is unpacked.
 _NAME = "pytxmr-parcel"
@@ -58,7 +60,7 @@ def send(context: SparkContext, path: str) -> None:
     context.addArchive(f"{path}#{_NAME}")
 
 
-def task(name: str, plain: dict[str, Any], is_sent: bool) -> Task:
+def task(name: str, plain: dict[str, Any], counters: Accumulator[Counted], is_sent: bool) -> Task:
     """The function that `sparktasks` calls by that name, for Spark to ship. Where it comes it first
     makes pytxmr importable, from the parcel if there ``is_sent`` one, else from where it is here.
     """
@@ -84,6 +86,6 @@ def task(name: str, plain: dict[str, Any], is_sent: bool) -> Task:
         if plain["hadoop"]:
             plain["hadoop"]["jars"] = SparkFiles.getRootDirectory()
         function: Any = getattr(sparktasks, name)
-        return function(plain, index, records)  # type: ignore[no-any-return]
+        return function(plain, counters, index, records)  # type: ignore[no-any-return]
 
     return run

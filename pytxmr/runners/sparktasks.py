@@ -3,7 +3,7 @@
 An attempt is that of one of our own workers: the same code from a split to a spill, and from
 segments to a part file. Between the two, Spark carries the spill in pieces, as bytes it need not
 understand: a record of its shuffle is ``((partition, map, number), piece)``. Piece 0 of a map says
-which run of it the others are of, and, for one of the partitions, what that run has counted: so a
+which run of it the others are of, and, for one of the partitions, which attempt was that: so a
 reduce tells of the very runs that it has read, and Spark may run tasks twice, or again.
 
 What is imported here needs no Twisted: executors are sent what it needs (see `sparkparcel`).
@@ -23,7 +23,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from threading import Event, Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 
@@ -50,10 +50,14 @@ from pytxmr.records.reducing import run_reduce
 from pytxmr.records.remote import is_remote, send_from
 from pytxmr.runners.inline import reuse_by
 from pytxmr.runners.sparkapart import call_apart
+from pytxmr.runners.sparkcounters import Counted, count
 from pytxmr.runners.sparkerrors import SUFFIX as ERROR_SUFFIX
 from pytxmr.runners.sparkerrors import errors_left, leave_error
 from pytxmr.storage.places import output_at
 from pytxmr.worker import bind_ranges, bind_sides, buffer_bytes, done_message, explained
+
+if TYPE_CHECKING:
+    from pyspark import Accumulator
 
 #: Of a map, a partition and a place in it; and bytes.
 Piece = tuple[tuple[int, int, int], bytes]
@@ -102,19 +106,22 @@ class SparkJob:
 # ---- the three kinds of tasks
 
 
-def map_to_pieces(plain: dict[str, Any], index: int, splits: Iterable[Any]) -> Iterator[Piece]:
+def map_to_pieces(
+    plain: dict[str, Any], counters: Accumulator[Counted], index: int, splits: Iterable[Any]
+) -> Iterator[Piece]:
     """Map a split, and give the spill to Spark."""
     job = SparkJob.from_plain(plain)
     for split in splits:
         with _scratch() as scratch:
             spill = os.path.join(scratch, "spill")
-            outcome, done = _mapped(job, index, split, spill)
+            outcome, done = _mapped(job, counters, index, split, spill)
+            told = {"done": {name: done[name] for name in ("attempt", "first_bad")}}
             with open(spill, "rb", buffering=0) as file:
                 for partition, part in enumerate(outcome.ranges):
                     tells = partition == index % job.reducers
                     if not part.length and not tells:
                         continue
-                    head = {"digest": outcome.digest} | ({"done": done} if tells else {})
+                    head = {"digest": outcome.digest} | (told if tells else {})
                     yield (partition, index, 0), msgpack.packb(head)
                     file.seek(part.offset)
                     left, number = part.length, 0
@@ -124,16 +131,18 @@ def map_to_pieces(plain: dict[str, Any], index: int, splits: Iterable[Any]) -> I
                         yield (partition, index, number), piece
 
 
-def map_to_parts(plain: dict[str, Any], index: int, splits: Iterable[Any]) -> Iterator[Any]:
+def map_to_parts(
+    plain: dict[str, Any], counters: Accumulator[Counted], index: int, splits: Iterable[Any]
+) -> Iterator[Any]:
     """Map a split of a job that has no reducer into a part; what it came to."""
     job = SparkJob.from_plain(plain)
     for split in splits:
-        _, done = _mapped(job, index, split, "")
+        _, done = _mapped(job, counters, index, split, "")
         yield done
 
 
 def reduce_pieces(
-    plain: dict[str, Any], partition: int, pieces: Iterable[Piece]
+    plain: dict[str, Any], counters: Accumulator[Counted], partition: int, pieces: Iterable[Piece]
 ) -> Iterator[dict[str, Any]]:
     """Reduce a partition whose pieces come in order; what it came to, with the ``runs`` of the maps
     that it has read, by map, and what those of them that told here have ``done``."""
@@ -155,8 +164,10 @@ def reduce_pieces(
             else:
                 outcome = reuse.reduce(reduced, segments, place, watch)
             done = done_message(outcome)
+    attempt = str(running.id)
+    count(counters, attempt, done)
     yield done | {
-        "attempt": str(running.id),
+        "attempt": attempt,
         "runs": {index: head["digest"] for index, head in heads.items()},
         "maps": {index: head["done"] for index, head in heads.items() if "done" in head},
     }
@@ -183,7 +194,9 @@ def _gathered(
     return segments, heads
 
 
-def _mapped(job: SparkJob, index: int, plain: Any, spill: str) -> tuple[Outcome, dict[str, Any]]:
+def _mapped(
+    job: SparkJob, counters: Accumulator[Counted], index: int, plain: Any, spill: str
+) -> tuple[Outcome, dict[str, Any]]:
     split = InputSplit.from_plain(plain)
     with _attempt(job, TaskId(MAP, index), split) as running:
         note = os.path.join(running.directory, "note")
@@ -197,7 +210,9 @@ def _mapped(job: SparkJob, index: int, plain: Any, spill: str) -> tuple[Outcome,
         else:
             with running.watched() as watch:
                 outcome, done = _map(mapping, job, watch)
-        return outcome, done | {"attempt": str(running.id)}
+    attempt = str(running.id)
+    count(counters, attempt, done)
+    return outcome, done | {"attempt": attempt}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import signal
 import struct
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +297,50 @@ def test_a_task_that_fails_once_is_tried_again_and_counts_once(fault, options, c
     assert status["failures"] == 1
 
 
+#: The first that reduces takes away what Spark has shuffled, so that Spark maps again for the rest.
+LOSING = """
+import glob
+import os
+import tempfile
+import pytxmr
+
+def mapper(key, value):
+    pytxmr.counter("again" if os.path.exists("{place}/lost") else "at first")
+    with tempfile.NamedTemporaryFile(dir="{place}", prefix="mapped", delete=False):
+        yield value, 1
+
+def reducer(key, values):
+    try:
+        os.close(os.open("{place}/lost", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        pass
+    else:
+        for path in glob.glob(os.environ["SPARK_LOCAL_DIRS"] + "/*/shuffle_*"):
+            os.unlink(path)
+    yield key, sum(values)
+"""
+
+
+def test_maps_that_spark_runs_again_as_their_output_is_lost_count_once(context, tmp_path):
+    place = tmp_path / "place"
+    place.mkdir()
+    (tmp_path / "job.py").write_text(LOSING.format(place=place))
+    (tmp_path / "in.txt").write_text("".join(f"{number}\n" for number in range(10, 40)))
+    specs = specs_of(
+        tmp_path / "job.py", [tmp_path / "in.txt"], tmp_path / "out", split_bytes=18, reducers=4
+    )
+    counters = on_spark(context, specs)["counters"]
+    mapped = len(list(place.glob("mapped*")))
+    assert mapped > 30
+    # Of what some reduces read at first and others again, each map counts as one of them read it.
+    assert counters.pop("job: at first") + counters.pop("job: again") == 30
+    parts = {file: data for file, data in left_in(tmp_path / "out").items() if "part-" in file}
+    there = inline.run_all([replace(specs[0], output=str(tmp_path / "inline"))])["counters"]
+    assert there.pop("job: again") == 30
+    assert counters == there
+    assert parts.items() <= left_in(tmp_path / "inline").items()
+
+
 def test_a_job_that_fails_shows_the_users_own_error_and_leaves_nothing(context, tmp_path):
     specs = once(tmp_path, f"os.unlink('{tmp_path}/first'); raise ValueError(value)")
     with pytest.raises(JobFailed) as raised:
@@ -380,11 +425,27 @@ def test_reduces_that_have_read_different_runs_of_a_map_fail_the_job(tmp_path):
     """Which Spark may do if an executor is lost, and a mapper gives now this and now that."""
     (spec,) = once(tmp_path, "pass")
     done = {"attempt": "Reduce000.1", "size_bytes": 0, "digest": "", "maps": {}, "outputs": ()}
-    done |= {"counters": {}, "user_counters": {}, "first_bad": {}}
     same = [done | {"runs": {0: "x", 1: "y"}}, done | {"runs": {1: "y"}}]
-    assert len(spark.counted(same, spec, 2)[0]) == 2
+    told: dict[str, dict[str, int]] = {"Reduce000.1": {}}
+    assert len(spark.counted(same, told, spec, 2)[0]) == 2
     with pytest.raises(PytxmrError, match=r"put out something else than before.*\(Map002\)"):
-        spark.counted([*same, done | {"runs": {1: "z"}}], spec, 3)
+        spark.counted([*same, done | {"runs": {1: "z"}}], told, spec, 3)
+
+
+def test_counters_are_those_of_the_attempts_that_results_name(tmp_path):
+    """Not of maps that ran again, or twice; and one that is missing fails the job."""
+    (spec,) = once(tmp_path, "pass")
+    done = {"size_bytes": 0, "digest": "", "outputs": (), "runs": {}}
+    results = [
+        done | {"attempt": "Reduce000.5", "maps": {1: {"attempt": "Map002.4", "first_bad": {}}}},
+        done | {"attempt": "Reduce001.9", "maps": {0: {"attempt": "Map001.1", "first_bad": {}}}},
+    ]
+    told = {name: {"lines": n} for n, name in enumerate(("Map001.1", "Map002.2", "Map002.4"), 1)}
+    told |= {"Reduce000.5": {"keys": 10}, "Reduce001.9": {"keys": 20}, "Reduce001.8": {"keys": 40}}
+    assert spark.counted(results, told, spec, 2)[2] == {"lines": 4, "keys": 30}
+    del told["Map001.1"]
+    with pytest.raises(PytxmrError, match=r"Spark has lost what Map001\.1 has counted"):
+        spark.counted(results, told, spec, 2)
 
 
 def test_progress_is_told_as_of_other_runners(context, tmp_path):
