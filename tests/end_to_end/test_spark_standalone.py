@@ -25,7 +25,8 @@ BARE = os.path.realpath(sys.executable)
 #: What these import of their own is for executors to have.
 OF_LIBRARIES = {"sort batch", "wordcount batch", "batch of records", "parquet"}
 ENVIRONMENT = {"SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": BARE} | QUICK_JAVA
-WORKERS = ("one", "two")
+#: To Spark on machines of their own: else it does not double tasks.
+WORKERS = {"one": "127.0.0.1", "two": "127.0.0.2"}
 
 
 class Standalone:
@@ -39,7 +40,7 @@ class Standalone:
         self._site = site
         site.env |= {"SPARK_HOME": os.fspath(home)} | ENVIRONMENT
         del site.env["PYTHONPATH"]
-        self.master = self._start("master.Master")
+        self.master = self._start("master.Master", "127.0.0.1")
         self.url = self.master.saw(r"spark://127\.0\.0\.1:\d+", SPARK_SECONDS)[0]
         self.workers = {name: self._start_worker(name) for name in WORKERS}
         for worker in self.workers.values():
@@ -47,17 +48,18 @@ class Standalone:
 
     def _start_worker(self, name: str) -> Process:
         place = self._site.directory / name
-        return self._start("worker.Worker", "--cores", 1, "-m", "1g", "-d", place, self.url)
+        size = ("--cores", 1, "-m", "1g")
+        return self._start("worker.Worker", WORKERS[name], *size, "-d", place, self.url)
 
     def executor_of(self, name: str) -> int:
         """The process of the only executor that a worker has started."""
-        at = self.workers[name].saw(r"Starting Spark worker (127\.0\.0\.1:\d+) with")[1]
+        at = self.workers[name].saw(r"Starting Spark worker (127\.0\.0\.\d:\d+) with")[1]
         found = self._site.processes().items()
         (pid,) = (pid for pid, command in found if f"Worker@{at} " in command)
         return pid
 
-    def _start(self, name: str, *words: object) -> Process:
-        where = ["--host", "127.0.0.1", "--port", 0, "--webui-port", 0]
+    def _start(self, name: str, host: str, *words: object) -> Process:
+        where = ["--host", host, "--port", 0, "--webui-port", 0]
         return self._site.start(self._class, f"org.apache.spark.deploy.{name}", *where, *words)
 
 
@@ -100,6 +102,42 @@ def test_a_feature_leaves_on_sparks_daemons_what_it_leaves_in_this_process(
 ) -> None:
     context.pythonExec = sys.executable if name in OF_LIBRARIES else BARE
     in_this_process.assert_left_on_spark(name, context)
+
+
+#: The first to map the last line is slow, until another maps it, too.
+DOUBLED = """
+import pytxmr
+
+def mapper(key, value):
+    pytxmr.counter("mapped")
+    if value == "last":
+        gate({gate!r})
+    yield value, 1
+
+def reducer(key, values):
+    yield key, sum(values)
+"""
+
+
+def test_a_task_that_speculation_doubles_counts_once(context: Any, tmp_path: Path) -> None:
+    gate = Gate(tmp_path / "gate")
+    (tmp_path / "in.txt").write_text("some\n" * 19 + "last\n")
+    job = tmp_path / "job.py"
+    job.write_text(Gate.SOURCE + DOUBLED.format(gate=str(gate.directory)))
+    specs = specs_of(job, [tmp_path / "in.txt"], tmp_path / "out", reducers=1, split_bytes=5)
+
+    def let_on_when_doubled() -> None:
+        for _ in range(2):
+            gate.reached(SPARK_SECONDS)
+        for _ in range(2):
+            gate.open()
+
+    with ThreadPoolExecutor(1) as thread:
+        letting = thread.submit(let_on_when_doubled)
+        counters = on_spark(context, specs)["counters"]
+    letting.result()
+    gate.close()
+    assert counters["job: mapped"] == counters["map input records"] == 20
 
 
 def test_a_job_outlives_a_worker_of_sparks_cluster(
