@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from processes import Cluster, Gate, Site
+
+if TYPE_CHECKING:
+    from sparkjobs import Features
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -14,6 +18,15 @@ def _ctrl_c_reaches_children() -> None:
     # A shell starts what it puts in the background with SIGINT ignored, and children inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module")
+def in_this_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Features]:
+    """Features, in a directory that is the current one of all the file's tests."""
+    import sparkjobs  # few files need what it imports
+
+    with sparkjobs.in_directory(tmp_path_factory.mktemp("features")) as made:
+        yield made
 
 
 @pytest.fixture

@@ -61,6 +61,22 @@ def reducer(key, values):
     yield key, sum(values)
 """
 
+#: Of lines that are numbers. What is none is a bad record, and so is 13, at which processes die.
+BAD_LINES = """
+import os
+import pytxmr
+
+def mapper(key, value):
+    pytxmr.counter("seen")
+    number = int(value)
+    if number == 13:
+        os._exit(1)
+    yield number % 3, number
+
+def reducer(key, values):
+    yield key, sum(values)
+"""
+
 
 def need_spark() -> None:
     """Skip a file of tests where there is no Spark. Where changes are checked before they are

@@ -17,7 +17,7 @@ import pytest
 import sparkjobs
 from processes import EXAMPLES, QUICK_JAVA
 from processes import WORDCOUNT as WORDS
-from sparkjobs import ON_SPARK, Features, left_in, on_spark, specs_of
+from sparkjobs import BAD_LINES, ON_SPARK, left_in, on_spark, specs_of
 
 from pytxmr.errors import AttemptFailed, JobFailed, PytxmrError, WorkerDied
 from pytxmr.model import AttemptId, FileRange, InputSplit, TaskId
@@ -43,12 +43,6 @@ def context(tmp_path_factory) -> Iterator[Any]:
             patch.setenv(name, value)
         with spark.application(spec, str(place / "log"), "local[2]", []) as made:
             yield made
-
-
-@pytest.fixture(scope="module")
-def in_this_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Features]:
-    with sparkjobs.in_directory(tmp_path_factory.mktemp("features")) as made:
-        yield made
 
 
 @pytest.mark.parametrize("name", ON_SPARK)
@@ -106,21 +100,6 @@ import pytxmr
 def mapper(key, value):
     pytxmr.counter("lines")
     yield value.upper(), None
-"""
-
-BAD_LINES = """
-import pytxmr
-
-def mapper(key, value):
-    pytxmr.counter("seen")
-    number = int(value)
-    if number == 13:
-        import os
-        os._exit(1)
-    yield number % 3, number
-
-def reducer(key, values):
-    yield key, sum(values)
 """
 
 ONCE = """

@@ -90,12 +90,6 @@ def context(standalone: Standalone, tmp_path_factory: pytest.TempPathFactory) ->
             yield made
 
 
-@pytest.fixture(scope="module")
-def in_this_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Features]:
-    with sparkjobs.in_directory(tmp_path_factory.mktemp("features")) as made:
-        yield made
-
-
 @pytest.mark.parametrize("name", ON_SPARK)
 def test_a_feature_leaves_on_sparks_daemons_what_it_leaves_in_this_process(
     name: str, context: Any, in_this_process: Features

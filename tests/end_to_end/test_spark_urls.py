@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 import sparkjobs
 from processes import EXAMPLES, IMPORTED_FROM, QUICK_JAVA
-from sparkjobs import left_in, on_spark, specs_of
+from sparkjobs import BAD_LINES, left_in, on_spark, specs_of
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "storage"))
 from servers import need, s3_server, sftp_server
@@ -41,21 +41,6 @@ need("fsspec", "s3fs", "paramiko")
 HadoopFileSystem = import_module("pytxmr.runners.hadoopfiles").HadoopFileSystem
 PATHS = {"PYTHONPATH": os.fspath(IMPORTED_FROM)}
 _numbers = count()
-
-BAD_LINES = """
-import os
-import pytxmr
-
-def mapper(key, value):
-    pytxmr.counter("seen")
-    number = int(value)
-    if number == 13:
-        os._exit(1)
-    yield number % 3, number
-
-def reducer(key, values):
-    yield key, sum(values)
-"""
 
 #: One of Hadoop's own filesystems, that serves URLs of any scheme out of others.
 VIEW = "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme"
