@@ -87,8 +87,8 @@ SHOWN_BY = {
     "a success that is reported again commits again": 30,
     "a job that is killed counts as one that has succeeded": 33,
     "reduces that are done are lost with their tracker": 70,
-    "a probe counts as an attempt that failed": 16,
-    "a search blames the first record": 16,
+    "a probe counts as an attempt that failed": 77,
+    "a search blames the first record": 145,
     "a source may trickle without end": 245,
     "a transaction counts before it is synced": 89,
 }
