@@ -6,6 +6,7 @@ import json
 import random
 import re
 import signal
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 
@@ -172,24 +173,26 @@ class Work:
         assert {name: counters[name] for name in counted} == counted
 
 
-def killed_at_each_passing(work: Work, point: str, every_other: bool = False) -> tuple[int, int]:
-    """Kill the jobtracker at the first passing of a point, then at the next (or the next but one),
-    a job each, until a job ends first. Each job that was submitted by then must end well.
+def killed_at_each_passing(work: Work, points: dict[str, int]) -> tuple[Counter[str], int]:
+    """Kill the jobtracker at the first passing of each point, and then again so many passings
+    later, a job each, until a job ends first. Each job that was submitted by then must end well.
 
-    Returns how often it was killed, and how often of these before the job was submitted.
+    Returns how often it was killed at each, and how often of these before the job was submitted.
     """
     site, cluster = work.site, Faulty(work.site)
     cluster.start_tracker("one", workers=2)
-    kills = before = 0
+    kills: Counter[str] = Counter()
+    before = 0
     while True:
-        output = f"out{kills}"
-        daemon = cluster.begin_jobtracker(fail=f"{point}:{kills * (1 + every_other) + 1}:kill")
+        output = f"out{kills.total()}"
+        fails = [f"{point}:{kills[point] * step + 1}:kill" for point, step in points.items()]
+        daemon = cluster.begin_jobtracker(fail=",".join(fails))
         daemon.saw(r"jobtracker is ready at |failpoint ")
         running = work.start(maps=2, output=output)
         if first_to_end(daemon, running) is running and running.ended() == 0:
             break
         assert daemon.ended() == 128 + signal.SIGKILL
-        kills += 1
+        kills[daemon.saw(r"failpoint (\S+) \d")[1]] += 1
         cluster.start_jobtracker()
         if running.ended() == 0:
             work.is_done(running, output=output)
@@ -199,7 +202,7 @@ def killed_at_each_passing(work: Work, point: str, every_other: bool = False) ->
             assert not (site.directory / output).exists()
         cluster.jobtracker.stop()
     work.is_done(running, output=output)
-    daemon.stop()  # which may yet reach the point
+    daemon.stop()  # which may yet reach a point
     cluster.start_jobtracker()
     cluster.close()
     return kills, before
