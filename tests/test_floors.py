@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -98,12 +99,14 @@ def imports(tree: ast.AST, module: str, is_package: bool) -> Iterator[tuple[str,
                 yield (name if name in MODULES or name == REACTOR else base), node.lineno
 
 
+@cache
 def imports_of(module: str) -> list[tuple[str, int]]:
     path = MODULES[module]
     tree = ast.parse(path.read_bytes(), path)
     return list(imports(tree, module, path.name == "__init__.py"))
 
 
+@cache
 def at_run_time(module: str) -> list[tuple[str, int]]:
     """What a module imports, wherever in it, but for what only its types need."""
 

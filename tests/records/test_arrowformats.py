@@ -72,9 +72,10 @@ def read_in(reader, path, size):
 
 def test_rows_are_dicts_under_their_numbers_in_splits_of_any_size(file, monkeypatch):
     reader, path = file
-    for rows in (4096, 2):
+    large = (333, 1000, 1 << 20)
+    for rows, sizes in ((4096, (1, 10, *large)), (2, large)):
         monkeypatch.setattr(arrowformats, "_ROWS", rows)
-        for size in (1, 10, 333, 1000, 1 << 20):
+        for size in sizes:
             assert read_in(reader, path, size) == list(enumerate(ROWS))
 
 
