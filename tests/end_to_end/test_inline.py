@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from in_process import typed
 from processes import EXAMPLES, PYTXMR, SECONDS, Finished, Gate, Site
 
 COMMANDS = [  # of one step, and of several
@@ -50,6 +51,13 @@ def debugged(site: Site, typed: str, *words: object) -> Finished:
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
+def run_by(runner: str, site: Site, *words: object) -> Finished:
+    """Run a job on embedded workers, by a process, or inline, which is in this one."""
+    if runner == "inline":
+        return typed(site, *words, "--runner", runner)
+    return site.pytxmr(*words, "--runner", runner)
+
+
 def written(directory: Path) -> dict[str, bytes]:
     return {
         os.fspath(path.relative_to(directory)): path.read_bytes()
@@ -70,7 +78,7 @@ def test_an_example_writes_the_same_files_inline_as_in_worker_processes(
         words[at] = runner
         # Small, so that there are several maps.
         size = "600KiB" if "warandpeace" in command else "600"
-        done = site.pytxmr(*words, "--runner", runner, "--reducers", 3, "--split-size", size)
+        done = run_by(runner, site, *words, "--reducers", 3, "--split-size", size)
         assert done.status == 0, done.err
         found[runner] = written(site.directory / runner)
         found[runner]["_SUCCESS"] = json.loads(found[runner]["_SUCCESS"])
@@ -84,10 +92,8 @@ def test_the_output_is_compressed_as_in_worker_processes(site: Site, reducers: i
     site.write("in.txt", "a\nb\n" * 1000)
     found = {}
     for runner in ("local", "inline"):
-        done = site.pytxmr(
-            "run", job, "in.txt", "-o", runner, "--runner", runner, "--reducers", reducers,
-            "--compress", "gzip",
-        )  # fmt: skip
+        words = ("--reducers", reducers, "--compress", "gzip")
+        done = run_by(runner, site, "run", job, "in.txt", "-o", runner, *words)
         assert done.status == 0, done.err
         found[runner] = written(site.directory / runner)
     assert found["inline"].keys() == found["local"].keys()
@@ -124,7 +130,7 @@ def test_a_job_without_reducer_with_a_module_and_a_side_file_gives_the_same(site
     site.write("in.txt", "a\nbad\nb\n")
     for runner in ("local", "inline"):
         words = ("--file", "names.txt", "--split-size", 5, "--skip-bad-records", 1)
-        done = site.pytxmr("run", job, "in.txt", *words, "--runner", runner, "-o", runner)
+        done = run_by(runner, site, "run", job, "in.txt", *words, "-o", runner)
         assert done.status == 0, done.err
     found = written(site.directory / "inline")
     assert found == written(site.directory / "local")
