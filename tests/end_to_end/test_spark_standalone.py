@@ -6,13 +6,14 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sparkjobs
-from processes import EXAMPLES, QUICK_JAVA, WORDCOUNT, Death, Process, Site
-from sparkjobs import ON_SPARK, SPARK_SECONDS, Features, specs_of
+from processes import EXAMPLES, QUICK_JAVA, WORDCOUNT, Death, Gate, Process, Site
+from sparkjobs import ON_SPARK, SPARK_SECONDS, Features, on_spark, specs_of
 
 from pytxmr.runners import spark
 
