@@ -116,12 +116,6 @@ def context(cluster: Kubernetes, tmp_path_factory: pytest.TempPathFactory) -> It
             yield made
 
 
-@pytest.fixture(scope="module")
-def in_this_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Features]:
-    with sparkjobs.in_directory(tmp_path_factory.mktemp("features")) as made:
-        yield made
-
-
 def test_a_pod_may_take_what_java_and_a_python_process_do(
     cluster: Kubernetes, context: Any
 ) -> None:
