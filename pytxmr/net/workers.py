@@ -28,7 +28,8 @@ from twisted.python.failure import Failure
 from pytxmr.errors import AttemptFailed, PytxmrError, WorkerDied, from_plain
 from pytxmr.net.limits import UNLIMITED, Families, Limits, used_bytes
 from pytxmr.net.processes import WorkerTransport
-from pytxmr.net.spawn import COOKIE, Spawned, spawn_worker
+from pytxmr.net.spawn import Spawned, spawn_worker
+from pytxmr.net.strays import kill_strays
 
 #: Called with the fraction done and the user's status.
 Progress = Callable[[float, str], None]
@@ -181,25 +182,6 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return "a real-time signal"
-
-
-def kill_strays(cookie: str) -> None:
-    """Kill what a dead worker left behind: every process that has its cookie in its environment.
-
-    A process group does not hold a daemon that made a session of its own; its environment does.
-    """
-    needle = f"{COOKIE}={cookie}".encode()
-    try:
-        pids = [name for name in os.listdir("/proc") if name.isdecimal()]
-    except OSError:
-        return
-    for pid in pids:
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                if needle in file.read():
-                    os.kill(int(pid), signal.SIGKILL)
-        except OSError:
-            pass
 
 
 #: Puts a worker process behind a protocol, which is told of it by ``makeConnection``.
