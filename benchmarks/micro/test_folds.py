@@ -19,7 +19,7 @@ PAIRS = [(f"word{int(5_000 * CHANCE.random() ** 4)}", CHANCE.randrange(1000)) fo
 SETS = [(key, (value, value + 1)) for key, value in PAIRS]
 TOP = 5
 #: A Python call for each pair would make it 2 to 3.
-AT_MOST = 1.5
+AT_MOST = 1.3
 #: Sets and lists are copied once as they are merged, which the loop does without.
 GROWING_AT_MOST = 2.0
 

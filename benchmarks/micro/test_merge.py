@@ -27,7 +27,7 @@ KEYS: dict[str, list[str]] = {
     "shared keys": [f"word{CHANCE.randrange(50_000):06}" for _ in range(COUNT)],
     "distinct keys": [CHANCE.randbytes(20).hex() for _ in range(COUNT)],
 }
-AT_MOST = {"shared keys": 0.4, "distinct keys": 0.4}
+AT_MOST = {"shared keys": 0.3, "distinct keys": 0.3}
 
 
 @pytest.mark.parametrize("name", KEYS)

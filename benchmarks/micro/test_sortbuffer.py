@@ -14,6 +14,7 @@ import pytest
 from ratios import assert_ratio
 
 from pytxmr import folds
+from pytxmr.records.gather import Table
 from pytxmr.records.sortbuffer import SortBuffer
 
 COUNT = 500_000
@@ -28,8 +29,9 @@ STREAMS: dict[str, list[tuple[str, int]]] = {
     ],
     "distinct keys": [(CHANCE.randbytes(20).hex(), number) for number in range(COUNT)],
 }
-AT_MOST = {"repeated keys": 1.6, "distinct keys": 1.3}
-SUMMED_AT_MOST = 1.5
+#: Seen are 1.08 and 0.7 to 0.8, and 0.63; without compiled code 1.19, 0.78 and 1.12.
+AT_MOST = {"repeated keys": 1.4 if Table else 1.6, "distinct keys": 1.0}
+SUMMED_AT_MOST = 0.8 if Table else 1.5
 
 
 def pairs(stream: list[tuple[str, int]]) -> Iterator[tuple[str, int]]:
