@@ -61,6 +61,16 @@ def reducer(key, values):
     yield key, sum(values)
 """
 
+#: Each record waits to be let on.
+GATED = """
+def mapper(key, value):
+    gate({gate!r})
+    yield value, 1
+
+def reducer(key, values):
+    yield key, sum(values)
+"""
+
 #: Of lines that are numbers. What is none is a bad record, and so is 13, at which processes die.
 BAD_LINES = """
 import os

@@ -17,7 +17,7 @@ import pytest
 import sparkjobs
 from kubernetes import IMAGE, Kubernetes
 from processes import EXAMPLES, PYTXMR, QUICK_JAVA, WORDCOUNT, Gate, Site
-from sparkjobs import SPARK_SECONDS, Features, left_in, on_spark, specs_of
+from sparkjobs import GATED, SPARK_SECONDS, Features, left_in, on_spark, specs_of
 
 from pytxmr.errors import JobFailed
 from pytxmr.runners import inline, spark
@@ -38,15 +38,6 @@ ONE_POD = SETTINGS | {"spark.executor.instances": "1"}
 TEXT = EXAMPLES / "data" / "documents.tsv"
 #: What a job has in more places than its module, and what steps hand on.
 FEATURES = ("join", "modules, side file and archive", "steps of a class")
-
-GATED = """
-def mapper(key, value):
-    gate({gate!r})
-    yield value, 1
-
-def reducer(key, values):
-    yield key, sum(values)
-"""
 
 
 @pytest.fixture(scope="module")

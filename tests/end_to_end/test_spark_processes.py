@@ -21,7 +21,7 @@ from processes import (
     Site,
     word_counts,
 )
-from sparkjobs import SPARK_SECONDS, left_in, specs_of
+from sparkjobs import GATED, SPARK_SECONDS, left_in, specs_of
 
 from pytxmr.runners import inline
 
@@ -31,15 +31,6 @@ sparkjobs.need_spark()
 pytestmark = pytest.mark.timeout(400)
 ON_LOOPBACK = {"SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable} | QUICK_JAVA
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "spark.md"
-
-GATED = """
-def mapper(key, value):
-    gate({gate!r})
-    yield value, 1
-
-def reducer(key, values):
-    yield key, sum(values)
-"""
 
 
 def spark_of_its_own(directory: Path, settings: str) -> Path:
