@@ -4,8 +4,9 @@
    Where keys are many, a dict waits for memory most of the time: one after another come the index,
    the entry, the key and the value of each pair, and none is in the cache. So pairs are pulled from
    their stream a batch at a time. The place of each is fetched while the mapper makes the next pair,
-   then the entries of all of them, then their keys, and only then is the batch added. A sum stands
-   in its entry, as a C integer: nothing is allocated for a pair.
+   then the entries of all of them, and only then is the batch added. An entry has all of a short
+   key in it, beside the object, and a sum as a C integer: to add to it takes one line of the cache,
+   and nothing is allocated.
 
    Entries stand one after the other, as their keys came. Places, in a table of open addressing with
    linear probing that is at most two thirds full, say which entry is meant: the upper half is part
@@ -29,13 +30,19 @@
 #define PREFETCH(address) ((void)0)
 #endif
 
-enum { BATCH = 64, FIRST_PLACES = 1024, CACHE_LINE = 64 };
+enum { BATCH = 64, FIRST_PLACES = 1024 };
 
 typedef enum { SUMS, COUNTS, LISTS } Kind;
 
+/* What tells a key from others: up to 15 bytes of it, and in the uppermost byte what kind of key it
+   is and how many there are. Of a longer key its hash and `LONG`: such keys may be alike and differ. */
 typedef struct {
+    uint64_t one, other;
+} Name;
+
+typedef struct {
+    Name name;
     PyObject *key;
-    uint64_t hash;
     union {
         long long sum;   /* in a batch what is added */
         PyObject *list;  /* of LISTS */
@@ -56,14 +63,9 @@ typedef struct {
 
 /* ---- keys */
 
-#ifdef __SIZEOF_INT128__
+enum { TEXT = 0x00, BYTES = 0x50, INT = 0x60, LONG = 0xF0, SHORT = 15 }; /* TEXT and its kind: to 0x40 */
 
-static inline uint64_t
-folded_product(uint64_t one, uint64_t other)
-{
-    unsigned __int128 product = (unsigned __int128)one * other;
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
+#define UPPERMOST(byte) ((uint64_t)(byte) << 56)
 
 static inline uint64_t
 read_8(const char *data)
@@ -84,36 +86,52 @@ read_4(const char *data)
 /* Both factors have something in them that nobody outside can know: a factor of zero makes a product
    of zero, whatever the other is. */
 static inline uint64_t
-hash_of(uint64_t seed, PyObject *Py_UNUSED(key), const char *data, size_t size)
+mixed(uint64_t seed, uint64_t one, uint64_t other)
 {
-    uint64_t hash = ~seed ^ size, one = 0, other = 0;
-    for (; size > 16; size -= 16, data += 16) {
-        hash = folded_product(read_8(data) ^ seed, read_8(data + 8) ^ hash);
-    }
-    if (size >= 8) { /* what is read twice does no harm */
-        one = read_8(data);
-        other = read_8(data + size - 8);
-    }
-    else if (size >= 4) {
-        one = read_4(data);
-        other = read_4(data + size - 4);
-    }
-    else if (size > 0) {
-        one = (unsigned char)data[0];
-        other = (uint64_t)(unsigned char)data[size >> 1] << 8 | (unsigned char)data[size - 1];
-    }
-    return folded_product(one ^ seed, other ^ hash);
-}
-
+    one ^= seed;
+    other ^= ~seed;
+#ifdef __SIZEOF_INT128__
+    unsigned __int128 product = (unsigned __int128)one * other;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
 #else
+    uint64_t upper = (one >> 32) * (uint32_t)other, lower = (uint64_t)(uint32_t)one * (other >> 32);
+    uint64_t carried = ((uint64_t)(uint32_t)one * (uint32_t)other >> 32) + (uint32_t)lower + upper;
+    return one * other ^ ((one >> 32) * (other >> 32) + (lower >> 32) + (carried >> 32));
+#endif
+}
 
 static inline uint64_t
-hash_of(uint64_t Py_UNUSED(seed), PyObject *key, const char *Py_UNUSED(data), size_t Py_UNUSED(size))
+hash_of(uint64_t seed, const Name *name)
 {
-    return (uint64_t)PyObject_Hash(key);
+    return mixed(seed, name->one, name->other);
 }
 
-#endif
+/* What is read twice does no harm. */
+static inline Name
+name_of(uint64_t seed, int kind, const char *data, size_t size)
+{
+    Name name = {0, UPPERMOST((size_t)kind | size)};
+    if (size > SHORT) {
+        name = (Name){size, UPPERMOST(LONG)};
+        for (; size > 16; size -= 16, data += 16) {
+            name.one = mixed(seed, read_8(data) ^ name.one, read_8(data + 8));
+        }
+        name.one = mixed(seed, read_8(data + size - 16) ^ name.one, read_8(data + size - 8));
+    }
+    else if (size >= 8) {
+        uint64_t end = read_8(data + size - 8);
+        name.one = read_8(data);
+        name.other |= PY_BIG_ENDIAN ? end & ~UPPERMOST(0xFF) : end >> 8;
+    }
+    else if (size >= 4) {
+        name.one = read_4(data) << 32 | read_4(data + size - 4);
+    }
+    else if (size > 0) {
+        const unsigned char *bytes = (const unsigned char *)data;
+        name.one = (uint64_t)bytes[0] << 16 | (uint64_t)bytes[size >> 1] << 8 | bytes[size - 1];
+    }
+    return name;
+}
 
 static inline size_t
 text_bytes(PyObject *text)
@@ -121,49 +139,51 @@ text_bytes(PyObject *text)
     return (size_t)PyUnicode_GET_LENGTH(text) * (size_t)PyUnicode_KIND(text);
 }
 
-/* Fill in an entry's key, borrowed, and its hash: 0 if it is not one for the table. */
+/* Fill in an entry's key, borrowed, and its name: 0 if it is not one for the table. */
 static inline int
 read_key(Table *self, PyObject *key, Entry *entry)
 {
     entry->key = key;
     if (PyUnicode_CheckExact(key)) {
-        entry->hash = hash_of(self->seed, key, PyUnicode_DATA(key), text_bytes(key));
+        entry->name = name_of(
+            self->seed, TEXT | PyUnicode_KIND(key) << 4, PyUnicode_DATA(key), text_bytes(key));
         return 1;
     }
     if (PyLong_CheckExact(key)) {
         int overflow;
         long long number = PyLong_AsLongLongAndOverflow(key, &overflow);
-        entry->hash = hash_of(self->seed, key, (const char *)&number, sizeof(number));
+        entry->name = (Name){(uint64_t)number, UPPERMOST(INT)};
         return !overflow;
     }
     if (PyBytes_CheckExact(key)) {
-        entry->hash = hash_of(
-            self->seed, key, PyBytes_AS_STRING(key), (size_t)PyBytes_GET_SIZE(key));
+        entry->name = name_of(
+            self->seed, BYTES, PyBytes_AS_STRING(key), (size_t)PyBytes_GET_SIZE(key));
         return 1;
     }
     return 0;
 }
 
-static inline int
-same_key(PyObject *one, PyObject *other)
+static int
+same_long_key(PyObject *one, PyObject *other)
 {
-    if (one == other) {
-        return 1;
-    }
     if (Py_TYPE(one) != Py_TYPE(other)) {
         return 0;
     }
     if (PyUnicode_CheckExact(one)) {
-        return PyUnicode_GET_LENGTH(one) == PyUnicode_GET_LENGTH(other)
-            && PyUnicode_KIND(one) == PyUnicode_KIND(other)
+        return PyUnicode_KIND(one) == PyUnicode_KIND(other) && text_bytes(one) == text_bytes(other)
             && memcmp(PyUnicode_DATA(one), PyUnicode_DATA(other), text_bytes(one)) == 0;
     }
-    if (PyBytes_CheckExact(one)) {
-        size_t size = (size_t)PyBytes_GET_SIZE(one);
-        return size == (size_t)PyBytes_GET_SIZE(other)
-            && memcmp(PyBytes_AS_STRING(one), PyBytes_AS_STRING(other), size) == 0;
-    }
-    return PyLong_AsLongLong(one) == PyLong_AsLongLong(other);
+    size_t size = (size_t)PyBytes_GET_SIZE(one);
+    return size == (size_t)PyBytes_GET_SIZE(other)
+        && memcmp(PyBytes_AS_STRING(one), PyBytes_AS_STRING(other), size) == 0;
+}
+
+static inline int
+same_key(const Entry *one, const Entry *other)
+{
+    return one->name.one == other->name.one && one->name.other == other->name.other
+        && (one->name.other != UPPERMOST(LONG) || one->key == other->key
+            || same_long_key(one->key, other->key));
 }
 
 /* ---- the table */
@@ -177,9 +197,9 @@ room(size_t places)
 }
 
 static inline uint64_t
-place_for(const Entry *entry, size_t number)
+place_for(uint64_t hash, size_t number)
 {
-    return (entry->hash & ~(uint64_t)LOWER_HALF) | number;
+    return (hash & ~(uint64_t)LOWER_HALF) | number;
 }
 
 static int
@@ -193,11 +213,12 @@ grow(Table *self, size_t size)
         return -1;
     }
     for (size_t number = 1; number <= self->used; number++) {
-        size_t at = entries[number - 1].hash & (size - 1);
+        uint64_t hash = hash_of(self->seed, &entries[number - 1].name);
+        size_t at = hash & (size - 1);
         while (places[at]) {
             at = (at + 1) & (size - 1);
         }
-        places[at] = place_for(&entries[number - 1], number);
+        places[at] = place_for(hash, number);
     }
     PyMem_Free(self->places);
     self->places = places;
@@ -226,29 +247,31 @@ entry_at(Table *self, const uint64_t *place)
 
 /* The place of a key, or the free one where it is to be. */
 static inline uint64_t *
-place_of(Table *self, const Entry *sought)
+place_of(Table *self, const Entry *sought, uint64_t hash)
 {
-    uint64_t *place = likely_place(self, sought->hash, sought->hash & self->mask);
-    while (*place) {
-        Entry *entry = entry_at(self, place);
-        if (entry->hash == sought->hash && same_key(entry->key, sought->key)) {
-            break;
-        }
-        size_t next = (size_t)(place - self->places + 1) & self->mask;
-        place = likely_place(self, sought->hash, next);
+    uint64_t *place = likely_place(self, hash, hash & self->mask);
+    while (*place && !same_key(entry_at(self, place), sought)) {
+        place = likely_place(self, hash, (size_t)(place - self->places + 1) & self->mask);
     }
     return place;
 }
 
 /* ---- batches: their entries own what they have, until it is added */
 
+typedef struct {
+    int count;
+    Entry entries[BATCH];
+    uint64_t hashes[BATCH];
+} Batch;
+
+/* Let go of a batch from an entry on. */
 static void
-drop(Table *self, Entry *batch, int count)
+drop(Table *self, Batch *batch, int at)
 {
-    for (int at = 0; at < count; at++) {
-        Py_DECREF(batch[at].key);
+    for (; at < batch->count; at++) {
+        Py_DECREF(batch->entries[at].key);
         if (self->kind == LISTS) {
-            Py_DECREF(batch[at].value);
+            Py_DECREF(batch->entries[at].value);
         }
     }
 }
@@ -282,19 +305,19 @@ read_pair(Table *self, PyObject *pair, Entry *entry)
     return 1;
 }
 
-/* Pull up to `most` pairs; return how many are in the batch, or -1 with an exception. There are
-   fewer where the stream has ended, or where `*unfit` is a pair that is not for the table. */
+/* Pull up to `most` pairs: -1 with an exception. There are fewer where the stream has ended, or where
+   `*unfit` is a pair that is not for the table. */
 static int
-pull_batch(Table *self, PyObject *stream, Py_ssize_t most, Entry *batch, PyObject **unfit)
+pull_batch(Table *self, PyObject *stream, Py_ssize_t most, Batch *batch, PyObject **unfit)
 {
     iternextfunc next = Py_TYPE(stream)->tp_iternext;
-    int count = 0;
-    while (count < BATCH && count < most) {
+    int at = 0;
+    for (; at < BATCH && at < most; batch->count = ++at) {
         PyObject *pair = next(stream);
         if (pair == NULL) {
             if (PyErr_Occurred()) {
                 if (!PyErr_ExceptionMatches(PyExc_StopIteration)) {
-                    drop(self, batch, count);
+                    drop(self, batch, 0);
                     return -1;
                 }
                 PyErr_Clear();
@@ -302,15 +325,15 @@ pull_batch(Table *self, PyObject *stream, Py_ssize_t most, Entry *batch, PyObjec
             break;
         }
         self->pulled++;
-        if (!read_pair(self, pair, &batch[count])) {
+        if (!read_pair(self, pair, &batch->entries[at])) {
             *unfit = pair;
             break;
         }
-        PREFETCH(&self->places[batch[count].hash & self->mask]);
-        count++;
+        batch->hashes[at] = hash_of(self->seed, &batch->entries[at].name);
+        PREFETCH(&self->places[batch->hashes[at] & self->mask]);
         Py_DECREF(pair);
     }
-    return count;
+    return 0;
 }
 
 /* Add to an entry of the table: 0 if that would be too large a sum, -1 with an exception, and then
@@ -337,7 +360,7 @@ add_to(Table *self, Entry *entry, Entry *added)
 
 /* Make an entry of the table: -1 with an exception, and then `added` still owns what it has. */
 static inline int
-insert(Table *self, uint64_t *place, Entry *added)
+insert(Table *self, uint64_t *place, Entry *added, uint64_t hash)
 {
     if (self->kind == LISTS) {
         PyObject *list = PyList_New(1);
@@ -348,16 +371,17 @@ insert(Table *self, uint64_t *place, Entry *added)
         added->list = list;
     }
     self->entries[self->used++] = *added;
-    *place = place_for(added, self->used);
+    *place = place_for(hash, self->used);
     return 1;
 }
 
-/* Append entries to a list, as the pairs that they were. */
+/* Append a batch to a list, from an entry on, as the pairs that they were. */
 static int
-hand_back(Entry *batch, int count, PyObject *pairs)
+hand_back(Batch *batch, int at, PyObject *pairs)
 {
-    for (int at = 0; at < count; at++) {
-        PyObject *pair = Py_BuildValue("(OL)", batch[at].key, batch[at].sum);
+    for (; at < batch->count; at++) {
+        Entry *entry = &batch->entries[at];
+        PyObject *pair = Py_BuildValue("(OL)", entry->key, entry->sum);
         int failed = pair == NULL || PyList_Append(pairs, pair) < 0;
         Py_XDECREF(pair);
         if (failed) {
@@ -368,46 +392,44 @@ hand_back(Entry *batch, int count, PyObject *pairs)
 }
 
 static void
-fetch(Table *self, Entry *batch, int count)
+fetch(Table *self, Batch *batch)
 {
     Entry *found[BATCH];
     int at, likely = 0;
-    for (at = 0; at < count; at++) {
-        uint64_t hash = batch[at].hash, *place = likely_place(self, hash, hash & self->mask);
+    for (at = 0; at < batch->count; at++) {
+        uint64_t hash = batch->hashes[at], *place = likely_place(self, hash, hash & self->mask);
         if (*place) {
             found[likely] = entry_at(self, place);
             PREFETCH(found[likely++]);
         }
     }
-    for (at = 0; at < likely; at++) {
-        PREFETCH((char *)found[at]->key); /* most strs of a word lie in two lines */
-        PREFETCH((char *)found[at]->key + CACHE_LINE);
-        if (self->kind == LISTS) {
-            PREFETCH((char *)found[at]->list);
-        }
+    for (at = 0; at < likely && self->kind == LISTS; at++) {
+        PREFETCH((char *)found[at]->list);
     }
 }
 
 /* Add a batch. From the first sum that is too large for the table on, what is left of it is appended
    to `unfit` as pairs. */
 static int
-add_batch(Table *self, Entry *batch, int count, PyObject *unfit)
+add_batch(Table *self, Batch *batch, PyObject *unfit)
 {
     int at = 0, added = 1;
-    if (self->used + (size_t)count > room(self->mask + 1) && grow(self, (self->mask + 1) * 2) < 0) {
-        drop(self, batch, count);
+    size_t most = self->used + (size_t)batch->count;
+    if (most > room(self->mask + 1) && grow(self, (self->mask + 1) * 2) < 0) {
+        drop(self, batch, 0);
         return -1;
     }
-    fetch(self, batch, count);
-    for (; at < count && added > 0; at += added > 0) {
-        uint64_t *place = place_of(self, &batch[at]);
-        added = *place ? add_to(self, entry_at(self, place), &batch[at])
-                       : insert(self, place, &batch[at]);
+    fetch(self, batch);
+    for (; at < batch->count && added > 0; at += added > 0) {
+        Entry *entry = &batch->entries[at];
+        uint64_t hash = batch->hashes[at], *place = place_of(self, entry, hash);
+        added = *place ? add_to(self, entry_at(self, place), entry)
+                       : insert(self, place, entry, hash);
     }
-    if (added == 0 && hand_back(batch + at, count - at, unfit) < 0) {
+    if (added == 0 && hand_back(batch, at, unfit) < 0) {
         added = -1;
     }
-    drop(self, batch + at, count - at);
+    drop(self, batch, at);
     return added < 0 ? -1 : 0;
 }
 
@@ -423,8 +445,7 @@ table_pull(Table *self, PyObject *args)
 {
     PyObject *stream, *unfit;
     Py_ssize_t most, before = self->pulled;
-    Entry batch[BATCH];
-    int count;
+    Batch batch;
     if (!PyArg_ParseTuple(args, "On:pull", &stream, &most)) {
         return NULL;
     }
@@ -437,15 +458,16 @@ table_pull(Table *self, PyObject *args)
     }
     do {
         PyObject *odd = NULL;
-        count = pull_batch(self, stream, most - (self->pulled - before), batch, &odd);
-        if (count < 0 || add_batch(self, batch, count, unfit) < 0
+        batch.count = 0;
+        if (pull_batch(self, stream, most - (self->pulled - before), &batch, &odd) < 0
+            || add_batch(self, &batch, unfit) < 0
             || (odd != NULL && PyList_Append(unfit, odd) < 0)) {
             Py_XDECREF(odd);
             Py_DECREF(unfit);
             return NULL;
         }
         Py_XDECREF(odd);
-    } while (count == BATCH && PyList_GET_SIZE(unfit) == 0);
+    } while (batch.count == BATCH && PyList_GET_SIZE(unfit) == 0);
     return Py_BuildValue("(nN)", self->pulled - before, unfit);
 }
 

@@ -140,16 +140,46 @@ def test_the_table_grows_with_its_keys(way, kind, number):
     assert dict(zip(*held.columns(), strict=True)) == dict(zip(*expected.columns(), strict=True))
 
 
-def test_keys_of_one_hash_are_told_apart():
-    """With the seed for its first 8 bytes, any key of 8 to 16 bytes has the hash 0."""
-    seed = struct.pack("=q", hash("table"))
-    text = "".join(map(chr, struct.unpack("=4H", seed)))
-    keys = [f"{text}{n:04}" for n in range(150)] + [seed + b"%08d" % n for n in range(150)]
-    keys += [f"{text}{'0' * n}" for n in range(4)] + [seed + b"0" * n for n in range(8)]
+def told_apart(keys: list[Any]) -> bool:
     held = in_a_table("sums")
     held.take((key, number) for number, key in enumerate(keys * 2))
     found = dict(zip(*held.columns(), strict=True))
-    assert found == {key: 2 * number + len(keys) for number, key in enumerate(keys)}
+    return found == {key: 2 * number + len(keys) for number, key in enumerate(keys)}
+
+
+@pytest.mark.parametrize("char", ["a", "\xe9", "\u0103", "\U0001f600", b"a"])
+def test_keys_that_differ_in_one_place_are_told_apart(char):
+    other = b"b" if char == b"a" else chr(ord(char) + 1)
+    sizes = range(1, 41)
+    keys = [char * at + other + char * (size - at - 1) for size in sizes for at in range(size)]
+    assert told_apart([*keys, *(char * size for size in range(41))])
+
+
+def seed(changed: int = 0) -> bytes:
+    return struct.pack("=Q", (hash("table") ^ changed) & (1 << 64) - 1)
+
+
+def wide(data: bytes) -> str:
+    """The text that takes these bytes, two for a character."""
+    return "".join(map(chr, struct.unpack(f"={len(data) // 2}H", data)))
+
+
+def test_short_keys_of_one_hash_are_told_apart():
+    """With the seed for its first 8 bytes, any key of 8 to 15 bytes has the hash 0."""
+    keys = [seed() + b"%d" % n for n in range(999)] + [seed() + b"0" * n for n in range(8)]
+    keys += [wide(seed()) + f"{n}" for n in range(150)] + [seed().decode("latin-1"), hash("table")]
+    assert told_apart([*dict.fromkeys(keys), 7, struct.pack("=q", 7)])
+
+
+def test_long_keys_of_one_hash_are_told_apart():
+    """With the seed and its size for its first 8 bytes, any key of 16 bytes has the hash of any of
+    24 that goes on with the seed."""
+    data = [seed(16) + b"%08d" % n for n in range(150)]
+    data += [seed(24) + seed() + b"%08d" % n for n in range(150)]
+    # Alike as far as the shortest goes: here the other factor is the one that is zero.
+    data += [b"0" * 8 + seed(-1) * n for n in (1, 2, 3)]
+    keys = [*data, *map(wide, data), *(key.decode("latin-1") for key in data)]
+    assert told_apart(keys)
 
 
 @pytest.mark.parametrize("odd", [("x", 1, 2), ("x",), 7, "x", None, ("x", "1"), ({}, 1)])
