@@ -16,5 +16,7 @@ class Table:
         Returns how many were pulled, and a list of those that were, but are not for the table:
         they are the last, and nothing may be pulled after them.
         """
+    def values(self, keys: list[Any], /) -> list[Any]:
+        """A list of the sums or lists of some keys. Raises `KeyError` for what is none."""
     def columns(self) -> tuple[list[Any], list[Any]]:
         """A list of the keys, in the order in which they came, and one of their sums or lists."""

@@ -471,6 +471,12 @@ table_pull(Table *self, PyObject *args)
     return Py_BuildValue("(nN)", self->pulled - before, unfit);
 }
 
+static PyObject *
+value_of(Table *self, Entry *entry)
+{
+    return self->kind == LISTS ? Py_NewRef(entry->list) : PyLong_FromLongLong(entry->sum);
+}
+
 PyDoc_STRVAR(columns_doc,
 "columns($self, /)\n--\n\n"
 "A list of the keys, in the order in which they came, and one of their sums or lists.");
@@ -482,8 +488,7 @@ table_columns(Table *self, PyObject *Py_UNUSED(ignored))
     PyObject *values = PyList_New((Py_ssize_t)self->used);
     for (size_t at = 0; at < self->used && keys != NULL && values != NULL; at++) {
         Entry *entry = &self->entries[at];
-        PyObject *value = self->kind == LISTS ? Py_NewRef(entry->list)
-                                              : PyLong_FromLongLong(entry->sum);
+        PyObject *value = value_of(self, entry);
         if (value == NULL) {
             Py_CLEAR(values);
             break;
@@ -497,6 +502,55 @@ table_columns(Table *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     return Py_BuildValue("(NN)", keys, values);
+}
+
+PyDoc_STRVAR(values_doc,
+"values($self, keys, /)\n--\n\n"
+"A list of the sums or lists of some keys, which are a list. Raises KeyError for what is none.");
+
+/* Add the values of some keys to a list from `start` on: -1 with an exception. */
+static int
+look_up(Table *self, PyObject **keys, Batch *batch, PyObject *values, Py_ssize_t start)
+{
+    for (int at = 0; at < batch->count; at++) {
+        if (!read_key(self, keys[at], &batch->entries[at])) {
+            PyErr_SetObject(PyExc_KeyError, keys[at]);
+            return -1;
+        }
+        batch->hashes[at] = hash_of(self->seed, &batch->entries[at].name);
+        PREFETCH(&self->places[batch->hashes[at] & self->mask]);
+    }
+    fetch(self, batch);
+    for (int at = 0; at < batch->count; at++) {
+        uint64_t *place = place_of(self, &batch->entries[at], batch->hashes[at]);
+        PyObject *value = *place ? value_of(self, entry_at(self, place)) : NULL;
+        if (value == NULL) {
+            if (!*place) {
+                PyErr_SetObject(PyExc_KeyError, keys[at]);
+            }
+            return -1;
+        }
+        PyList_SET_ITEM(values, start + at, value);
+    }
+    return 0;
+}
+
+static PyObject *
+table_values(Table *self, PyObject *keys)
+{
+    Batch batch;
+    if (!PyList_CheckExact(keys)) {
+        return PyErr_Format(PyExc_TypeError, "%.100s is no list", Py_TYPE(keys)->tp_name);
+    }
+    Py_ssize_t size = PyList_GET_SIZE(keys);
+    PyObject *values = PyList_New(size);
+    for (Py_ssize_t at = 0; values != NULL && at < size; at += batch.count) {
+        batch.count = size - at < BATCH ? (int)(size - at) : BATCH;
+        if (look_up(self, &PyList_GET_ITEM(keys, at), &batch, values, at) < 0) {
+            Py_CLEAR(values);
+        }
+    }
+    return values;
 }
 
 static Py_ssize_t
@@ -577,6 +631,7 @@ PyDoc_STRVAR(table_doc,
 static PyMethodDef table_methods[] = {
     {"pull", (PyCFunction)table_pull, METH_VARARGS, pull_doc},
     {"columns", (PyCFunction)table_columns, METH_NOARGS, columns_doc},
+    {"values", (PyCFunction)table_values, METH_O, values_doc},
     {NULL, NULL, 0, NULL},
 };
 

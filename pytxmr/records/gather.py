@@ -23,7 +23,7 @@ from operator import length_hint
 from sys import getsizeof, maxsize
 from typing import Any
 
-from pytxmr.records.columns import Groups, SortKey, sort_groups, sort_pairs
+from pytxmr.records.columns import Groups, SortKey, groups_of, sort_groups, sort_pairs
 from pytxmr.records.combine import Combiner, combine_groups
 from pytxmr.records.folds import Fold, Pair
 
@@ -142,12 +142,34 @@ class _ByKey(_Streamed):
             return self._table.columns()
         return list(self._held), list(self._held.values())
 
+    def finds(self, key: SortKey) -> bool:
+        """Whether `sort` needs no items, as it finds them by their keys."""
+        return key is None
+
+    def sort(self, keys: list[Any], items: list[Any], key: SortKey) -> Groups:
+        """Groups of what `columns` gave, or of a selection from it. Sorts ``keys`` itself."""
+        if not self.finds(key):
+            return self._sort_items(keys, items, key)
+        # No two of them are equal. To sort them alone takes half as long as with their items.
+        keys.sort()
+        return self._group(keys, self._values(keys))
+
+    def _values(self, keys: list[Any]) -> list[Any]:
+        if self._table is not None:
+            return self._table.values(keys)
+        return list(map(self._held.__getitem__, keys))
+
+    #: Groups of keys and items in any order.
+    _sort_items: Callable[[list[Any], list[Any], SortKey], Groups]
+    #: Groups of keys that are sorted, and their items.
+    _group: Callable[[list[Any], list[Any]], Groups]
+
 
 class Grouped(_ByKey):
     """Lists of values by key; ``combiner`` is a job's own, or None."""
 
-    #: Makes `Groups` of what `columns` gave, or of a selection from it.
-    sort: Callable[[list[Any], list[Any], SortKey], Groups] = staticmethod(sort_groups)
+    _sort_items = staticmethod(sort_groups)
+    _group = staticmethod(groups_of)
 
     def __init__(self, combiner: Combiner | None) -> None:
         self._combiner = combiner
@@ -190,7 +212,8 @@ def _pairs(keys: Iterable[Any], lists: Iterable[list[Any]]) -> Iterator[Pair]:
 class Folded(_ByKey):
     """Partials by key."""
 
-    sort: Callable[[list[Any], list[Any], SortKey], Groups] = staticmethod(sort_pairs)
+    _sort_items = staticmethod(sort_pairs)
+    _group = staticmethod(lambda keys, partials: Groups(keys, None, partials))
 
     def __init__(self, fold: Fold) -> None:
         self._fold = fold
@@ -216,14 +239,13 @@ class Folded(_ByKey):
         self._fold.compact(self._held)
         return super().columns()
 
+
     def listed(self) -> Listed:
         return Listed(self._fold, *self.columns())
 
 
 class Listed(_Streamed):
     """Pairs, one after the other; with a fold, of keys and partials."""
-
-    sort: Callable[[list[Any], list[Any], SortKey], Groups] = staticmethod(sort_pairs)
 
     def __init__(self, fold: Fold | None, keys: list[Any], values: list[Any]) -> None:
         self._fold = fold
@@ -258,6 +280,12 @@ class Listed(_Streamed):
 
     def columns(self) -> tuple[list[Any], list[Any]]:
         return self._keys, self._values
+
+    def finds(self, key: SortKey) -> bool:
+        return False
+
+    def sort(self, keys: list[Any], items: list[Any], key: SortKey) -> Groups:
+        return sort_pairs(keys, items, key)
 
     def listed(self) -> Listed:
         return self

@@ -26,7 +26,7 @@ def partition_keys(keys: list[Any], partitions: int) -> list[int]:
         return [0] * len(keys)
     if set(map(type, keys)) == {str}:
         try:
-            return [crc32(key.encode()) % partitions for key in keys]
+            return [code % partitions for code in map(crc32, map(str.encode, keys))]
         except UnicodeEncodeError:
             pass
     return [crc32(_canonical(key)) % partitions for key in keys]

@@ -186,6 +186,8 @@ class SortBuffer:
                 check_key(key)
             keys = one_nan(keys)
         key = key_function({kind})
+        if held.finds(key):
+            items = []
         partitioner = self._partitioner
         if type(partitioner) is RangePartitioner:
             groups = held.sort(keys, items, key)
@@ -195,16 +197,17 @@ class SortBuffer:
         elif self._partitions == 1 and partitioner is stable_partition:
             yield 0, held.sort(keys, items, key)
         else:
-            for partition, members in enumerate(self._members(keys)):
-                some = [keys[at] for at in members]
-                yield partition, held.sort(some, [items[at] for at in members], key)
+            numbers = self._numbers(keys)
+            parts = [self._parts(numbers, keys), self._parts(numbers, items)]
+            for partition, (some, theirs) in enumerate(zip(*parts, strict=True)):
+                yield partition, held.sort(some, theirs, key)
 
-    def _members(self, keys: list[Any]) -> list[list[int]]:
-        """For each partition, which of the keys belong to it."""
-        members: list[list[int]] = [[] for _ in range(self._partitions)]
-        for at, number in enumerate(self._numbers(keys)):
-            members[number].append(at)
-        return members
+    def _parts(self, numbers: list[int], column: list[Any]) -> list[list[Any]]:
+        """What belongs to each partition, of a column that may be left out."""
+        parts: list[list[Any]] = [[] for _ in range(self._partitions)]
+        for number, thing in zip(numbers, column, strict=False):
+            parts[number].append(thing)
+        return parts
 
     def _numbers(self, keys: list[Any]) -> list[int]:
         count = self._partitions

@@ -115,6 +115,29 @@ def test_values_of_any_kind_are_listed_in_the_order_in_which_they_came():
     assert held._table is not None
 
 
+@any_way
+@pytest.mark.parametrize("number", [0, 1, 64, 65, 3000])
+def test_what_belongs_to_keys_is_found(way, number):
+    keys: list[Any] = [f"key {n}" for n in range(number)] + [b"%d" % n for n in range(9)] + [7]
+    held = in_a_table(way)
+    held.take((key, n) for n, key in enumerate(keys * 2))
+    found = dict(zip(*held.columns(), strict=True))
+    random.Random(number).shuffle(keys)
+    assert held._table.values(keys) == [found[key] for key in keys]
+    assert held._table.values(keys * 9) == [found[key] for key in keys] * 9
+
+
+@pytest.mark.parametrize("key", ["b", b"a", 1, 1 << 70, 0.5, []])
+def test_a_key_that_is_not_there_is_told(key):
+    table = gather.Table("sums")
+    table.pull(iter([("a", 1), ("c", 2)]), 9)
+    with pytest.raises(KeyError) as found:
+        table.values(["a", "c", key])
+    assert found.value.args == (key,)
+    with pytest.raises(TypeError, match="tuple is no list"):
+        table.values(("a",))
+
+
 def test_what_was_combined_goes_on_in_the_table():
     held = Grouped(joined)
     held.take((f"key {n % 700}", n) for n in range(7000))
@@ -275,7 +298,9 @@ def test_nothing_is_left_behind(name, way):
         held = in_a_table(way)
         try:
             held.pull(STREAMS[name](), 1 << 40)
-            held.columns()
+            keys, _ = held.columns()
+            held.sort(keys, [], None)
+            gather.Table("sums").values(keys)
         except (LookupError, TypeError):
             pass
 
