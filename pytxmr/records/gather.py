@@ -239,7 +239,6 @@ class Folded(_ByKey):
         self._fold.compact(self._held)
         return super().columns()
 
-
     def listed(self) -> Listed:
         return Listed(self._fold, *self.columns())
 
