@@ -69,9 +69,13 @@ def _run(parse: Callable[[], Namespace], face: Face | None) -> int:
             settle_runner(options)
             options.spawned = []
         if options.command == "run" and options.runner == "local":
-            # They get ready while Twisted is imported, which takes longer.
-            options.workers = options.workers or len(os.sched_getaffinity(0))
-            options.spawned = [spawn_worker() for _ in range(options.workers)]
+            # They get ready while Twisted is imported, which takes longer, and has a core for
+            # itself: where there are two, it would wait for the workers otherwise.
+            cores = os.sched_getaffinity(0)
+            options.workers = options.workers or len(cores)
+            for _ in range(options.workers):
+                options.spawned.append(spawn_worker())
+                options.spawned[-1].keep_off({min(cores)})
         # What is imported is never garbage; the collector need not look for it there.
         gc.disable()
         # Not before: the import of Twisted is most of what --help would wait for.

@@ -38,6 +38,18 @@ class Spawned:
         self.answer_fd = answer_fd
         self.cookie = cookie
 
+    def keep_off(self, cores: set[int]) -> None:
+        """Have it run on other cores than these, if there are others, until it is taken over."""
+        self._run_on(os.sched_getaffinity(0) - cores or cores)
+
+    def take_over(self) -> None:
+        """Have it run on all cores that this process may use."""
+        self._run_on(os.sched_getaffinity(0))
+
+    def _run_on(self, cores: set[int]) -> None:
+        with suppress(OSError):  # it has ended, which is found out by whoever takes it over
+            os.sched_setaffinity(self.pid, cores)
+
     def end(self) -> None:
         """Kill it and wait for its end: for a process that nobody has taken over."""
         with suppress(ProcessLookupError):

@@ -194,6 +194,7 @@ def spawn(reactor: Any, protocol: ProcessProtocol) -> WorkerTransport:
 
 
 def _take_over(worker: Spawned, reactor: Any, protocol: ProcessProtocol) -> WorkerTransport:
+    worker.take_over()
     return WorkerTransport(reactor, worker, protocol)
 
 

@@ -52,6 +52,30 @@ async def test_a_worker_that_died_before_the_pool_had_it_is_replaced(reactor, si
     assert len(logged.flush()) == 1
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_worker_leaves_a_core_until_it_is_taken_over(reactor, site):
+    cores = os.sched_getaffinity(0)
+    spawned = spawn_worker()
+    spawned.keep_off({min(cores)})
+    assert os.sched_getaffinity(spawned.pid) == cores - {min(cores)} or len(cores) == 1
+    pool = WorkerPool(reactor, 1, [spawned])
+    pool.start()
+    try:
+        assert await pid_of(pool, site) == spawned.pid
+        assert os.sched_getaffinity(spawned.pid) == cores
+    finally:
+        await soon(pool.stop())
+
+
+def test_a_worker_that_has_ended_may_be_kept_off_a_core():
+    spawned = spawn_worker()
+    os.kill(spawned.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, spawned.pid, os.WEXITED | os.WNOWAIT)
+    spawned.keep_off({min(os.sched_getaffinity(0))})
+    spawned.end()
+    spawned.take_over()
+
+
 def test_a_spawned_worker_that_nobody_took_over_can_be_ended():
     before = open_pipes()
     spawned = spawn_worker()
