@@ -195,10 +195,11 @@ class JobBook:
     async def _queue(self, spec: JobSpec, owner: str, numbered: Callable[[], Turn]) -> None:
         """Plan a job, and tell the plan of it. ``numbered`` gives it its number, or raises."""
         output = output_at(spec.output, owner)
-        workers = sum(tracker.workers for tracker in self._plan.cluster.trackers.values())
+        trackers = self._plan.cluster.trackers.values()
+        workers = sum(tracker.workers for tracker in trackers)
         self._state.reserve(owner, spec.output)
         try:
-            splits, uncut = await self._in_thread(plan_job, spec, output, workers)
+            splits, uncut = await self._in_thread(plan_job, spec, output, workers, len(trackers))
         except Exception:
             if self._running:
                 self._state.release(owner)

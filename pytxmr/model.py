@@ -248,7 +248,7 @@ class JobSpec:
     params: dict[str, Any] = field(default_factory=dict)
     #: None: as many as the cluster has workers; 0: what maps put out is the job's output.
     reducers: int | None = None
-    #: None: 48 MiB at the most, evened out over the workers.
+    #: None: evened out over the workers (see `storage.inputs.even_split_bytes`).
     split_bytes: int | None = None
     keep: bool = False
     max_attempts: int = 4
@@ -280,6 +280,8 @@ class JobSpec:
     leaves: tuple[str, ...] = ()
     #: For each of ``inputs``, which of the step's sources it belongs to; empty: all to the first.
     sources: tuple[int, ...] = ()
+    #: Whether a combiner makes little of what the maps put out.
+    combines: bool = False
     #: Where results of attempts are kept, and looked for; None: nowhere.
     reuse: str | None = None
     #: Directories of which its functions read everything: what earlier steps have stored.
@@ -333,6 +335,7 @@ class JobSpec:
             replaces=tuple(take(plain, "replaces", list)),
             leaves=tuple(take(plain, "leaves", list)),
             sources=tuple(take(plain, "sources", list)),
+            combines=take(plain, "combines", bool),
             reuse=take(plain, "reuse", (str, type(None))),
             sides=tuple(take(plain, "sides", list)),
         )

@@ -150,6 +150,7 @@ def make_specs(options: JobOptions) -> list[JobSpec]:
         whole_files=isinstance(functions.reader, Reader) and functions.reader.whole_files,
         files=files,
         compress=options.compress,
+        combines=functions.combiner is not None,
         reuse=_reuse_dir(options, output),
     )
     if spec.reuse is not None:

@@ -92,6 +92,7 @@ def step_specs(
                 keep=spec.keep and reducers != 0,
                 compress=spec.compress if last else "none",
                 whole_files=any(isinstance(one, Reader) and one.whole_files for one in readers),
+                combines=all(functions.combiner is not None for functions in stage.functions),
                 step=stage.number,
                 steps=len(stages),
             )

@@ -11,7 +11,9 @@ from pytxmr.errors import PeerBroke
 from pytxmr.model import InputSplit, JobSpec, job_id, take
 from pytxmr.plan.events import JobSubmitted
 from pytxmr.storage.inputs import (
+    COMBINED_SPLIT_BYTES,
     REUSED_SPLIT_BYTES,
+    SPLIT_BYTES,
     Cut,
     CutWhereItMay,
     InputFile,
@@ -178,7 +180,9 @@ class Submission:
         )
 
 
-def plan_job(spec: JobSpec, output: Output, workers: int) -> tuple[list[InputSplit], int]:
+def plan_job(
+    spec: JobSpec, output: Output, workers: int, machines: int
+) -> tuple[list[InputSplit], int]:
     """Look at the input, remove what the output replaces, and reserve it; the splits, and how many
     of the files were to be cut and cannot be. Raises `BadInput`."""
     sources: dict[int, list[InputFile]] = {}
@@ -187,7 +191,8 @@ def plan_job(spec: JobSpec, output: Output, workers: int) -> tuple[list[InputSpl
     total = sum(file.size_bytes for files in sources.values() for file in files)
     planned: Callable[[list[InputFile], int, Cut], list[InputSplit]]
     if spec.reuse is None:
-        split_bytes = spec.split_bytes or even_split_bytes(total, workers)
+        most = COMBINED_SPLIT_BYTES if spec.combines and machines == 1 else SPLIT_BYTES
+        split_bytes = spec.split_bytes or even_split_bytes(total, workers, most)
         cut, planned = CutWhereItMay(), plan_splits
     else:
         split_bytes = spec.split_bytes or REUSED_SPLIT_BYTES

@@ -1,6 +1,7 @@
 """What a client checks and prepares before a job is submitted."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ import pytest
 
 from pytxmr.cli.commands import _job_options
 from pytxmr.cli.options import build_parser
-from pytxmr.client import JobOptions, make_spec
+from pytxmr.client import JobOptions, make_spec, make_specs
 from pytxmr.errors import BadJob, PeerBroke
 from pytxmr.model import JobSpec
 from pytxmr.records.codec import unpack_column
+from pytxmr.storage.output import OutputDirectory
+from pytxmr.submission import plan_job
 
 SORT = """
 import pytxmr
@@ -70,6 +73,49 @@ def made(tmp_path: Path, **options: Any) -> JobSpec:
     (tmp_path / "input").write_text("a\n")
     job, given = str(tmp_path / "job.py"), (str(tmp_path / "input"),)
     return make_spec(JobOptions(job, given, str(tmp_path / "o"), **options))
+
+
+COUNT = """
+from pytxmr import folds, pipeline
+def mapper(key, line):
+    yield line, 1
+"""
+COMBINING = {
+    "combiner = reducer = folds.sum": [True],
+    "reducer = folds.sum": [True],
+    "def reducer(key, values):\n    yield key, 1\ncombiner = reducer": [True],
+    "def reducer(key, values):\n    yield key, 1": [False],
+    "reducer = folds.collect": [False],
+    "": [False],
+    "output = pipeline.input().count().sort_by(str)": [True, False],
+}
+
+
+@pytest.mark.parametrize("rest", COMBINING)
+def test_a_spec_says_whether_the_job_combines(tmp_path: Path, rest: str) -> None:
+    job = tmp_path / "job.py"
+    source = COUNT.partition("def")[0] if "output" in rest else COUNT
+    job.write_text(source + rest + "\n")
+    (tmp_path / "input").write_text("a\n")
+    options = JobOptions(str(job), (str(tmp_path / "input"),), str(tmp_path / "out"))
+    specs = [JobSpec.from_plain(spec.to_plain()) for spec in make_specs(options)]
+    assert [spec.combines for spec in specs] == COMBINING[rest]
+
+
+@pytest.mark.parametrize(
+    ("combines", "machines", "split_bytes", "maps"),
+    [(True, 1, None, 2), (True, 2, None, 6), (False, 1, None, 6), (True, 1, 100 << 20, 3)],
+)
+def test_a_job_that_combines_has_larger_splits_on_one_machine(
+    tmp_path: Path, combines: bool, machines: int, split_bytes: int | None, maps: int
+) -> None:
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(250 << 20)
+    spec = replace(made(tmp_path), inputs=(str(large),), combines=combines, split_bytes=split_bytes)
+    output = OutputDirectory(str(tmp_path / "out"), "owner")
+    splits, _ = plan_job(spec, output, 2, machines)
+    assert len(splits) == maps
 
 
 def test_a_batch_mapper_is_sampled_as_any(tmp_path: Path) -> None:

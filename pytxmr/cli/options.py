@@ -253,8 +253,8 @@ def _add_job_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--split-size", type=size, metavar="SIZE",
-        help="input of one map task, cut at a line's end (default: 48MiB at the most, evened out "
-        "over the workers)",
+        help="input of one map task, cut at a line's end (default: 48MiB at the most, on one "
+        "machine 128MiB for a job with a combiner, evened out over the workers)",
     )  # fmt: skip
     parser.add_argument(
         "--memory", type=size, metavar="SIZE",

@@ -104,7 +104,7 @@ def run(spec: JobSpec, told: Told = lambda status: None, number: int = 1) -> dic
         bind_sides(functions, spec.sides, spec.memory_bytes or DEFAULT_MEMORY_BYTES)
         bind_ranges(functions, spec.key_sample, spec.sourced_inputs)
         reuse = reuse_by(spec, functions) if spec.reuse else None
-        splits, uncut = plan_job(spec, output, workers)
+        splits, uncut = plan_job(spec, output, workers, machines=1)
         attempts = Attempts(
             functions,
             workers if spec.reducers is None else spec.reducers,

@@ -306,7 +306,7 @@ def _run(
     workers = context.defaultParallelism
     owner = secrets.token_hex(16)
     output = output_at(spec.output, owner)
-    splits, uncut = plan_job(spec, output, workers)
+    splits, uncut = plan_job(spec, output, workers, machines=workers)
     reducers = workers if spec.reducers is None else spec.reducers
     running = _Running(context, spec, SparkJob(spec, owner, reducers, hadoop), splits)
     status = Status(job, spec, len(splits), reducers, uncut, told)

@@ -26,6 +26,9 @@ from pytxmr.records.readers import open_stored
 from pytxmr.records.remote import checked_url, is_remote, list_url
 
 SPLIT_BYTES = 48 << 20
+#: Of a job that combines, on one machine. What its maps spill hardly grows with what they read, so
+#: fewer spills cost less; and where there is no other machine none has to do a lost task again.
+COMBINED_SPLIT_BYTES = 128 << 20
 #: Evening out stops here: smaller tasks cost more than they spread.
 FEWEST_SPLIT_BYTES = 256 << 10
 #: Of a job whose results are kept to be used again: what a file's pieces are must not depend on
@@ -232,11 +235,11 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def even_split_bytes(total_bytes: int, workers: int) -> int:
-    """The split size for a job that names none: `SPLIT_BYTES` at the most, and such that the map
-    tasks come out as whole rounds of the workers, so that none idles through the last one.
+def even_split_bytes(total_bytes: int, workers: int, most: int = SPLIT_BYTES) -> int:
+    """The split size for a job that names none: ``most`` at the most, and such that the map tasks
+    come out as whole rounds of the workers, so that none idles through the last one.
     """
-    rounds = -(-total_bytes // (SPLIT_BYTES * max(1, workers))) or 1
+    rounds = -(-total_bytes // (most * max(1, workers))) or 1
     return max(FEWEST_SPLIT_BYTES, -(-total_bytes // (rounds * max(1, workers))))
 
 

@@ -720,7 +720,7 @@ def test_splits_are_of_one_source_and_say_of_which(tmp_path):
     spec = JobSpec("job", JobCode("job.py", b""), tuple(paths), "/out", step=2, steps=2)
     spec = replace(spec, sources=(0, 1, 0))
     assert JobSpec.from_plain(spec.to_plain()) == spec
-    splits, _ = plan_job(spec, OutputDirectory(str(tmp_path / "out"), "owner"), 1)
+    splits, _ = plan_job(spec, OutputDirectory(str(tmp_path / "out"), "owner"), 1, 1)
     assert [(split.source, [part.path for part in split.ranges]) for split in splits] == [
         (0, [paths[0], paths[2]]),
         (1, [paths[1]]),

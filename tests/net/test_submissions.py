@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from sites import joined
 from wires import soon
 
 from pytxmr.client import new_owner, submit
@@ -82,6 +83,30 @@ async def test_a_submission_may_be_repeated_and_is_one_job(site):
     assert await soon(submit(client, other, new_owner())) == "Job002"
     assert await soon(submit(client, spec, OWNER)) == "Job001"
     assert len(await soon(client.call("jobs"))) == 2
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("machines", [1, 2])
+async def test_a_job_that_combines_has_larger_splits_where_there_is_one_tracker(
+    site, monkeypatch, machines
+):
+    monkeypatch.setattr("pytxmr.submission.SPLIT_BYTES", 1 << 20)
+    jobtracker = await site.jobtracker()
+    for name in ("one", "two")[:machines]:
+        await site.tasktracker(name, workers=2 // machines)
+    client = await site.client()
+    await joined(client, machines)
+    spec = site.spec("from pytxmr import folds\nreducer = folds.sum\n" + NO_MAPS, "a\n" * (2 << 20))
+    assert await soon(submit(client, spec, OWNER)) == "Job001"
+    assert len(jobtracker.plan.cluster.jobs["Job001"].maps) == 2 * machines
+    await soon(client.call("kill", "Job001", "enough"))
+
+
+NO_MAPS = """
+def mapper(key, value):
+    raise KeyError
+    yield
+"""
 
 
 @pytest_twisted.ensureDeferred
