@@ -184,7 +184,8 @@ def plan_job(
     spec: JobSpec, output: Output, workers: int, machines: int
 ) -> tuple[list[InputSplit], int]:
     """Look at the input, remove what the output replaces, and reserve it; the splits, and how many
-    of the files were to be cut and cannot be. Raises `BadInput`."""
+    of the files were to be cut and cannot be. ``workers`` are on so many ``machines``. Raises
+    `BadInput`."""
     sources: dict[int, list[InputFile]] = {}
     for path, source in spec.sourced_inputs:
         sources.setdefault(source, []).extend(list_inputs([path]))

@@ -39,11 +39,11 @@ class Spawned:
         self.cookie = cookie
 
     def keep_off(self, cores: set[int]) -> None:
-        """Have it run on other cores than these, if there are others, until it is taken over."""
+        """Have it run on other cores than these, if there are others."""
         self._run_on(os.sched_getaffinity(0) - cores or cores)
 
-    def take_over(self) -> None:
-        """Have it run on all cores that this process may use."""
+    def use_all_cores(self) -> None:
+        """Have it run on whatever cores this process may use."""
         self._run_on(os.sched_getaffinity(0))
 
     def _run_on(self, cores: set[int]) -> None:

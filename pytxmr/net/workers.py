@@ -194,7 +194,6 @@ def spawn(reactor: Any, protocol: ProcessProtocol) -> WorkerTransport:
 
 
 def _take_over(worker: Spawned, reactor: Any, protocol: ProcessProtocol) -> WorkerTransport:
-    worker.take_over()
     return WorkerTransport(reactor, worker, protocol)
 
 
@@ -225,6 +224,7 @@ class WorkerPool:
         self._families = Families()
         self._next_look: IDelayedCall | None = None
         for worker in spawned:
+            worker.use_all_cores()
             self._add(partial(_take_over, worker))
 
     def start(self) -> None:

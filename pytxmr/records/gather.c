@@ -5,8 +5,8 @@
    the entry, the key and the value of each pair, and none is in the cache. So pairs are pulled from
    their stream a batch at a time. The place of each is fetched while the mapper makes the next pair,
    then the entries of all of them, and only then is the batch added. An entry has all of a short
-   key in it, beside the object, and a sum as a C integer: to add to it takes one line of the cache,
-   and nothing is allocated.
+   key in it, beside the object, and a sum as a C integer: to add to it takes a line of the cache, or
+   two, and nothing is allocated.
 
    Entries stand one after the other, as their keys came. Places, in a table of open addressing with
    linear probing that is at most two thirds full, say which entry is meant: the upper half is part

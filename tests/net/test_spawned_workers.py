@@ -73,7 +73,7 @@ def test_a_worker_that_has_ended_may_be_kept_off_a_core():
     os.waitid(os.P_PID, spawned.pid, os.WEXITED | os.WNOWAIT)
     spawned.keep_off({min(os.sched_getaffinity(0))})
     spawned.end()
-    spawned.take_over()
+    spawned.use_all_cores()
 
 
 def test_a_spawned_worker_that_nobody_took_over_can_be_ended():
